@@ -1,0 +1,5 @@
+//! The hypervisor's pure logic: it decides, the image beside it (`hypervisor/src`) acts. No `unsafe`, no globals, runs on the host.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod plan;
