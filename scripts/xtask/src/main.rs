@@ -1,2 +1,45 @@
-//! Under construction.
-fn main() {}
+//! The developer's command: `cargo xtask <what>`.
+//!
+//! One module a verb. It only drives other programs; what they build and decide lives in their own folders.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod build;
+mod command;
+mod setup;
+mod test;
+
+/// Bulkhead's developer command.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Installs what the build needs (idempotent; offline the second time)
+    Setup,
+    /// Builds the images for the machine
+    Build,
+    /// Runs every check and test; the last line counts them
+    Test,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Setup => setup::run(),
+        Verb::Build => setup::run().and_then(|()| build::run_build().map(|_| ())),
+        Verb::Test => setup::run().and_then(|()| test::run_tests()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Building the images: bare-metal binaries for the machine.
+
+use std::path::PathBuf;
+
+use crate::command::{Result, program, root, run, step};
+use crate::setup::IMAGE_TARGET;
+
+/// The packages that are images.
+pub(crate) const IMAGES: &[&str] = &["bulkhead-hypervisor"];
+
+/// Builds all images; returns the folder of their ELF files.
+pub(crate) fn run_build() -> Result<PathBuf> {
+    step("building the images");
+    let mut args = vec!["build", "--quiet", "--release", "--target", IMAGE_TARGET];
+    for image in IMAGES {
+        args.extend(["--package", image]);
+    }
+    run(program("cargo", &args))?;
+    Ok(root().join("target").join(IMAGE_TARGET).join("release"))
+}

@@ -1,0 +1,75 @@
+//! What a fresh Debian machine lacks: Rust targets, the emulator, the guest's kernel and busybox.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::command::{self, Error, Result, has, output, program, root, step};
+
+/// The images' target.
+pub(crate) const IMAGE_TARGET: &str = "aarch64-unknown-none-softfloat";
+
+/// Where downloads are kept.
+pub(crate) fn cache() -> PathBuf {
+    root().join("target/cache")
+}
+
+/// Everything, in order; each part says nothing when there is nothing to do.
+pub(crate) fn run() -> Result<()> {
+    rust_target()?;
+    emulator()?;
+    guest()
+}
+
+fn rust_target() -> Result<()> {
+    let sysroot = output(program("rustc", &["--print", "sysroot"]))?;
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(IMAGE_TARGET).is_dir() {
+        return Ok(());
+    }
+    step(&format!("adding the Rust target {IMAGE_TARGET}"));
+    command::run(program("rustup", &["target", "add", IMAGE_TARGET]))
+}
+
+fn emulator() -> Result<()> {
+    if has("qemu-system-aarch64") {
+        return Ok(());
+    }
+    const INSTALL: &str = "apt-get install -y --no-install-recommends qemu-system-arm";
+    if !has("apt-get") {
+        return Err(Error(format!(
+            "qemu-system-aarch64 is missing, and this is no Debian: install QEMU 7.2 or newer (Debian: {INSTALL})"
+        )));
+    }
+    let is_root = output(program("id", &["-u"]))?.trim() == "0";
+    let sudo = !is_root && has("sudo") && command::run(program("sudo", &["-n", "true"])).is_ok();
+    if !is_root && !sudo {
+        return Err(Error(format!("qemu-system-aarch64 is missing and needs root to install; run: sudo {INSTALL}")));
+    }
+    step("installing the emulator (qemu-system-arm)");
+    let prefix = if sudo { "sudo " } else { "" };
+    run_shell(&format!("{prefix}apt-get update -qq && {prefix}env DEBIAN_FRONTEND=noninteractive {INSTALL} -qq"))
+}
+
+/// Debian's arm64 kernel and busybox, fetched by apt with a private state: no root, nothing on the system changes.
+fn guest() -> Result<()> {
+    let cache = cache();
+    if cache.join("guest/stamp").is_file() {
+        return Ok(());
+    }
+    step("fetching Debian's arm64 kernel and busybox (about 60 MB, once)");
+    let guest = cache.join("guest");
+    for folder in ["lists/partial", "archives/partial", "guest"] {
+        fs::create_dir_all(cache.join(folder))
+            .map_err(|error| Error(format!("cannot create {}: {error}", cache.join(folder).display())))?;
+    }
+    let options = "-qq -oAPT::Architecture=arm64 -oAPT::Architectures=arm64 -oAPT::Sandbox::User= -oDir::State::Lists=../lists -oDir::Cache=..";
+    run_shell(&format!(
+        "cd '{}' && apt-get {options} update && kernel=$(apt-cache {options} depends linux-image-arm64 | awk '/Depends: linux-image-/{{print $2; exit}}') \
+         && [ -n \"$kernel\" ] && rm -f ./*.deb && apt-get {options} download busybox-static \"$kernel\" \
+         && for package in *.deb; do dpkg -x \"$package\" . || exit 1; done && rm -f ./*.deb && ls boot/vmlinuz-* bin/busybox > stamp",
+        guest.display()
+    ))
+}
+
+fn run_shell(script: &str) -> Result<()> {
+    command::run(program("sh", &["-c", script]))
+}

@@ -1,0 +1,52 @@
+//! Every check and test, and the closing line that counts them.
+
+use crate::command::{Error, Result, program, run, step};
+
+/// Formatting, lints, then the tests of all crates that run on the host.
+pub(crate) fn run_tests() -> Result<()> {
+    step("rustfmt");
+    run(program("cargo", &["fmt", "--all", "--check"]))?;
+    step("clippy, warnings denied");
+    run(program("cargo", &["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"]))?;
+    step("tests on the host");
+    let (passed, failed) = host_tests()?;
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 && passed > 0 { Ok(()) } else { Err(Error(format!("{failed} tests failed"))) }
+}
+
+/// Runs `cargo test` and adds up the closing lines of its test programs.
+fn host_tests() -> Result<(u32, u32)> {
+    let mut command = program("cargo", &["test", "--no-fail-fast"]);
+    let output = command.output().map_err(|error| Error(format!("cannot start cargo test: {error}")))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    print!("{text}");
+    let (mut passed, mut failed) = (0, 0);
+    for line in text.lines().filter(|line| line.starts_with("test result:")) {
+        passed += number_before(line, " passed");
+        failed += number_before(line, " failed");
+    }
+    if !output.status.success() && failed == 0 {
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        return Err(Error(format!("cargo test ended with {}", output.status)));
+    }
+    Ok((passed, failed))
+}
+
+/// The number that stands before a word in a line; 0 if there is none.
+fn number_before(line: &str, word: &str) -> u32 {
+    let before = line.split(word).next().unwrap_or_default();
+    before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number_before;
+
+    #[test]
+    fn closing_lines_are_added_up_and_other_lines_count_nothing() {
+        let line = "test result: ok. 12 passed; 3 failed; 0 ignored; 0 measured";
+        assert_eq!(number_before(line, " passed"), 12);
+        assert_eq!(number_before(line, " failed"), 3);
+        assert_eq!(number_before("no numbers here", " passed"), 0);
+    }
+}
