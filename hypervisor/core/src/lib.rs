@@ -2,4 +2,6 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod esr;
+pub mod paging;
 pub mod plan;
