@@ -3,5 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod esr;
+pub mod gic;
 pub mod paging;
 pub mod plan;
+pub mod sysreg;

@@ -87,7 +87,7 @@ pub enum MapError {
 /// # Errors
 /// [`MapError`] says which rule the range breaks.
 pub fn map(memory: &mut impl TableMemory, from: u64, to: u64, bytes: u64, access: Access) -> Result<(), MapError> {
-    if (from | to | bytes) % PAGE_BYTES != 0 || bytes == 0 {
+    if !(from | to | bytes).is_multiple_of(PAGE_BYTES) || bytes == 0 {
         return Err(MapError::Unaligned);
     }
     let end = from.checked_add(bytes).ok_or(MapError::TooHigh)?;
@@ -130,10 +130,9 @@ const fn span(level: u32) -> u64 {
 }
 
 const fn fits(from: u64, to: u64, end: u64, level: u32) -> bool {
-    (from | to) % span(level) == 0 && end - from >= span(level)
+    (from | to).is_multiple_of(span(level)) && end - from >= span(level)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "nine bits")]
 const fn index(address: u64, level: u32) -> usize {
     (address >> (12 + 9 * (3 - level)) & 0x1ff) as usize
 }
