@@ -6,4 +6,5 @@ pub mod esr;
 pub mod gic;
 pub mod paging;
 pub mod plan;
+pub mod psci;
 pub mod sysreg;

@@ -1,1 +1,2 @@
 //! Under construction.
+#![no_std]

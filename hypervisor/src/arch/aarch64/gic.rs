@@ -1,0 +1,152 @@
+//! The hardware's side of the interrupt controller (Arm IHI 0069): set-up, the guest's accesses as the pure model cut
+//! them, and list registers.
+#![expect(unsafe_code, reason = "device registers are reached by volatile accesses")]
+
+use bulkhead_hypervisor_core::gic::{Action, Frame, Gic, list_register_emulated, list_register_physical};
+use bulkhead_hypervisor_core::plan::MachinePlan;
+
+use super::instr;
+
+/// The physical addresses of the frames, from a validated plan and mapped by `mmu`.
+#[derive(Clone, Copy)]
+pub(crate) struct Hardware {
+    gicd: u64,
+    gicr: u64,
+}
+
+const GICD_CTLR: u32 = 0;
+const GICR_WAKER: u32 = 0x14;
+const IGROUPR: u32 = 0x80;
+const ICENABLER: u32 = 0x180;
+const ICPENDR: u32 = 0x280;
+const ICACTIVER: u32 = 0x380;
+const IPRIORITYR: u32 = 0x400;
+
+impl Hardware {
+    /// Takes the controller over: everything in group 1, disabled, at one priority; EL2 acknowledges, the guest
+    /// deactivates (EOImode 1, IHI 0069 §4.8.3).
+    pub(crate) fn take_over(plan: &MachinePlan) -> Self {
+        let gic = Self { gicd: plan.gicd.base, gicr: plan.gicr.base };
+        let lines = gic.read(Frame::Distributor, 4) & 0x1f;
+        for word in 1..=lines {
+            gic.write(Frame::Distributor, IGROUPR + word * 4, u32::MAX);
+            gic.write(Frame::Distributor, ICENABLER + word * 4, u32::MAX);
+            for priority in word * 8..word * 8 + 8 {
+                gic.write(Frame::Distributor, IPRIORITYR + priority * 4, 0xa0a0_a0a0);
+            }
+        }
+        // ARE, DS, group 1 (IHI 0069 §12.9.4).
+        gic.write(Frame::Distributor, GICD_CTLR, 0x52);
+        let waker = gic.read(Frame::Redistributor, GICR_WAKER);
+        gic.write(Frame::Redistributor, GICR_WAKER, waker & !2);
+        gic.write(Frame::RedistributorSgi, IGROUPR, u32::MAX);
+        gic.write(Frame::RedistributorSgi, ICENABLER, u32::MAX);
+        for priority in 0..8 {
+            gic.write(Frame::RedistributorSgi, IPRIORITYR + priority * 4, 0xa0a0_a0a0);
+        }
+        instr::write_icc_sre_el2(0xf);
+        instr::isb();
+        instr::write_icc_sre_el1(7);
+        instr::write_icc_pmr_el1(0xff);
+        instr::write_icc_ctlr_el1(2);
+        instr::write_icc_igrpen1_el1(1);
+        gic.reset_guest();
+        gic
+    }
+
+    /// Puts the virtual interface and all interrupts back to where a guest's start expects them.
+    pub(crate) fn reset_guest(self) {
+        let lines = self.read(Frame::Distributor, 4) & 0x1f;
+        for word in 0..=lines {
+            let frame = if word == 0 { Frame::RedistributorSgi } else { Frame::Distributor };
+            for register in [ICENABLER, ICPENDR, ICACTIVER] {
+                self.write(frame, register + word * 4, u32::MAX);
+            }
+        }
+        for lr in 0..4 {
+            write_list_register(lr, 0);
+        }
+        instr::write_ich_ap1r0_el2(0);
+        instr::write_ich_vmcr_el2(0);
+        instr::write_ich_hcr_el2(1);
+    }
+
+    /// Does what the model decided; the value of a read, 0 for a write.
+    pub(crate) fn apply(self, frame: Frame, action: Action) -> u64 {
+        match action {
+            Action::Value(value) => value,
+            Action::Done => 0,
+            Action::Read { offset, mask, shadow } => u64::from(self.read(frame, offset) & mask | shadow),
+            Action::Write { offset, value } => {
+                self.write(frame, offset, value);
+                0
+            }
+            Action::Modify { offset, value, mask } => {
+                let rest = self.read(frame, offset) & !mask;
+                self.write(frame, offset, rest | value);
+                0
+            }
+        }
+    }
+
+    fn address(self, frame: Frame, offset: u32) -> *mut u32 {
+        let base = match frame {
+            Frame::Distributor => self.gicd,
+            Frame::Redistributor => self.gicr,
+            Frame::RedistributorSgi => self.gicr + 0x1_0000,
+        };
+        (base + u64::from(offset & 0xfffc)) as *mut u32
+    }
+
+    fn read(self, frame: Frame, offset: u32) -> u32 {
+        // SAFETY: the plan's GIC frames are 64 KiB each and mapped as device memory; the offset is cut to the frame and
+        // aligned. No Rust object lives there.
+        unsafe { self.address(frame, offset).read_volatile() }
+    }
+
+    fn write(self, frame: Frame, offset: u32, value: u32) {
+        // SAFETY: as for `read`; the GIC does not write to memory (no LPIs are configured).
+        unsafe { self.address(frame, offset).write_volatile(value) }
+    }
+}
+
+/// Takes one interrupt of the hardware and hands it to the guest if it is the guest's.
+pub(crate) fn acknowledge(gic: &Gic) {
+    #[expect(clippy::cast_possible_truncation, reason = "24 bits")]
+    let intid = instr::read_icc_iar1_el1() as u32;
+    if intid >= 1020 {
+        return;
+    }
+    instr::write_icc_eoir1_el1(u64::from(intid));
+    let delivered = gic.is_physical(intid) && deliver(list_register_physical(intid, gic.priority(intid)));
+    if !delivered {
+        instr::write_icc_dir_el1(u64::from(intid));
+    }
+}
+
+/// Delivers as many emulated interrupts as list registers are free.
+pub(crate) fn deliver_pending(gic: &mut Gic) {
+    while instr::read_ich_elrsr_el2() & 0xf != 0 {
+        let Some(intid) = gic.take_pending() else { return };
+        deliver(list_register_emulated(intid, gic.priority(intid)));
+    }
+}
+
+/// Puts an interrupt into a free list register; false if there is none.
+fn deliver(value: u64) -> bool {
+    let free = instr::read_ich_elrsr_el2() & 0xf;
+    if free == 0 {
+        return false;
+    }
+    write_list_register(free.trailing_zeros(), value);
+    true
+}
+
+fn write_list_register(index: u32, value: u64) {
+    match index {
+        0 => instr::write_ich_lr0_el2(value),
+        1 => instr::write_ich_lr1_el2(value),
+        2 => instr::write_ich_lr2_el2(value),
+        _ => instr::write_ich_lr3_el2(value),
+    }
+}

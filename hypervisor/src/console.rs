@@ -1,0 +1,40 @@
+//! The wall's own console: written at start, at the end, and on our own faults; never because of what the guest does.
+#![expect(unsafe_code, reason = "device registers are reached by volatile accesses")]
+
+use core::fmt;
+
+use bulkhead_hypervisor_core::plan::{MachinePlan, console};
+
+/// Where text goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Console {
+    kind: u32,
+    base: u64,
+}
+
+impl Console {
+    /// The plan's console.
+    pub(crate) const fn new(plan: &MachinePlan) -> Self {
+        Self { kind: plan.console_kind, base: plan.console.base }
+    }
+
+    fn put(self, byte: u8) {
+        // VIRTIO_EMERGENCY: emerg_wr, offset 8 of the configuration at 0x100 (virtio 1.2 §5.3.4). PL011: UARTDR; what
+        // does not fit into its FIFO is lost, we never wait for a device.
+        let register = match self.kind {
+            console::VIRTIO_EMERGENCY => self.base + 0x108,
+            console::PL011 => self.base,
+            _ => return,
+        };
+        // SAFETY: the loader found this device, the plan names its registers and `mmu` maps them; a 32-bit write there sends
+        // one byte and has no effect on memory.
+        unsafe { (register as *mut u32).write_volatile(u32::from(byte)) };
+    }
+}
+
+impl fmt::Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.bytes().for_each(|byte| self.put(byte));
+        Ok(())
+    }
+}
