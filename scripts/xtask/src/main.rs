@@ -8,6 +8,8 @@ use clap::{Parser, Subcommand};
 
 mod build;
 mod command;
+mod initrd;
+mod run;
 mod setup;
 mod test;
 
@@ -25,6 +27,8 @@ enum Verb {
     Setup,
     /// Builds the images for the machine
     Build,
+    /// Boots a guest beneath the wall in the emulator
+    Run(run::Options),
     /// Runs every check and test; the last line counts them
     Test,
 }
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Setup => setup::run(),
         Verb::Build => setup::run().and_then(|()| build::run_build().map(|_| ())),
+        Verb::Run(options) => setup::run().and_then(|()| run::run_guest(&options)),
         Verb::Test => setup::run().and_then(|()| test::run_tests()),
     };
     match result {

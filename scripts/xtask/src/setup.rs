@@ -73,3 +73,16 @@ fn guest() -> Result<()> {
 fn run_shell(script: &str) -> Result<()> {
     command::run(program("sh", &["-c", script]))
 }
+
+/// The newest of Debian's kernels that were fetched.
+pub(crate) fn guest_kernel() -> Result<PathBuf> {
+    let boot = cache().join("guest/boot");
+    let entries = fs::read_dir(&boot).map_err(|error| Error(format!("cannot read {}: {error}", boot.display())))?;
+    let kernels = entries.filter_map(std::result::Result::ok).map(|entry| entry.path());
+    let is_kernel =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-"));
+    kernels
+        .filter(is_kernel)
+        .max()
+        .ok_or_else(|| Error(format!("no kernel in {}; remove target/cache and set up again", boot.display())))
+}

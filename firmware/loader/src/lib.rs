@@ -1,0 +1,9 @@
+//! The loader's pure part: what the machine is, where everything goes, what the guest is told. The image beside it
+//! (`main.rs`) reads memory, copies and jumps.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod layout;
+pub mod tree;

@@ -1,0 +1,52 @@
+//! The demonstration's initial RAM disk: busybox and a script, as a newc archive.
+
+use std::fs;
+
+use crate::command::{Error, Result, root};
+use crate::setup;
+
+/// Builds the archive. The same files give the same bytes.
+pub(crate) fn demo() -> Result<Vec<u8>> {
+    let busybox = setup::cache().join("guest/bin/busybox");
+    let busybox = fs::read(&busybox).map_err(|error| Error(format!("cannot read {}: {error}", busybox.display())))?;
+    let script = root().join("policy/sites/demo/guest/init");
+    let script = fs::read(&script).map_err(|error| Error(format!("cannot read {}: {error}", script.display())))?;
+    let mut archive = Vec::new();
+    for folder in ["bin", "proc", "sys", "dev"] {
+        entry(&mut archive, folder, 0o040_755, &[]);
+    }
+    entry(&mut archive, "bin/busybox", 0o100_755, &busybox);
+    entry(&mut archive, "bin/sh", 0o120_777, b"busybox");
+    entry(&mut archive, "init", 0o100_755, &script);
+    entry(&mut archive, "TRAILER!!!", 0, &[]);
+    Ok(archive)
+}
+
+/// One file: a header of hexadecimal fields, the name, the contents, each padded to four bytes.
+fn entry(archive: &mut Vec<u8>, name: &str, mode: u32, contents: &[u8]) {
+    let (length, name_length) = (contents.len(), name.len() + 1);
+    let number = archive.len() + 1;
+    let fields = [number, mode as usize, 0, 0, 1, 0, length, 0, 0, 0, 0, name_length, 0];
+    archive.extend_from_slice(b"070701");
+    fields.iter().for_each(|field| archive.extend_from_slice(format!("{field:08x}").as_bytes()));
+    archive.extend_from_slice(name.as_bytes());
+    archive.push(0);
+    archive.resize(archive.len().next_multiple_of(4), 0);
+    archive.extend_from_slice(contents);
+    archive.resize(archive.len().next_multiple_of(4), 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::entry;
+
+    #[test]
+    fn entries_are_padded_and_carry_their_lengths() {
+        let mut archive = Vec::new();
+        entry(&mut archive, "init", 0o100_755, b"hello");
+        assert_eq!(&archive[..6], b"070701");
+        assert_eq!(&archive[54..62], b"00000005");
+        assert_eq!(archive.len() % 4, 0);
+        assert!(archive.ends_with(b"hello\0\0\0"));
+    }
+}
