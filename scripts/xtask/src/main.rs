@@ -11,6 +11,7 @@ mod command;
 mod initrd;
 mod run;
 mod setup;
+mod size;
 mod test;
 
 /// Bulkhead's developer command.
@@ -25,10 +26,12 @@ struct Cli {
 enum Verb {
     /// Installs what the build needs (idempotent; offline the second time)
     Setup,
-    /// Builds the images for the machine
-    Build,
+    /// Builds the loader's Image and the bundle into target/run
+    Build(run::Options),
     /// Boots a guest beneath the wall in the emulator
     Run(run::Options),
+    /// Counts code lines and holds them against the budgets
+    Size,
     /// Runs every check and test; the last line counts them
     Test,
 }
@@ -36,8 +39,9 @@ enum Verb {
 fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Setup => setup::run(),
-        Verb::Build => setup::run().and_then(|()| build::run_build().map(|_| ())),
+        Verb::Build(options) => setup::run().and_then(|()| run::prepare(&options).map(|_| ())),
         Verb::Run(options) => setup::run().and_then(|()| run::run_guest(&options)),
+        Verb::Size => size::check(),
         Verb::Test => setup::run().and_then(|()| test::run_tests()),
     };
     match result {

@@ -16,7 +16,7 @@ use crate::initrd;
 use crate::setup;
 
 /// Options of `cargo xtask run`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub(crate) struct Options {
     /// A guest kernel (AArch64 Image) in the place of Debian's
     #[arg(long)]
@@ -47,20 +47,34 @@ pub(crate) struct Options {
 /// The PL011 of QEMU's virt machine: the one device that the guest gets for now.
 const UART: Resource = Resource { kind: ResourceKind::Passthrough as u32, intid: 33, base: 0x0900_0000, bytes: 0x1000 };
 
-/// The verb.
-pub(crate) fn run_guest(options: &Options) -> Result<()> {
+/// What the emulator is started with, and where the wall's console goes.
+pub(crate) struct Files {
+    loader: PathBuf,
+    bundle: PathBuf,
+    wall: PathBuf,
+}
+
+/// Builds everything and leaves it in target/run.
+pub(crate) fn prepare(options: &Options) -> Result<Files> {
     let (loader, bundle) = images(options)?;
-    let temporary = root().join("target/run");
-    let wall = temporary.join("wall.log");
+    let folder = root().join("target/run");
     let write = |name: &str, bytes: &[u8]| {
-        let path = temporary.join(name);
-        fs::create_dir_all(&temporary)
+        let path = folder.join(name);
+        fs::create_dir_all(&folder)
             .and_then(|()| fs::write(&path, bytes))
             .map_err(|error| Error(format!("cannot write {}: {error}", path.display())))
             .map(|()| path)
     };
-    write("wall.log", b"")?;
-    let (loader, bundle) = (write("loader.img", &loader)?, write("bundle.img", &bundle)?);
+    Ok(Files {
+        loader: write("loader.img", &loader)?,
+        bundle: write("bundle.img", &bundle)?,
+        wall: write("wall.log", b"")?,
+    })
+}
+
+/// The verb.
+pub(crate) fn run_guest(options: &Options) -> Result<()> {
+    let Files { loader, bundle, wall } = prepare(options)?;
     step("starting the emulator");
     let mut command = Command::new("timeout");
     command.args(["--foreground", "--kill-after=5", &if options.batch { options.timeout } else { 0 }.to_string()]);

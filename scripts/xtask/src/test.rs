@@ -1,6 +1,9 @@
 //! Every check and test, and the closing line that counts them.
 
+use crate::build;
 use crate::command::{Error, Result, program, run, step};
+use crate::setup::IMAGE_TARGET;
+use crate::size;
 
 /// Formatting, lints, then the tests of all crates that run on the host.
 pub(crate) fn run_tests() -> Result<()> {
@@ -8,15 +11,29 @@ pub(crate) fn run_tests() -> Result<()> {
     run(program("cargo", &["fmt", "--all", "--check"]))?;
     step("clippy, warnings denied");
     run(program("cargo", &["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"]))?;
+    let images = ["clippy", "--quiet", "--release", "--target", IMAGE_TARGET];
+    let packages = build::IMAGES.iter().flat_map(|image| ["--package", image]);
+    let arguments: Vec<&str> = images.into_iter().chain(packages).chain(["--", "--deny", "warnings"]).collect();
+    run(program("cargo", &arguments))?;
+    step("line budgets");
+    size::check()?;
     step("tests on the host");
-    let (passed, failed) = host_tests()?;
+    let host = cargo_test(&["test", "--no-fail-fast"])?;
+    let features = cargo_test(&["test", "--no-fail-fast", "--package", "bulkhead-bundle", "--features", "build"])?;
+    let loader = cargo_test(&["test", "--no-fail-fast", "--package", "bulkhead-loader", "--lib"])?;
+    step("tests under the emulator");
+    run(program("cargo", &["xtask", "build", "--batch"]))?;
+    let machine =
+        cargo_test(&["test", "--no-fail-fast", "--package", "bulkhead-e2e", "--", "--ignored", "--test-threads=1"])?;
+    let all = [host, features, loader, machine];
+    let (passed, failed) = all.iter().fold((0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1));
     println!("{passed} passed, {failed} failed");
     if failed == 0 && passed > 0 { Ok(()) } else { Err(Error(format!("{failed} tests failed"))) }
 }
 
-/// Runs `cargo test` and adds up the closing lines of its test programs.
-fn host_tests() -> Result<(u32, u32)> {
-    let mut command = program("cargo", &["test", "--no-fail-fast"]);
+/// Runs `cargo test` and adds up the closing lines of its test programs: passed, failed.
+fn cargo_test(arguments: &[&str]) -> Result<(u32, u32)> {
+    let mut command = program("cargo", arguments);
     let output = command.output().map_err(|error| Error(format!("cannot start cargo test: {error}")))?;
     let text = String::from_utf8_lossy(&output.stdout);
     print!("{text}");

@@ -1,0 +1,99 @@
+//! The real loader, hypervisor and Debian kernel in the emulator; each case starts one machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const WALL: &str = "virt,virtualization=on,gic-version=3";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/run")
+}
+
+/// Starts a machine and returns what its UART and the wall's console said. A machine that does not end is a failure.
+fn machine(name: &str, kind: &str, memory: &str, cpu: &str, bundle: Option<&[u8]>) -> String {
+    let wall = folder().join(format!("{name}.wall.log"));
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "90", "qemu-system-aarch64", "-M", kind, "-cpu", cpu, "-m", memory]);
+    command.args(["-display", "none", "-nic", "none", "-no-reboot", "-serial", "stdio", "-kernel"]);
+    command.arg(folder().join("loader.img"));
+    if let Some(bytes) = bundle {
+        let path = folder().join(format!("{name}.bundle.img"));
+        fs::write(&path, bytes).expect("target/run can be written");
+        command.arg("-initrd").arg(path);
+    }
+    command.args(["-device", "virtio-serial-device", "-device", "virtconsole,chardev=wall", "-chardev"]);
+    command.arg(format!("file,id=wall,path={}", wall.display()));
+    let output = command.output().expect("the emulator is installed");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), fs::read_to_string(&wall).unwrap_or_default());
+    assert!(output.status.success(), "the machine did not end by itself:\n{said}");
+    said
+}
+
+fn bundle() -> Vec<u8> {
+    fs::read(folder().join("bundle.img")).expect("cargo xtask build was run")
+}
+
+fn expect(said: &str, line: &str) {
+    assert!(said.contains(line), "expected '{line}' in:\n{said}");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn debian_boots_and_what_is_not_declared_reads_as_all_ones() {
+    let said = machine("debian", WALL, "1G", "cortex-a72", Some(&bundle()));
+    expect(&said, "wall: up at EL2");
+    expect(&said, "the wall's memory at 0x7dc00000: refused");
+    expect(&said, "bulkhead-guest: done");
+    expect(&said, "wall: the guest is off");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn it_runs_with_vhe_present_and_newer_features_hidden() {
+    let said = machine("vhe", WALL, "1G", "max,pauth-impdef=on", Some(&bundle()));
+    expect(&said, "bulkhead-guest: done");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_start_at_el1_is_refused_in_plain_words() {
+    let said = machine("el1", "virt,gic-version=3", "1G", "cortex-a72", Some(&bundle()));
+    expect(&said, "loader: started at EL1: the wall needs EL2");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn an_older_interrupt_controller_is_refused() {
+    let said = machine("gicv2", "virt,virtualization=on,gic-version=2", "1G", "cortex-a72", Some(&bundle()));
+    expect(&said, "unknown interrupt controller: the wall needs a GICv3");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn too_little_memory_is_refused_with_what_is_needed() {
+    let said = machine("small", WALL, "128M", "cortex-a72", Some(&bundle()));
+    expect(&said, "too little memory");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_missing_bundle_is_refused() {
+    expect(&machine("none", WALL, "1G", "cortex-a72", None), "loader: no bundle");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_cut_bundle_is_refused() {
+    let bytes = bundle();
+    expect(&machine("cut", WALL, "1G", "cortex-a72", Some(&bytes[..bytes.len() - 4096])), "the bundle is cut");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn an_altered_part_is_refused_by_name() {
+    let mut bytes = bundle();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    expect(&machine("altered", WALL, "1G", "cortex-a72", Some(&bytes)), "part 'guest kernel' is altered");
+}
