@@ -58,7 +58,9 @@ pub(crate) extern "C" fn hypervisor_main(plan: *const MachinePlan) -> ! {
     });
     let hardware = Hardware::take_over(&plan);
     guest::set_traps();
-    guest::place(&plan);
+    if guest::place(&plan).is_err() {
+        stop(&mut console, format_args!("the guest's start image is damaged"));
+    }
     let mut frame = Frame::new();
     guest::reset_registers(&plan, &mut frame);
     let taken_kib = plan.taken.bytes / 1024;
@@ -116,7 +118,7 @@ impl Cpu {
         let id = frame.get(0) as u32;
         match psci::answer(id, frame.get(1)) {
             Answer::Value(value) => frame.set(0, value.cast_unsigned()),
-            Answer::GuestOff => self.end_machine(),
+            Answer::GuestOff => self.end_machine("the guest is off"),
             Answer::GuestReset => self.restart(frame),
         }
     }
@@ -124,16 +126,22 @@ impl Cpu {
     fn restart(&mut self, frame: &mut Frame) {
         self.restarts += 1;
         if self.plan.restart_limit != 0 && self.restarts > self.plan.restart_limit {
-            self.end_machine();
+            self.end_machine("the guest restarted too often");
         }
         self.gic.reset();
         self.hardware.reset_guest();
-        guest::place(&self.plan);
+        if guest::place(&self.plan).is_err() {
+            stop(&mut Console::new(&self.plan), format_args!("the guest's start image is damaged"));
+        }
         guest::reset_registers(&self.plan, frame);
     }
 
-    fn end_machine(&self) -> ! {
-        let _ = writeln!(Console::new(&self.plan), "wall: the guest is off; stopping the machine");
+    fn end_machine(&self, why: &str) -> ! {
+        let _ = writeln!(
+            Console::new(&self.plan),
+            "wall: {why} ({} restarts); stopping the machine",
+            self.restarts.min(self.plan.restart_limit)
+        );
         instr::power_off();
         instr::park()
     }

@@ -8,6 +8,7 @@
 #[cfg(feature = "build")]
 pub mod build;
 pub mod flat;
+pub mod kernel;
 mod resource;
 
 pub use resource::{Resource, ResourceKind};
@@ -30,7 +31,7 @@ pub const ALIGNMENT: usize = 4096;
 pub enum Kind {
     /// The hypervisor's image, see [`flat`].
     Hypervisor = 1,
-    /// The guest's kernel, a Linux-style AArch64 Image.
+    /// The guest's kernel, a Linux-style AArch64 Image, packed: see [`kernel`].
     GuestKernel = 2,
     /// The guest's initial RAM disk.
     GuestInitrd = 3,

@@ -14,7 +14,9 @@ const AUDIT_BYTES: u64 = 0x1_0000;
 pub struct Sizes {
     /// The hypervisor with its zeroed data and stacks.
     pub hypervisor: u64,
-    /// The guest's kernel as stored.
+    /// The guest's kernel as stored, packed.
+    pub stored_kernel: u64,
+    /// The guest's kernel in memory, without its zeroed data.
     pub kernel: u64,
     /// The guest's kernel in memory with its own zeroed data (`image_size` of its header).
     pub kernel_memory: u64,
@@ -80,7 +82,7 @@ impl fmt::Display for TooLittle {
 /// [`TooLittle`] if they do not fit.
 pub fn plan(ram: Range, sizes: &Sizes) -> Result<Layout, TooLittle> {
     let pages = |bytes: u64| bytes.next_multiple_of(PAGE);
-    let store_bytes = pages(sizes.kernel) + pages(sizes.initrd) + pages(sizes.tree);
+    let store_bytes = pages(sizes.stored_kernel) + pages(sizes.initrd) + pages(sizes.tree);
     let taken_bytes = (pages(sizes.hypervisor) + PAGE + AUDIT_BYTES + store_bytes).next_multiple_of(BLOCK);
     let start = ram.base.next_multiple_of(BLOCK);
     let end = ram.base.saturating_add(ram.bytes) / BLOCK * BLOCK;
@@ -101,7 +103,8 @@ pub fn plan(ram: Range, sizes: &Sizes) -> Result<Layout, TooLittle> {
     let hypervisor = place(pages(sizes.hypervisor));
     let plan = place(PAGE);
     let audit = place(AUDIT_BYTES);
-    let (stored_kernel, stored_initrd, stored_tree) = (place(sizes.kernel), place(sizes.initrd), place(sizes.tree));
+    let (stored_kernel, stored_initrd, stored_tree) =
+        (place(sizes.stored_kernel), place(sizes.initrd), place(sizes.tree));
     Ok(Layout {
         taken: Range { base: end - taken_bytes, bytes: taken_bytes },
         hypervisor,
@@ -133,6 +136,7 @@ mod tests {
 
     const SIZES: Sizes = Sizes {
         hypervisor: 0x2_d000,
+        stored_kernel: 11_260_000,
         kernel: 33_260_000,
         kernel_memory: 34_000_000,
         kernel_offset: 0,

@@ -13,6 +13,7 @@ use core::panic::PanicInfo;
 use core::ptr;
 
 use bulkhead_bundle::flat::Flat;
+use bulkhead_bundle::kernel::StoredKernel;
 use bulkhead_bundle::{Bundle, Kind, Resource};
 use bulkhead_hypervisor_core::plan::{
     Device, MAX_INTERRUPTS, MAX_RANGES, MachinePlan, PLAN_MAGIC, PLAN_VERSION, Range, StoredPart, console,
@@ -123,18 +124,19 @@ fn boot(tree_address: u64, own: Range, out: &mut Output) -> Result<Never, String
     let bundle = Bundle::open(memory(machine.bundle)).map_err(|error| error.to_string())?;
     let part = |kind| bundle.part(kind).map_err(|error| error.to_string());
     let hypervisor = Flat::open(part(Kind::Hypervisor)?).ok_or("the hypervisor's image is no flat image")?;
-    let kernel = part(Kind::GuestKernel)?;
+    let kernel = StoredKernel::open(part(Kind::GuestKernel)?).ok_or("the guest's kernel is cut")?;
     let initrd = part(Kind::GuestInitrd)?;
     let line =
         core::str::from_utf8(part(Kind::GuestCommandLine)?).map_err(|_| "the guest's command line is not UTF-8")?;
     let resources =
         <[Resource]>::ref_from_bytes(part(Kind::GuestResources)?).map_err(|_| "the guest's resources are cut")?;
     let (kernel_offset, image_size) =
-        layout::image_header(kernel).ok_or("the guest's kernel is no AArch64 Image (no ARM\\x64 at byte 56)")?;
+        layout::image_header(kernel.header).ok_or("the guest's kernel is no AArch64 Image (no ARM\\x64 at byte 56)")?;
     let sizes = Sizes {
         hypervisor: hypervisor.memory_bytes(),
-        kernel: kernel.len() as u64,
-        kernel_memory: image_size.max(kernel.len() as u64),
+        stored_kernel: kernel.stream.len() as u64,
+        kernel: kernel.image_bytes,
+        kernel_memory: image_size.max(kernel.image_bytes),
         kernel_offset,
         initrd: initrd.len() as u64,
         tree: blob.len() as u64 + 4096,
@@ -154,7 +156,7 @@ fn boot(tree_address: u64, own: Range, out: &mut Output) -> Result<Never, String
     if guest_tree.len() as u64 > layout.tree.bytes {
         return Err("the guest's device tree is larger than the machine's".to_string());
     }
-    copy(kernel, layout.stored_kernel.base);
+    copy(kernel.stream, layout.stored_kernel.base);
     copy(initrd, layout.stored_initrd.base);
     copy(&guest_tree, layout.stored_tree.base);
     zero(layout.audit);
@@ -198,7 +200,7 @@ fn machine_plan(
         *slot = resource.intid;
     }
     plan.devices = [Device::default(); 4];
-    plan.parts[0] = StoredPart { stored: layout.stored_kernel, target: layout.kernel, encoding: 0 };
+    plan.parts[0] = StoredPart { stored: layout.stored_kernel, target: layout.kernel, encoding: 1 };
     plan.parts[1] = StoredPart { stored: layout.stored_initrd, target: layout.initrd, encoding: 0 };
     plan.parts[2] = StoredPart { stored: layout.stored_tree, target: layout.tree, encoding: 0 };
     plan.guest_entry = layout.kernel.base;

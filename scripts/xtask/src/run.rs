@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use bulkhead_bundle::build::{bundle, flatten};
-use bulkhead_bundle::{Kind, Resource, ResourceKind};
+use bulkhead_bundle::{Kind, Resource, ResourceKind, kernel};
 use zerocopy::IntoBytes;
 
 use crate::build;
@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// Counts instructions: the exact clock (one instruction a nanosecond)
     #[arg(long)]
     icount: bool,
+    /// Where the loader's Image, the bundle and the wall's log are left
+    #[arg(long, default_value = "target/run")]
+    folder: PathBuf,
     /// Longest time in seconds for --batch
     #[arg(long, default_value_t = 120)]
     timeout: u32,
@@ -57,7 +60,7 @@ pub(crate) struct Files {
 /// Builds everything and leaves it in target/run.
 pub(crate) fn prepare(options: &Options) -> Result<Files> {
     let (loader, bundle) = images(options)?;
-    let folder = root().join("target/run");
+    let folder = root().join(&options.folder);
     let write = |name: &str, bytes: &[u8]| {
         let path = folder.join(name);
         fs::create_dir_all(&folder)
@@ -102,7 +105,7 @@ pub(crate) fn run_guest(options: &Options) -> Result<()> {
     let seen = if options.batch { batch(command)? } else { interactive(command)? };
     let said = fs::read_to_string(&wall).unwrap_or_default();
     said.lines().for_each(|line| eprintln!("wall  | {line}"));
-    let came_up = said.contains("wall: up at EL2") && said.contains("wall: the guest is off");
+    let came_up = said.contains("wall: up at EL2") && said.contains("; stopping the machine");
     let demo = options.kernel.is_some() || seen.contains("bulkhead-guest: done");
     if options.batch && !(came_up && demo) {
         return Err(Error("the guest did not come up, run and power off".to_string()));
@@ -163,10 +166,11 @@ fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
     };
     let batch = if options.batch { " bulkhead.batch" } else { "" };
     let line = format!("console=ttyAMA0 quiet panic=-1{batch} {}", options.append);
+    let packed = kernel::pack(&kernel).ok_or_else(|| Error("the guest's kernel is no AArch64 Image".to_string()))?;
     let resources = [UART];
     let parts: [(Kind, &[u8]); 5] = [
         (Kind::Hypervisor, &hypervisor),
-        (Kind::GuestKernel, &kernel),
+        (Kind::GuestKernel, &packed),
         (Kind::GuestInitrd, &initrd),
         (Kind::GuestCommandLine, line.trim().as_bytes()),
         (Kind::GuestResources, resources.as_slice().as_bytes()),

@@ -43,7 +43,7 @@ fn expect(said: &str, line: &str) {
 fn debian_boots_and_what_is_not_declared_reads_as_all_ones() {
     let said = machine("debian", WALL, "1G", "cortex-a72", Some(&bundle()));
     expect(&said, "wall: up at EL2");
-    expect(&said, "the wall's memory at 0x7dc00000: refused");
+    expect(&said, "the wall's memory at 0x7f200000: refused");
     expect(&said, "bulkhead-guest: done");
     expect(&said, "wall: the guest is off");
 }
@@ -53,6 +53,19 @@ fn debian_boots_and_what_is_not_declared_reads_as_all_ones() {
 fn it_runs_with_vhe_present_and_newer_features_hidden() {
     let said = machine("vhe", WALL, "1G", "max,pauth-impdef=on", Some(&bundle()));
     expect(&said, "bulkhead-guest: done");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_guest_that_resets_is_started_anew_alone_until_its_limit() {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["xtask", "run", "--batch", "--folder", "target/run/reset", "--append", "bulkhead.reboot"]);
+    let output = command.output().expect("cargo runs");
+    let guest = String::from_utf8_lossy(&output.stdout);
+    let wall = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(guest.matches("bulkhead-guest: done").count(), 17, "{guest}");
+    expect(&wall, "wall: the guest restarted too often (16 restarts); stopping the machine");
+    assert_eq!(wall.matches("loader: bundle checked").count(), 1, "the machine itself was not restarted");
 }
 
 #[test]
@@ -72,7 +85,7 @@ fn an_older_interrupt_controller_is_refused() {
 #[test]
 #[ignore = "needs the emulator: cargo xtask test"]
 fn too_little_memory_is_refused_with_what_is_needed() {
-    let said = machine("small", WALL, "128M", "cortex-a72", Some(&bundle()));
+    let said = machine("small", WALL, "48M", "cortex-a72", Some(&bundle()));
     expect(&said, "too little memory");
 }
 

@@ -134,7 +134,7 @@ vector_table:
 
     .section .bss.stack, "aw", %nobits
     .balign 4096
-    .skip 16384
+    .skip 65536
 stack_top:
     "#,
     main = sym crate::run::hypervisor_main,
