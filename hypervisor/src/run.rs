@@ -5,10 +5,10 @@ use core::cell::UnsafeCell;
 use core::fmt::Write;
 use core::panic::PanicInfo;
 
+use bulkhead_hypervisor_core::call::{self, Answer};
 use bulkhead_hypervisor_core::esr::{Exit, MemoryAccess, fault_address};
 use bulkhead_hypervisor_core::gic::{Frame as GicFrame, Gic, self_sgi};
 use bulkhead_hypervisor_core::plan::MachinePlan;
-use bulkhead_hypervisor_core::psci::{self, Answer};
 use bulkhead_hypervisor_core::sysreg;
 
 use crate::arch::gic::{self, Hardware};
@@ -112,12 +112,14 @@ fn inject_abort(class: u64) {
 }
 
 impl Cpu {
-    /// PSCI and the wall's own calls.
+    /// The wall's own calls and PSCI.
     fn call(&mut self, frame: &mut Frame) {
         #[expect(clippy::cast_possible_truncation, reason = "SMCCC ids are 32 bits")]
         let id = frame.get(0) as u32;
-        match psci::answer(id, frame.get(1)) {
-            Answer::Value(value) => frame.set(0, value.cast_unsigned()),
+        match call::answer(id, frame.get(1)) {
+            Answer::Values(values, count) => {
+                values.iter().take(count).enumerate().for_each(|(register, &value)| frame.set(register, value));
+            }
             Answer::GuestOff => self.end_machine("the guest is off"),
             Answer::GuestReset => self.restart(frame),
         }

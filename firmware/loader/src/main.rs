@@ -35,7 +35,7 @@ _start:
     b     entry
     .long 0
     .quad 0
-    .quad image_end
+    .quad image_bytes
     .quad 0xa
     .quad 0, 0, 0
     .long 0x644d5241

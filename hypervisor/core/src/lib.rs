@@ -2,6 +2,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod call;
 pub mod esr;
 pub mod gic;
 pub mod paging;

@@ -6,7 +6,7 @@ use crate::command::{Result, program, root, run, step};
 use crate::setup::IMAGE_TARGET;
 
 /// The packages that are images.
-pub(crate) const IMAGES: &[&str] = &["bulkhead-hypervisor", "bulkhead-loader"];
+pub(crate) const IMAGES: &[&str] = &["bulkhead-hypervisor", "bulkhead-loader", "bulkhead-guests"];
 
 /// Builds all images; returns the folder of their ELF files.
 pub(crate) fn run_build() -> Result<PathBuf> {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod command;
 mod initrd;
@@ -30,6 +31,8 @@ enum Verb {
     Build(run::Options),
     /// Boots a guest beneath the wall in the emulator
     Run(run::Options),
+    /// Measures the wall: instructions a round trip
+    Bench(bench::Options),
     /// Counts code lines and holds them against the budgets
     Size,
     /// Runs every check and test; the last line counts them
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run(),
         Verb::Build(options) => setup::run().and_then(|()| run::prepare(&options).map(|_| ())),
         Verb::Run(options) => setup::run().and_then(|()| run::run_guest(&options)),
+        Verb::Bench(options) => setup::run().and_then(|()| bench::run_bench(&options)),
         Verb::Size => size::check(),
         Verb::Test => setup::run().and_then(|()| test::run_tests()),
     };

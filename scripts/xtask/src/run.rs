@@ -1,8 +1,8 @@
 //! Booting a guest beneath the wall in the emulator.
 
 use std::fs;
-use std::io::{BufRead, BufReader, IsTerminal, Write};
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -77,6 +77,15 @@ pub(crate) fn prepare(options: &Options) -> Result<Files> {
 
 /// The verb.
 pub(crate) fn run_guest(options: &Options) -> Result<()> {
+    let said = guest_output(options)?;
+    if options.batch {
+        print!("{said}");
+    }
+    Ok(())
+}
+
+/// Runs a guest; in a batch its lines are returned when it has ended well.
+pub(crate) fn guest_output(options: &Options) -> Result<String> {
     let Files { loader, bundle, wall } = prepare(options)?;
     step("starting the emulator");
     let mut command = Command::new("timeout");
@@ -108,12 +117,12 @@ pub(crate) fn run_guest(options: &Options) -> Result<()> {
     let came_up = said.contains("wall: up at EL2") && said.contains("; stopping the machine");
     let demo = options.kernel.is_some() || seen.contains("bulkhead-guest: done");
     if options.batch && !(came_up && demo) {
-        return Err(Error("the guest did not come up, run and power off".to_string()));
+        return Err(Error(format!("the guest did not come up, run and power off; it said:\n{seen}")));
     }
-    Ok(())
+    Ok(seen)
 }
 
-/// Without a person: the guest's lines go to standard output, with a prefix only in the demonstration.
+/// Without a person: the guest's lines are gathered.
 fn batch(mut command: Command) -> Result<String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(|error| Error(format!("cannot start the emulator: {error}")))?;
@@ -122,7 +131,6 @@ fn batch(mut command: Command) -> Result<String> {
         let mut all = String::new();
         for line in BufReader::new(output).split(b'\n').map_while(std::result::Result::ok) {
             let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_string();
-            let _ = writeln!(std::io::stdout(), "{line}");
             all.push_str(&line);
             all.push('\n');
         }
@@ -147,14 +155,8 @@ fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
     let folder = build::run_build()?;
     let read =
         |path: PathBuf| fs::read(&path).map_err(|error| Error(format!("cannot read {}: {error}", path.display())));
-    let flat = |name: &str| {
-        let elf = read(folder.join(name))?;
-        flatten(&elf).map_err(|error| Error(format!("{name}: {error}")))
-    };
-    let loader = flat("bulkhead-loader")?;
-    let segments = bulkhead_bundle::flat::Flat::open(&loader).map(|image| image.segments.to_vec());
-    let loader = segments.ok_or_else(|| Error("the loader's image is damaged".to_string()))?;
-    let hypervisor = flat("bulkhead-hypervisor")?;
+    let loader = plain_image(&folder.join("bulkhead-loader"))?;
+    let hypervisor = flat_image(&folder.join("bulkhead-hypervisor"))?;
     let kernel = match &options.kernel {
         Some(path) => read(path.clone())?,
         None => read(setup::guest_kernel()?)?,
@@ -176,4 +178,16 @@ fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
         (Kind::GuestResources, resources.as_slice().as_bytes()),
     ];
     Ok((loader, bundle(&parts)))
+}
+
+fn flat_image(elf: &Path) -> Result<Vec<u8>> {
+    let bytes = fs::read(elf).map_err(|error| Error(format!("cannot read {}: {error}", elf.display())))?;
+    flatten(&bytes).map_err(|error| Error(format!("{}: {error}", elf.display())))
+}
+
+/// An image that carries its own header and relocates itself: the segments alone.
+pub(crate) fn plain_image(elf: &Path) -> Result<Vec<u8>> {
+    let flat = flat_image(elf)?;
+    let segments = bulkhead_bundle::flat::Flat::open(&flat).map(|image| image.segments.to_vec());
+    segments.ok_or_else(|| Error(format!("{}: the image is damaged", elf.display())))
 }

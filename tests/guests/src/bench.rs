@@ -1,0 +1,161 @@
+//! The bench guest: how many instructions a round trip into the wall takes. Run it with the exact instruction clock
+//! (`--icount`): one tick of the virtual counter is 16 instructions then. It prints one line a figure and powers off.
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "bare metal: calls, counters and device registers")]
+
+use core::arch::{asm, global_asm};
+use core::fmt::{self, Write};
+use core::panic::PanicInfo;
+
+use bulkhead_wire::call::{CALL_UID, FEATURES, UID};
+
+global_asm!(
+    r#"
+    .section .text.entry, "ax"
+    .global _start
+_start:
+    b     entry
+    .long 0
+    .quad 0
+    .quad image_bytes
+    .quad 0xa
+    .quad 0, 0, 0
+    .long 0x644d5241
+    .long 0
+entry:
+    adr   x3, _start
+    adrp  x1, rela_start
+    add   x1, x1, :lo12:rela_start
+    adrp  x2, rela_end
+    add   x2, x2, :lo12:rela_end
+1:  cmp   x1, x2
+    b.hs  2f
+    ldp   x4, x5, [x1]
+    ldr   x6, [x1, #16]
+    add   x6, x6, x3
+    str   x6, [x3, x4]
+    add   x1, x1, #24
+    b     1b
+2:  adrp  x1, stack_top
+    add   x1, x1, :lo12:stack_top
+    mov   sp, x1
+    bl    {main}
+    .section .bss.stack, "aw", %nobits
+    .balign 4096
+    .skip 16384
+stack_top:
+    "#,
+    main = sym main,
+);
+
+const PSCI_VERSION: u32 = 0x8400_0000;
+const SYSTEM_OFF: u32 = 0x8400_0008;
+const UNKNOWN: u32 = 0xc600_7fff;
+const GICD_TYPER: u64 = 0x0800_0004;
+const UNDECLARED: u64 = 0x0901_0000;
+/// How often each operation is repeated; a multiple of the 16 instructions of a tick.
+const TURNS: u64 = 16_000;
+/// Instructions of the loop around the operation: subtract and branch.
+const LOOP: u64 = 2;
+
+extern "C" fn main() -> ! {
+    let mut out = Uart;
+    let empty = measure_nothing();
+    let _ = writeln!(out, "bench: loop {}.{:02}", empty / 100, empty % 100);
+    if call(CALL_UID) != u64::from(UID[0]) {
+        let _ = writeln!(out, "bench: no wall beneath: nothing to measure");
+    } else {
+        for (name, id) in [("null_call", FEATURES), ("psci_version", PSCI_VERSION), ("unknown_call", UNKNOWN)] {
+            report(&mut out, name, measure_call(id));
+        }
+        for (name, address) in [("gicd_read", GICD_TYPER), ("undeclared_read", UNDECLARED)] {
+            report(&mut out, name, measure_read(address));
+        }
+    }
+    call(SYSTEM_OFF);
+    park()
+}
+
+fn report(out: &mut Uart, name: &str, hundredths: u64) {
+    let _ = writeln!(out, "bench: {name} {}.{:02}", hundredths / 100, hundredths % 100);
+}
+
+fn counter() -> u64 {
+    let value;
+    // SAFETY: reading the virtual counter has no effect.
+    unsafe { asm!("isb", "mrs {}, cntvct_el0", out(reg) value, options(nostack)) };
+    value
+}
+
+/// Hundredths of an instruction a turn, without the loop's own.
+fn a_turn(ticks: u64, own: u64) -> u64 {
+    (ticks * 16 * 100 / TURNS).saturating_sub(own * 100)
+}
+
+fn measure_nothing() -> u64 {
+    let start = counter();
+    // SAFETY: an empty loop.
+    unsafe { asm!("1: subs {n}, {n}, #1", "b.ne 1b", n = inout(reg) TURNS => _, options(nomem, nostack)) };
+    a_turn(counter() - start, 0)
+}
+
+/// One turn is: load the id, the call, and the loop; the id and the call itself count as part of the round trip.
+fn measure_call(id: u32) -> u64 {
+    let start = counter();
+    // SAFETY: the call changes x0-x3 at the most (declared by the ABI as results), no memory.
+    unsafe {
+        asm!(
+            "1: mov w0, w20", "hvc #0", "subs x21, x21, #1", "b.ne 1b",
+            in("x20") u64::from(id), inout("x21") TURNS => _, out("x0") _, out("x1") _, out("x2") _, out("x3") _,
+            options(nostack)
+        );
+    }
+    a_turn(counter() - start, LOOP + 1)
+}
+
+fn measure_read(address: u64) -> u64 {
+    let start = counter();
+    // SAFETY: a read of a device register that the wall answers; no effect on memory.
+    unsafe {
+        asm!(
+            "1: ldr w0, [x20]", "subs x21, x21, #1", "b.ne 1b",
+            in("x20") address, inout("x21") TURNS => _, out("x0") _, options(nostack)
+        );
+    }
+    a_turn(counter() - start, LOOP)
+}
+
+fn call(id: u32) -> u64 {
+    let result;
+    // SAFETY: as in `measure_call`; SYSTEM_OFF does not return.
+    unsafe {
+        asm!("hvc #0", inout("x0") u64::from(id) => result, out("x1") _, out("x2") _, out("x3") _, options(nostack));
+    }
+    result
+}
+
+/// The PL011, which the wall opens to the guest.
+struct Uart;
+
+impl Write for Uart {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            // SAFETY: UARTDR of the PL011 at the address that the demonstration's site declares.
+            unsafe { (0x0900_0000 as *mut u32).write_volatile(u32::from(byte)) };
+        }
+        Ok(())
+    }
+}
+
+#[panic_handler]
+fn panic(_info: &PanicInfo<'_>) -> ! {
+    park()
+}
+
+fn park() -> ! {
+    loop {
+        // SAFETY: waiting changes no state.
+        unsafe { asm!("wfi", options(nomem, nostack)) };
+    }
+}
