@@ -162,6 +162,7 @@ impl Gic {
 
     /// Decides on a read of `bytes` (1, 2, 4 or 8) at `offset`.
     #[must_use]
+    #[inline]
     pub fn read(&self, frame: Frame, offset: u32, bytes: u8) -> Action {
         match frame {
             Frame::Distributor => self.read_distributor(offset, bytes),
@@ -184,6 +185,7 @@ impl Gic {
         }
     }
 
+    #[inline]
     fn read_distributor(&self, offset: u32, bytes: u8) -> Action {
         match offset {
             0x0 => Action::Value(u64::from(self.control | CTLR_FIXED)),
@@ -204,7 +206,8 @@ impl Gic {
         }
     }
 
-    /// The registers that hold a field for each interrupt.
+    /// The registers that hold a field for each interrupt. Kept out of line, so that the plain registers stay short.
+    #[inline(never)]
     fn read_bank(&self, offset: u32, bytes: u8) -> Action {
         if let Some(intid) = priority_register(offset) {
             let priorities = self.priority.iter().enumerate().skip(intid).take(usize::from(bytes.min(4)));
@@ -229,6 +232,7 @@ impl Gic {
         }
     }
 
+    #[inline(never)]
     fn write_bank(&mut self, offset: u32, bytes: u8, value: u64, sgi_frame: bool) -> Action {
         if let Some(intid) = priority_register(offset) {
             let count = if sgi_frame { 32usize.saturating_sub(intid) } else { usize::from(bytes) };
