@@ -91,11 +91,21 @@ impl<'a> Policy<'a> {
         let references = self.references.iter().all(|&rule| (rule as usize) < self.rules.len());
         let arguments = self.methods.iter().all(|row| row.arguments.max(row.replies) as usize <= MAX_ARGS);
         let conditions = self.conditions.iter().all(|row| (row.argument as usize) < MAX_ARGS);
-        if rules && objects && methods && cells && references && arguments && conditions {
+        if rules && objects && methods && cells && references && arguments && conditions && self.denials_come_first() {
             Ok(())
         } else {
             Err(FormatError::Reference)
         }
+    }
+
+    /// The monitor takes the first rule that matches: a denying one must stand before every allowing one of its cell.
+    fn denials_come_first(&self) -> bool {
+        let denies = |&rule: &u32| self.rules.get(rule as usize).is_some_and(|rule| rule.deny != 0);
+        self.cells.iter().all(|cell| {
+            let first = cell.first_reference as usize;
+            let of_cell = self.references.get(first..first + cell.reference_count as usize).unwrap_or(&[]);
+            of_cell.iter().map(denies).is_sorted_by(|before, after| before >= after)
+        })
     }
 
     /// How many subjects there are.

@@ -204,6 +204,14 @@ mod tests {
     }
 
     #[test]
+    fn a_table_in_which_a_denial_would_come_too_late_is_refused() {
+        let mut bytes = sample();
+        let references = bytes.windows(8).rposition(|window| window == [1, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+        bytes[references..references + 8].copy_from_slice(&[0, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(Policy::verify(&bytes).map(|_| ()), Err(bulkhead_model::FormatError::Reference));
+    }
+
+    #[test]
     fn every_truncation_is_refused() {
         let bytes = sample();
         for length in 0..bytes.len() {
