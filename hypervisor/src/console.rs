@@ -6,19 +6,20 @@ use core::fmt;
 use bulkhead_hypervisor_core::plan::{MachinePlan, console};
 
 /// Where text goes.
-#[derive(Clone, Copy)]
 pub(crate) struct Console {
     kind: u32,
     base: u64,
+    /// An app's line has begun and not ended.
+    in_line: bool,
 }
 
 impl Console {
     /// The plan's console.
     pub(crate) const fn new(plan: &MachinePlan) -> Self {
-        Self { kind: plan.console_kind, base: plan.console.base }
+        Self { kind: plan.console_kind, base: plan.console.base, in_line: false }
     }
 
-    fn put(self, byte: u8) {
+    fn put(&self, byte: u8) {
         // VIRTIO_EMERGENCY: emerg_wr, offset 8 of the configuration at 0x100 (virtio 1.2 §5.3.4). PL011: UARTDR; what
         // does not fit into its FIFO is lost, we never wait for a device.
         let register = match self.kind {
@@ -32,8 +33,32 @@ impl Console {
     }
 }
 
+impl Console {
+    /// A piece of an app's line: `length` bytes of the words. The line begins with the app's name, which it cannot forge.
+    pub(crate) fn secure_text(&mut self, name: &str, length: u8, words: [u64; 6]) {
+        let bytes = words.iter().flat_map(|word| word.to_le_bytes()).take(length.into());
+        for byte in bytes {
+            if !self.in_line {
+                "secure: ".bytes().chain(name.bytes()).chain(": ".bytes()).for_each(|byte| self.put(byte));
+                self.in_line = true;
+            }
+            match byte {
+                b'\n' => {
+                    self.put(byte);
+                    self.in_line = false;
+                }
+                b' '..=b'~' => self.put(byte),
+                _ => self.put(b'.'),
+            }
+        }
+    }
+}
+
 impl fmt::Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        if core::mem::take(&mut self.in_line) {
+            self.put(b'\n');
+        }
         text.bytes().for_each(|byte| self.put(byte));
         Ok(())
     }

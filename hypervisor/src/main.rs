@@ -8,4 +8,5 @@
 mod arch;
 mod console;
 mod guest;
+mod partition;
 mod run;

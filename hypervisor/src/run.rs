@@ -5,23 +5,32 @@ use core::cell::UnsafeCell;
 use core::fmt::Write;
 use core::panic::PanicInfo;
 
-use bulkhead_hypervisor_core::call::{self, Answer};
+use bulkhead_abi::audit::{Kind, RING_RECORDS, Record, RingHeader};
+use bulkhead_abi::{Message, Status, wall};
+use bulkhead_hypervisor_core::audit::Trail;
+use bulkhead_hypervisor_core::call::{self, Function};
 use bulkhead_hypervisor_core::esr::{Exit, MemoryAccess, fault_address};
+use bulkhead_hypervisor_core::gate::{self, Gate};
 use bulkhead_hypervisor_core::gic::{Frame as GicFrame, Gic, self_sgi};
 use bulkhead_hypervisor_core::plan::MachinePlan;
-use bulkhead_hypervisor_core::sysreg;
+use bulkhead_hypervisor_core::{psci, sysreg};
+use bulkhead_model::{Phase, Policy, method, object, subject};
 
 use crate::arch::gic::{self, Hardware};
-use crate::arch::vectors::{self, Frame};
+use crate::arch::vectors::{self, Frame, SecureFrame};
 use crate::arch::{instr, mmu};
 use crate::console::Console;
 use crate::guest;
+use crate::partition::{Outcome, Partition, Upcall, Waiting};
 
 /// All that the wall keeps while the guest runs.
 struct Cpu {
     plan: MachinePlan,
     gic: Gic,
     hardware: Hardware,
+    gate: Gate<'static>,
+    partition: Partition,
+    console: Console,
     restarts: u64,
 }
 
@@ -33,11 +42,9 @@ unsafe impl Sync for Slot {}
 static CPU: Slot = Slot(UnsafeCell::new(None));
 
 #[inline(always)]
-fn with_cpu(act: impl FnOnce(&mut Cpu)) {
+fn with_cpu<T>(act: impl FnOnce(&mut Cpu) -> T) -> Option<T> {
     // SAFETY: see `Slot`: no other reference exists while a handler runs, and `act` calls no handler.
-    if let Some(cpu) = unsafe { &mut *CPU.0.get() } {
-        act(cpu);
-    }
+    unsafe { &mut *CPU.0.get() }.as_mut().map(act)
 }
 
 /// Entered once by the loader, at EL2 with the MMU off; never returns.
@@ -45,10 +52,16 @@ pub(crate) extern "C" fn hypervisor_main(plan: *const MachinePlan) -> ! {
     // SAFETY: the loader passes a plan in memory that it owns and leaves alone; it is copied here, before anything else.
     let plan = unsafe { plan.read() };
     let mut console = Console::new(&plan);
-    vectors::install();
-    if let Err(error) = mmu::build(&plan) {
-        stop(&mut console, format_args!("the machine plan cannot be mapped: {error:?}"));
-    }
+    vectors::install_guest();
+    instr::isb();
+    let stage2 = match mmu::build(&plan) {
+        Ok(stage2) => stage2,
+        Err(error) => stop(&mut console, format_args!("the machine plan cannot be mapped: {error:?}")),
+    };
+    let gate = match open_gate(&plan) {
+        Ok(gate) => gate,
+        Err(error) => stop(&mut console, format_args!("the policy is damaged: {error:?}")),
+    };
     let mut gic = Gic::new(plan.guest_timer_intid);
     plan.guest_interrupts.iter().filter(|&&intid| intid != 0).for_each(|&intid| {
         gic.declare(intid);
@@ -65,36 +78,102 @@ pub(crate) extern "C" fn hypervisor_main(plan: *const MachinePlan) -> ! {
     guest::reset_registers(&plan, &mut frame);
     let taken_kib = plan.taken.bytes / 1024;
     let _ = writeln!(console, "wall: up at EL2; {taken_kib} KiB taken from the guest; starting the guest");
+    let partition = Partition::new(&plan, stage2);
+    partition.arm();
+    let mut cpu = Cpu { plan, gic, hardware, gate, partition, console, restarts: 0 };
+    cpu.record(Kind::GuestStart, subject::GUEST, [0; 3]);
     // SAFETY: no handler has run yet: the guest starts below.
-    unsafe { *CPU.0.get() = Some(Cpu { plan, gic, hardware, restarts: 0 }) };
+    unsafe { *CPU.0.get() = Some(cpu) };
     vectors::start(&frame)
 }
 
-/// A trap of the guest.
-pub(crate) extern "C" fn guest_sync(frame: &mut Frame) {
-    with_cpu(|cpu| match Exit::decode(instr::read_esr_el2()) {
+/// The policy and the audit ring, where the plan says.
+fn open_gate(plan: &MachinePlan) -> Result<Gate<'static>, bulkhead_model::FormatError> {
+    let length = usize::try_from(plan.policy_bytes).unwrap_or(0);
+    // SAFETY: the loader put the policy there, page-aligned, inside the range that `mmu` maps read only for good.
+    let policy = Policy::verify(unsafe { core::slice::from_raw_parts(plan.policy.base as *const u8, length) })?;
+    let header = plan.audit.base as *mut RingHeader;
+    let records = (plan.audit.base + size_of::<RingHeader>() as u64) as *mut Record;
+    // SAFETY: the ring is 64 KiB of zeroed memory, page-aligned and mapped for EL2; nobody else writes to it (the secure
+    // side maps it read only), all values are valid for both types, and this is called once.
+    let (header, records) = unsafe { (&mut *header, core::slice::from_raw_parts_mut(records, RING_RECORDS)) };
+    // A record stands for a tenth of a second at the most.
+    Ok(Gate::new(policy, Trail::new(header, records, instr::read_cntfrq_el0() / 10)))
+}
+
+/// A trap of the guest. What the handlers return is what the vectors do next: an upcall, or null for the guest.
+pub(crate) extern "C" fn guest_sync(frame: &mut Frame) -> Upcall {
+    let upcall = with_cpu(|cpu| match Exit::decode(instr::read_esr_el2()) {
         Exit::Hvc(_) => cpu.call(frame),
         Exit::Smc(_) => {
             // A trapped SMC returns to itself (Arm ARM D1.3.4): step over it.
             advance();
-            cpu.call(frame);
+            cpu.call(frame)
         }
-        Exit::SystemRegister { encoding, is_read, register } => cpu.system_register(frame, encoding, is_read, register),
         Exit::Data(access) => cpu.memory(frame, access),
-        Exit::Wait => advance(),
-        Exit::DataUndescribed => inject_abort(0x25),
-        Exit::Fetch => inject_abort(0x21),
-        Exit::Other(_) => guest::inject(UNKNOWN, None),
+        Exit::SystemRegister { encoding, is_read, register } => cpu.system_register(frame, encoding, is_read, register),
+        exit => cpu.other(exit),
     });
+    upcall.unwrap_or(GUEST)
 }
 
+/// The vectors' sign for "back to the guest".
+const GUEST: Upcall = core::ptr::null();
+
 /// An interrupt while the guest ran.
-pub(crate) extern "C" fn guest_irq(_frame: &mut Frame) {
-    with_cpu(|cpu| gic::acknowledge(&cpu.gic));
+pub(crate) extern "C" fn guest_irq(_frame: &mut Frame) -> Upcall {
+    let upcall = with_cpu(|cpu| match gic::acknowledge(&cpu.gic, cpu.plan.timer_intid) {
+        true => cpu.partition.tick(),
+        false => GUEST,
+    });
+    upcall.unwrap_or(GUEST)
 }
 
 /// A system error while the guest ran: it is the guest's, whose access caused it; there is nothing to deliver.
-pub(crate) extern "C" fn guest_serror(_frame: &mut Frame) {}
+pub(crate) extern "C" fn guest_serror(_frame: &mut Frame) -> Upcall {
+    GUEST
+}
+
+/// A trap of the secure partition: a call of its kernel. Returns 1 if the guest goes on.
+pub(crate) extern "C" fn secure_sync(secure: &mut SecureFrame, frame: &mut Frame) -> u64 {
+    let leaves = with_cpu(|cpu| {
+        let exit = Exit::decode(instr::read_esr_el2());
+        match exit {
+            Exit::Hvc(_) => cpu.secure_call(&mut secure.0, frame),
+            _ if cpu.partition.reflect(exit) => false,
+            _ => {
+                let cause = [instr::read_esr_el2(), instr::read_elr_el2(), instr::read_far_el2()];
+                let outcome = cpu.partition.kill(cause, &mut cpu.gate, frame);
+                cpu.back_to_guest(outcome)
+            }
+        }
+    });
+    leaves.unwrap_or(true).into()
+}
+
+/// An interrupt while the secure partition ran. Returns 1 if the guest goes on.
+pub(crate) extern "C" fn secure_irq(_secure: &mut SecureFrame, frame: &mut Frame) -> u64 {
+    let leaves = with_cpu(|cpu| {
+        if gic::acknowledge(&cpu.gic, cpu.plan.timer_intid) && !cpu.partition.time_passes() {
+            let outcome = cpu.partition.kill([0, instr::read_elr_el2(), 0], &mut cpu.gate, frame);
+            return cpu.back_to_guest(outcome);
+        }
+        false
+    });
+    leaves.unwrap_or(true).into()
+}
+
+/// The rule number of "no rule".
+const NO_RULE: u64 = 0xffff;
+
+/// A register call is refused: the status, the rule, and nothing else.
+#[inline(always)]
+fn refuse(frame: &mut Frame, status: Status, rule: u64) -> Upcall {
+    frame.set(0, status.raw().cast_unsigned());
+    frame.set(1, rule);
+    (2..7).for_each(|register| frame.set(register, 0));
+    GUEST
+}
 
 /// ESR_EL1 of an undefined instruction: class 0, 32-bit instruction.
 const UNKNOWN: u64 = 1 << 25;
@@ -112,20 +191,78 @@ fn inject_abort(class: u64) {
 }
 
 impl Cpu {
-    /// The wall's own calls and PSCI.
-    fn call(&mut self, frame: &mut Frame) {
+    /// The guest's calls: discovery, services, PSCI.
+    #[inline(always)]
+    fn call(&mut self, frame: &mut Frame) -> Upcall {
         #[expect(clippy::cast_possible_truncation, reason = "SMCCC ids are 32 bits")]
         let id = frame.get(0) as u32;
-        match call::answer(id, frame.get(1)) {
-            Answer::Values(values, count) => {
+        match call::decode(id) {
+            Function::Values(values, count) => {
                 values.iter().take(count).enumerate().for_each(|(register, &value)| frame.set(register, value));
+                GUEST
             }
-            Answer::GuestOff => self.end_machine("the guest is off"),
-            Answer::GuestReset => self.restart(frame),
+            Function::Psci(id) => self.psci(frame, id),
+            Function::Service => self.service(frame),
+            Function::ServiceInfo => {
+                let answer = self.gate.service_info(frame.get(1));
+                let status = if answer.is_some() { Status::Ok } else { Status::Unknown };
+                frame.set(0, status.raw().cast_unsigned());
+                (1..).zip(answer.unwrap_or_default()).for_each(|(register, value)| frame.set(register, value));
+                GUEST
+            }
         }
     }
 
-    fn restart(&mut self, frame: &mut Frame) {
+    #[inline(always)]
+    fn psci(&mut self, frame: &mut Frame, id: u32) -> Upcall {
+        if !self.gate.is_open(object::PSCI, psci::method(id)) && !self.judge_psci(frame, id) {
+            frame.set(0, psci::NOT_SUPPORTED.cast_unsigned());
+            return GUEST;
+        }
+        match psci::answer(id, frame.get(1), |method| self.gate.is_open(object::PSCI, method)) {
+            psci::Answer::Value(value) => frame.set(0, value.cast_unsigned()),
+            psci::Answer::GuestOff => self.end_machine("the guest is off"),
+            psci::Answer::GuestReset => return self.restart(frame),
+        }
+        GUEST
+    }
+
+    #[inline(never)]
+    fn judge_psci(&mut self, frame: &Frame, id: u32) -> bool {
+        self.judge_guest(&psci::message(id, [frame.get(1), frame.get(2), frame.get(3)]))
+    }
+
+    /// A call of a service by registers.
+    #[inline(always)]
+    fn service(&mut self, frame: &mut Frame) -> Upcall {
+        let words = [frame.get(2), frame.get(3), frame.get(4), frame.get(5), frame.get(6), frame.get(7)];
+        let Some(message) = Message::from_header(frame.get(1), words) else {
+            return refuse(frame, Status::Malformed, NO_RULE);
+        };
+        let verdict = self.gate.judge(&gate::guest_call(&message), instr::read_elr_el2(), instr::read_cntvct_el0());
+        if !verdict.is_allowed() {
+            return refuse(frame, Status::refusal(verdict.reason), verdict.rule.into());
+        }
+        if !self.gate.is_served(message.object) {
+            return refuse(frame, Status::Unknown, NO_RULE);
+        }
+        if !self.partition.is_alive() {
+            return refuse(frame, Status::Gone, 0);
+        }
+        self.partition.call(&message, Waiting::Call(message))
+    }
+
+    /// Puts a call of the guest to the monitor.
+    fn judge_guest(&mut self, message: &Message) -> bool {
+        let call = gate::guest_call(message);
+        self.gate.judge(&call, instr::read_elr_el2(), instr::read_cntvct_el0()).is_allowed()
+    }
+
+    fn record(&mut self, kind: Kind, subject: u16, args: [u64; 3]) {
+        self.gate.record(kind, subject, args, instr::read_cntvct_el0());
+    }
+
+    fn restart(&mut self, frame: &mut Frame) -> Upcall {
         self.restarts += 1;
         if self.plan.restart_limit != 0 && self.restarts > self.plan.restart_limit {
             self.end_machine("the guest restarted too often");
@@ -133,42 +270,50 @@ impl Cpu {
         self.gic.reset();
         self.hardware.reset_guest();
         if guest::place(&self.plan).is_err() {
-            stop(&mut Console::new(&self.plan), format_args!("the guest's start image is damaged"));
+            stop(&mut self.console, format_args!("the guest's start image is damaged"));
         }
         guest::reset_registers(&self.plan, frame);
+        self.record(Kind::GuestStart, subject::GUEST, [self.restarts, 0, 0]);
+        self.partition.guest_was_reset()
     }
 
-    fn end_machine(&self, why: &str) -> ! {
-        let _ = writeln!(
-            Console::new(&self.plan),
-            "wall: {why} ({} restarts); stopping the machine",
-            self.restarts.min(self.plan.restart_limit)
-        );
+    fn end_machine(&mut self, why: &str) -> ! {
+        let restarts = self.restarts.min(self.plan.restart_limit);
+        let _ = writeln!(self.console, "wall: {why} ({restarts} restarts); stopping the machine");
         instr::power_off();
         instr::park()
     }
 
-    fn system_register(&mut self, frame: &mut Frame, encoding: u16, is_read: bool, register: u8) {
-        let value = match sysreg::decide(encoding, is_read) {
+    fn system_register(&mut self, frame: &mut Frame, encoding: u16, is_read: bool, register: u8) -> Upcall {
+        let value = frame.get(register.into());
+        let action = sysreg::decide(encoding, is_read);
+        let action =
+            if self.judge_guest(&sysreg::message(encoding, is_read, value)) { action } else { action.refused() };
+        let value = match action {
             sysreg::Action::Emulate(value) => value,
             sysreg::Action::Feature => sysreg::filter(encoding, feature_register(encoding)),
             sysreg::Action::SendSgi => {
-                if let Some(intid) = self_sgi(frame.get(register.into())) {
+                if let Some(intid) = self_sgi(value) {
                     self.gic.raise(intid);
                     gic::deliver_pending(&mut self.gic);
                 }
                 0
             }
-            sysreg::Action::Undefined => return guest::inject(UNKNOWN, None),
+            sysreg::Action::Undefined => {
+                guest::inject(UNKNOWN, None);
+                return GUEST;
+            }
         };
         if is_read {
             frame.set(register.into(), value);
         }
         advance();
+        GUEST
     }
 
-    /// An access to memory that stage 2 does not give to the guest: its interrupt controller, or nothing at all.
-    fn memory(&mut self, frame: &mut Frame, access: MemoryAccess) {
+    /// An access to memory that stage 2 does not give to the guest: its interrupt controller, a served device, or nothing.
+    #[inline(always)]
+    fn memory(&mut self, frame: &mut Frame, access: MemoryAccess) -> Upcall {
         let address = fault_address(instr::read_hpfar_el2(), instr::read_far_el2());
         let value = match self.gic_frame(address) {
             Some((gic_frame, offset)) if access.is_write => {
@@ -181,12 +326,131 @@ impl Cpu {
                 let action = self.gic.read(gic_frame, offset, access.bytes);
                 self.hardware.apply(gic_frame, action)
             }
-            None => u64::MAX,
+            None => return self.device(frame, access, address),
         };
         if !access.is_write {
             frame.set(access.register.into(), access.extend(value));
         }
         advance();
+        GUEST
+    }
+
+    /// An access to a device that an app serves, or to nothing: a call either way.
+    #[inline(never)]
+    fn device(&mut self, frame: &mut Frame, access: MemoryAccess, address: u64) -> Upcall {
+        let register = usize::from(access.register);
+        let device =
+            self.plan.devices.iter().find(|device| address.wrapping_sub(device.range.base) < device.range.bytes);
+        let (target, place) =
+            device.map_or((object::MMIO, address), |device| (device.object, address - device.range.base));
+        let size = u64::from(access.bytes);
+        let mask = u64::MAX >> (64 - 8 * access.bytes.clamp(1, 8));
+        let message = if access.is_write {
+            let words = [place, size, frame.get(register) & mask, 0, 0, 0];
+            Message { object: target, method: method::WRITE, len: 3, words }
+        } else {
+            Message { object: target, method: method::READ, len: 2, words: [place, size, 0, 0, 0, 0] }
+        };
+        let is_served = device.is_some();
+        let is_allowed = self.judge_guest(&message);
+        if is_served && is_allowed && self.partition.is_alive() {
+            advance();
+            let waiting = if access.is_write { Waiting::Store } else { Waiting::Load(message, access) };
+            return self.partition.call(&message, waiting);
+        }
+        if is_served && is_allowed && access.is_write {
+            inject_abort(0x25);
+            return GUEST;
+        }
+        if !access.is_write {
+            frame.set(register, access.extend(u64::MAX));
+        }
+        advance();
+        GUEST
+    }
+
+    /// Traps that no call describes.
+    #[inline(never)]
+    fn other(&mut self, exit: Exit) -> Upcall {
+        match exit {
+            Exit::Wait => {
+                advance();
+                return GUEST;
+            }
+            Exit::DataUndescribed => inject_abort(0x25),
+            Exit::Fetch => inject_abort(0x21),
+            _ => guest::inject(UNKNOWN, None),
+        }
+        self.record(
+            Kind::GuestFault,
+            subject::GUEST,
+            [instr::read_esr_el2(), instr::read_far_el2(), instr::read_hpfar_el2()],
+        );
+        GUEST
+    }
+
+    /// A call of the secure kernel (`bulkhead_abi::wall`). True if the guest goes on.
+    #[inline(always)]
+    fn secure_call(&mut self, registers: &mut [u64; 12], frame: &mut Frame) -> bool {
+        let &mut [number, first, w0, w1, w2, w3, w4, w5, ..] = registers;
+        let words = [w0, w1, w2, w3, w4, w5];
+        let result = match number {
+            wall::SWITCH => {
+                let outcome = self.partition.leave(registers, &mut self.gate, frame);
+                gic::deliver_pending(&mut self.gic);
+                return self.back_to_guest(outcome);
+            }
+            wall::JUDGE => self.judge(first, words),
+            wall::SET_TIMER => self.partition.set_alarm(first).into(),
+            wall::AUDIT_EVENT => {
+                let [kind, _, low, high, ..] = first.to_le_bytes();
+                if let Some(kind) = Kind::from_raw(kind) {
+                    self.record(kind, u16::from_le_bytes([low, high]), [w0, w1, 0]);
+                }
+                0
+            }
+            wall::GUEST_IRQ => {
+                let is_known = u32::try_from(first).is_ok_and(|intid| intid >= 32 && self.gic.raise(intid));
+                if is_known { 0 } else { Status::Unknown.raw().cast_unsigned() }
+            }
+            wall::LOG => {
+                let [length, _, low, high, ..] = first.to_le_bytes();
+                let policy = *self.gate.policy();
+                let name = policy.subject_name(u16::from_le_bytes([low, high])).unwrap_or("?");
+                self.console.secure_text(name, length, words);
+                0
+            }
+            _ => {
+                let outcome = self.partition.kill([number, first, w0], &mut self.gate, frame);
+                return self.back_to_guest(outcome);
+            }
+        };
+        registers[0] = result;
+        false
+    }
+
+    /// [`wall::JUDGE`]: the verdict word.
+    fn judge(&mut self, question: u64, words: [u64; 6]) -> u64 {
+        let [s0, s1, o0, o1, m0, m1, phase, len] = question.to_le_bytes();
+        let phase = match phase {
+            0 => Phase::Request,
+            1 => Phase::Reply,
+            _ => Phase::Error,
+        };
+        let message =
+            Message { object: u16::from_le_bytes([o0, o1]), method: u16::from_le_bytes([m0, m1]), len, words };
+        let call = gate::call(u16::from_le_bytes([s0, s1]), phase, &message);
+        let verdict = self.gate.judge(&call, 0, instr::read_cntvct_el0());
+        u64::from(verdict.is_allowed()) | (verdict.reason as u64) << 8 | u64::from(verdict.rule) << 16
+    }
+
+    fn back_to_guest(&mut self, outcome: Outcome) -> bool {
+        if matches!(outcome, Outcome::DeadDevice) {
+            // The store was stepped over when the device was called; the abort names it.
+            instr::write_elr_el2(instr::read_elr_el2() - 4);
+            inject_abort(0x25);
+        }
+        true
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "offsets within 64 KiB")]
@@ -219,7 +483,7 @@ fn feature_register(encoding: u16) -> u64 {
 /// A fault of EL2 itself: our own bug. It is reported and the machine halts.
 pub(crate) extern "C" fn hypervisor_fatal(esr: u64, elr: u64, far: u64) -> ! {
     with_cpu(|cpu| {
-        let _ = writeln!(Console::new(&cpu.plan), "wall: fault at EL2: esr {esr:#x} at {elr:#x} on {far:#x}; halted");
+        let _ = writeln!(cpu.console, "wall: fault at EL2: esr {esr:#x} at {elr:#x} on {far:#x}; halted");
     });
     instr::park()
 }

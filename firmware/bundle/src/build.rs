@@ -55,7 +55,7 @@ pub fn bundle(parts: &[(Kind, &[u8])]) -> Vec<u8> {
 
 /// Why an ELF file cannot become a flat image.
 #[derive(Debug)]
-pub struct FlattenError(&'static str);
+pub struct FlattenError(pub(crate) &'static str);
 
 impl fmt::Display for FlattenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

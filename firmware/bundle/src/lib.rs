@@ -10,8 +10,12 @@ pub mod build;
 pub mod flat;
 pub mod kernel;
 mod resource;
+#[cfg(feature = "build")]
+pub mod secure;
+mod settings;
 
 pub use resource::{Resource, ResourceKind};
+pub use settings::Settings;
 
 use core::fmt;
 
@@ -39,6 +43,12 @@ pub enum Kind {
     GuestCommandLine = 4,
     /// What of the machine the guest may use: an array of [`Resource`].
     GuestResources = 5,
+    /// The secure partition's memory, laid out: boot information, kernel, apps, translation tables.
+    Secure = 6,
+    /// The compiled policy.
+    Policy = 7,
+    /// Numbers of the site: [`Settings`].
+    Settings = 8,
 }
 
 impl Kind {
@@ -51,6 +61,9 @@ impl Kind {
             Self::GuestInitrd => "guest initrd",
             Self::GuestCommandLine => "guest command line",
             Self::GuestResources => "guest resources",
+            Self::Secure => "secure partition",
+            Self::Policy => "policy",
+            Self::Settings => "settings",
         }
     }
 }

@@ -14,6 +14,8 @@ pub struct Resource {
     pub base: u64,
     /// Length in bytes.
     pub bytes: u64,
+    /// For a served device: its object in the policy.
+    pub object: u64,
 }
 
 /// Kinds of [`Resource`].
@@ -22,4 +24,6 @@ pub struct Resource {
 pub enum ResourceKind {
     /// Registers of the real machine that the guest uses without an exit.
     Passthrough = 1,
+    /// Registers that exist for the guest only: an app answers each access.
+    Served = 2,
 }

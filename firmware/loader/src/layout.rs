@@ -12,6 +12,10 @@ const AUDIT_BYTES: u64 = 0x1_0000;
 /// What has to be placed.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
+    /// The secure partition's memory, a multiple of 2 MiB.
+    pub secure: u64,
+    /// The compiled policy.
+    pub policy: u64,
     /// The hypervisor with its zeroed data and stacks.
     pub hypervisor: u64,
     /// The guest's kernel as stored, packed.
@@ -33,8 +37,12 @@ pub struct Sizes {
 pub struct Layout {
     /// Everything that is taken from the guest.
     pub taken: Range,
+    /// The secure partition, 2 MiB-aligned.
+    pub secure: Range,
     /// The hypervisor's image.
     pub hypervisor: Range,
+    /// The compiled policy, whole pages.
+    pub policy: Range,
     /// The machine plan's page.
     pub plan: Range,
     /// The audit ring.
@@ -83,7 +91,8 @@ impl fmt::Display for TooLittle {
 pub fn plan(ram: Range, sizes: &Sizes) -> Result<Layout, TooLittle> {
     let pages = |bytes: u64| bytes.next_multiple_of(PAGE);
     let store_bytes = pages(sizes.stored_kernel) + pages(sizes.initrd) + pages(sizes.tree);
-    let taken_bytes = (pages(sizes.hypervisor) + PAGE + AUDIT_BYTES + store_bytes).next_multiple_of(BLOCK);
+    let own_bytes = sizes.secure + pages(sizes.hypervisor) + pages(sizes.policy) + PAGE + AUDIT_BYTES;
+    let taken_bytes = (own_bytes + store_bytes).next_multiple_of(BLOCK);
     let start = ram.base.next_multiple_of(BLOCK);
     let end = ram.base.saturating_add(ram.bytes) / BLOCK * BLOCK;
     let kernel_base = start + sizes.kernel_offset;
@@ -100,14 +109,18 @@ pub fn plan(ram: Range, sizes: &Sizes) -> Result<Layout, TooLittle> {
         next += pages(bytes);
         range
     };
+    let secure = place(sizes.secure);
     let hypervisor = place(pages(sizes.hypervisor));
+    let policy = place(pages(sizes.policy));
     let plan = place(PAGE);
     let audit = place(AUDIT_BYTES);
     let (stored_kernel, stored_initrd, stored_tree) =
         (place(sizes.stored_kernel), place(sizes.initrd), place(sizes.tree));
     Ok(Layout {
         taken: Range { base: end - taken_bytes, bytes: taken_bytes },
+        secure,
         hypervisor,
+        policy,
         plan,
         audit,
         store: Range { base: stored_kernel.base, bytes: store_bytes },
@@ -135,6 +148,8 @@ mod tests {
     use super::*;
 
     const SIZES: Sizes = Sizes {
+        secure: 2 << 20,
+        policy: 9000,
         hypervisor: 0x2_d000,
         stored_kernel: 11_260_000,
         kernel: 33_260_000,

@@ -12,9 +12,10 @@ use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 use core::ptr;
 
+use bulkhead_abi::boot::{BootInfo, MAX_GUEST_RANGES};
 use bulkhead_bundle::flat::Flat;
 use bulkhead_bundle::kernel::StoredKernel;
-use bulkhead_bundle::{Bundle, Kind, Resource};
+use bulkhead_bundle::{Bundle, Kind, Resource, ResourceKind, Settings};
 use bulkhead_hypervisor_core::plan::{
     Device, MAX_INTERRUPTS, MAX_RANGES, MachinePlan, PLAN_MAGIC, PLAN_VERSION, Range, StoredPart, console,
 };
@@ -88,6 +89,8 @@ static HEAP_SPACE: HeapSpace = HeapSpace(core::cell::UnsafeCell::new([0; HEAP_BY
 #[global_allocator]
 static HEAP: LockedHeap = LockedHeap::empty();
 
+/// The most memory that a secure partition may have.
+const SECURE_MAX: u64 = 64 << 20;
 /// The largest device tree that is looked at.
 const TREE_MAX: usize = 2 << 20;
 
@@ -130,9 +133,17 @@ fn boot(tree_address: u64, own: Range, out: &mut Output) -> Result<Never, String
         core::str::from_utf8(part(Kind::GuestCommandLine)?).map_err(|_| "the guest's command line is not UTF-8")?;
     let resources =
         <[Resource]>::ref_from_bytes(part(Kind::GuestResources)?).map_err(|_| "the guest's resources are cut")?;
+    let (secure, policy) = (part(Kind::Secure)?, part(Kind::Policy)?);
+    let settings = Settings::read_from_bytes(part(Kind::Settings)?).map_err(|_| "the settings are cut")?;
+    let (info, _) = BootInfo::read_from_prefix(secure).map_err(|_| "the secure partition's image is cut")?;
+    if info.memory_bytes > SECURE_MAX || (secure.len() as u64) > info.memory_bytes {
+        return Err("the secure partition's image does not fit its memory".to_string());
+    }
     let (kernel_offset, image_size) =
         layout::image_header(kernel.header).ok_or("the guest's kernel is no AArch64 Image (no ARM\\x64 at byte 56)")?;
     let sizes = Sizes {
+        secure: info.memory_bytes,
+        policy: policy.len() as u64,
         hypervisor: hypervisor.memory_bytes(),
         stored_kernel: kernel.stream.len() as u64,
         kernel: kernel.image_bytes,
@@ -160,13 +171,24 @@ fn boot(tree_address: u64, own: Range, out: &mut Output) -> Result<Never, String
     copy(initrd, layout.stored_initrd.base);
     copy(&guest_tree, layout.stored_tree.base);
     zero(layout.audit);
+    zero(layout.secure);
+    copy(secure, layout.secure.base);
+    copy(zerocopy::IntoBytes::as_bytes(&with_guest(info, &layout)), layout.secure.base);
+    zero(layout.policy);
+    copy(policy, layout.policy.base);
     zero(layout.hypervisor);
     copy(hypervisor.segments, layout.hypervisor.base);
     for place in hypervisor.relocations {
         let value = layout.hypervisor.base + place.addend;
         copy(&value.to_le_bytes(), layout.hypervisor.base + place.offset);
     }
-    let plan = machine_plan(&machine, &layout, &hypervisor, resources, out);
+    let mut plan = machine_plan(&machine, &layout, &hypervisor, resources, out);
+    plan.policy_bytes = policy.len() as u64;
+    plan.secure_root = info.kernel_root;
+    plan.period_us = settings.period_us;
+    plan.budget_us = settings.budget_us;
+    plan.call_limit_us = settings.call_limit_us;
+    plan.restart_limit = settings.restart_limit;
     let _ = writeln!(
         out,
         "loader: bundle checked; {} KiB for the wall, {} MiB for the guest",
@@ -174,6 +196,15 @@ fn boot(tree_address: u64, own: Range, out: &mut Output) -> Result<Never, String
         layout.guest_ram.bytes >> 20
     );
     enter(&layout, &plan)
+}
+
+/// The boot information with the guest's memory in it.
+fn with_guest(mut info: BootInfo, layout: &Layout) -> BootInfo {
+    let guest = bulkhead_abi::boot::Range { base: layout.guest_ram.base, bytes: layout.guest_ram.bytes };
+    info.guest_ranges = [bulkhead_abi::boot::Range::default(); MAX_GUEST_RANGES];
+    info.guest_ranges[0] = guest;
+    info.guest_range_count = 1;
+    info
 }
 
 fn machine_plan(
@@ -193,13 +224,22 @@ fn machine_plan(
     plan.store = layout.store;
     plan.audit = layout.audit;
     plan.guest_ram[0] = layout.guest_ram;
-    for (slot, resource) in plan.guest_mmio.iter_mut().zip(resources).take(MAX_RANGES) {
+    plan.secure = layout.secure;
+    plan.policy = layout.policy;
+    let of_kind = |kind| resources.iter().filter(move |resource| resource.kind == kind as u32);
+    for (slot, resource) in plan.guest_mmio.iter_mut().zip(of_kind(ResourceKind::Passthrough)).take(MAX_RANGES) {
         *slot = Range { base: resource.base, bytes: resource.bytes };
     }
-    for (slot, resource) in plan.guest_interrupts.iter_mut().zip(resources).take(MAX_INTERRUPTS) {
+    for (slot, resource) in
+        plan.guest_interrupts.iter_mut().zip(of_kind(ResourceKind::Passthrough)).take(MAX_INTERRUPTS)
+    {
         *slot = resource.intid;
     }
-    plan.devices = [Device::default(); 4];
+    for (slot, resource) in plan.devices.iter_mut().zip(of_kind(ResourceKind::Served)) {
+        let range = Range { base: resource.base, bytes: resource.bytes };
+        let object = u16::try_from(resource.object).unwrap_or(u16::MAX);
+        *slot = Device { range, object, reserved: 0, intid: resource.intid };
+    }
     plan.parts[0] = StoredPart { stored: layout.stored_kernel, target: layout.kernel, encoding: 1 };
     plan.parts[1] = StoredPart { stored: layout.stored_initrd, target: layout.initrd, encoding: 0 };
     plan.parts[2] = StoredPart { stored: layout.stored_tree, target: layout.tree, encoding: 0 };
@@ -212,7 +252,6 @@ fn machine_plan(
     plan.guest_timer_intid = 27;
     plan.console_kind = out.kind;
     plan.console = Range { base: out.base, bytes: 0x200 };
-    plan.restart_limit = 16;
     plan.psci_smc = u64::from(machine.psci_smc);
     plan
 }

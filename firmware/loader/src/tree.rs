@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use bulkhead_bundle::Resource;
+use bulkhead_bundle::{Resource, ResourceKind};
 use bulkhead_hypervisor_core::plan::Range;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use dtoolkit::{Node, Property};
@@ -106,6 +106,9 @@ pub fn guest_tree(machine: &DeviceTree, view: &GuestView<'_>) -> Vec<u8> {
     for node in machine.root.children().filter(|node| belongs_to_guest(node, view.resources)) {
         tree.root.add_child(cut(node));
     }
+    for served in view.resources.iter().filter(|resource| resource.kind == ResourceKind::Served as u32) {
+        tree.root.add_child(transport(served));
+    }
     tree.root.add_child(memory(view.ram));
     tree.root.add_child(chosen(machine.find_node("/chosen"), view));
     tree.to_dtb()
@@ -113,8 +116,13 @@ pub fn guest_tree(machine: &DeviceTree, view: &GuestView<'_>) -> Vec<u8> {
 
 fn belongs_to_guest(node: &DeviceTreeNode, resources: &[Resource]) -> bool {
     let is_base = ["arm,psci-1.0", "arm,psci-0.2", "arm,armv8-timer", "arm,gic-v3", "fixed-clock"];
-    let is_declared =
-        |place: Range| resources.iter().any(|resource| resource.base == place.base && resource.bytes >= place.bytes);
+    let is_declared = |place: Range| {
+        resources.iter().any(|resource| {
+            resource.kind == ResourceKind::Passthrough as u32
+                && resource.base == place.base
+                && resource.bytes >= place.bytes
+        })
+    };
     node.name() == "cpus"
         || is_base.iter().any(|name| is_compatible(node, name))
         || reg(node, 0).is_some_and(is_declared)
@@ -134,6 +142,17 @@ fn cut(node: &DeviceTreeNode) -> DeviceTreeNode {
         copy.remove_child(&name);
     }
     copy
+}
+
+/// A virtio-mmio transport that an app serves: an edge-triggered SPI (cells: type 0, number from 32, flags 1).
+fn transport(served: &Resource) -> DeviceTreeNode {
+    let mut node = DeviceTreeNode::new_unchecked(format!("virtio_mmio@{:x}", served.base));
+    node.add_property(DeviceTreeProperty::new_unchecked("compatible", "virtio,mmio"));
+    node.add_property(DeviceTreeProperty::new_unchecked("reg", pair(Range { base: served.base, bytes: served.bytes })));
+    let cells = [0, served.intid.saturating_sub(32), 1].map(u32::to_be_bytes).concat();
+    node.add_property(DeviceTreeProperty::new_unchecked("interrupts", cells));
+    node.add_property(DeviceTreeProperty::new_unchecked("dma-coherent", Vec::<u8>::new()));
+    node
 }
 
 fn memory(ram: Range) -> DeviceTreeNode {

@@ -2,10 +2,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod call;
 pub mod esr;
+pub mod gate;
 pub mod gic;
 pub mod paging;
 pub mod plan;
 pub mod psci;
+pub mod share;
 pub mod sysreg;

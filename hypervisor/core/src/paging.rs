@@ -1,5 +1,5 @@
 //! One page-table builder for every translation regime of the wall: 4 KiB granule, 39-bit addresses, start at level 1
-//! (Arm ARM D8.2), with the formats of stage 2 and of EL2's own stage 1. It only adds mappings; a range that is
+//! (Arm ARM D8.2), with the formats of stage 2, of EL1 and EL0's stage 1 and of EL2's own. It only adds mappings; a range that is
 //! already mapped is refused, so that no owner's memory can be given twice.
 
 /// The smallest unit mapped.
@@ -34,6 +34,18 @@ pub enum Access {
     Stage2ReadOnly,
     /// Stage 2: device-nGnRE, read and write, never executed.
     Stage2Device,
+    /// EL1 stage 1: the secure kernel's code, read only.
+    KernelCode,
+    /// EL1 stage 1: the secure kernel reads.
+    KernelReadOnly,
+    /// EL1 stage 1: the secure kernel reads and writes.
+    KernelData,
+    /// EL1 stage 1: an app's code, read only.
+    AppCode,
+    /// EL1 stage 1: an app reads.
+    AppReadOnly,
+    /// EL1 stage 1: an app reads and writes.
+    AppData,
     /// EL2 stage 1: executable, read only.
     El2Code,
     /// EL2 stage 1: read only.
@@ -47,12 +59,21 @@ pub enum Access {
 impl Access {
     /// Lower and upper attributes of a block or page descriptor.
     /// Stage 2: MemAttr bits 2-5, S2AP 6-7, SH 8-9, AF 10, XN 54 (Arm ARM D8.3.2, D8.5).
+    /// EL1 stage 1: AttrIndx bits 2-4, AP 6-7 (1: EL0 too, 2: read only), SH, AF, nG 11, PXN 53, UXN 54.
     /// EL2 stage 1: AttrIndx bits 2-4 (0 device, 1 normal, see [`MAIR_EL2`]), AP 6-7, SH, AF, XN 54.
     const fn attributes(self) -> u64 {
         const AF: u64 = 1 << 10;
         const INNER: u64 = 3 << 8;
         const XN: u64 = 1 << 54;
+        const PXN: u64 = 1 << 53;
+        const NG: u64 = 1 << 11;
         match self {
+            Self::KernelCode => AF | INNER | 2 << 6 | 1 << 2 | XN,
+            Self::KernelReadOnly => AF | INNER | 2 << 6 | 1 << 2 | XN | PXN,
+            Self::KernelData => AF | INNER | 1 << 2 | XN | PXN,
+            Self::AppCode => AF | INNER | NG | 3 << 6 | 1 << 2 | PXN,
+            Self::AppReadOnly => AF | INNER | NG | 3 << 6 | 1 << 2 | XN | PXN,
+            Self::AppData => AF | INNER | NG | 1 << 6 | 1 << 2 | XN | PXN,
             Self::Stage2Ram => AF | INNER | 3 << 6 | 0xf << 2,
             Self::Stage2Data => AF | INNER | 3 << 6 | 0xf << 2 | XN,
             Self::Stage2ReadOnly => AF | INNER | 1 << 6 | 0xf << 2 | XN,

@@ -76,12 +76,16 @@ pub struct MachinePlan {
     pub image_rodata_bytes: u64,
     /// The compiled policy, page-aligned base.
     pub policy: Range,
+    /// Length of the compiled policy in bytes; `policy` is its pages.
+    pub policy_bytes: u64,
     /// The guest's start image, page-aligned.
     pub store: Range,
     /// The audit ring (64 KiB, page-aligned).
     pub audit: Range,
     /// The secure partition's memory, 2 MiB-aligned.
     pub secure: Range,
+    /// TTBR1_EL1 of the secure kernel, an address of the partition.
+    pub secure_root: u64,
     /// The guest's memory, disjoint, 2 MiB-aligned, all outside `taken`.
     pub guest_ram: [Range; MAX_RANGES],
     /// MMIO ranges that the policy opens to the guest, page-aligned.

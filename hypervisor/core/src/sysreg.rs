@@ -4,6 +4,9 @@
 //! registers read as zero and ignore writes (an undefined instruction there stops Debian before it has a vector
 //! table). All else is undefined to the guest.
 
+use bulkhead_abi::Message;
+use bulkhead_model::{method, object};
+
 /// What the shell does about the access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -15,6 +18,25 @@ pub enum Action {
     SendSgi,
     /// The guest gets an undefined-instruction exception.
     Undefined,
+}
+
+/// The call that the policy decides on.
+#[must_use]
+#[inline]
+pub const fn message(encoding: u16, is_read: bool, value: u64) -> Message {
+    let (method, len, value) = if is_read { (method::READ, 1, 0) } else { (method::WRITE, 2, value) };
+    Message { object: object::SYSREG, method, len, words: [encoding as u64, value, 0, 0, 0, 0] }
+}
+
+impl Action {
+    /// What is done instead when the policy refuses: features are hidden and nothing is sent. What emulates nothing stays.
+    #[must_use]
+    pub const fn refused(self) -> Self {
+        match self {
+            Self::Feature | Self::SendSgi => Self::Emulate(0),
+            other => other,
+        }
+    }
 }
 
 /// Packs the fields of a system register's name, S`op0`_`op1`_C`crn`_C`crm`_`op2`.

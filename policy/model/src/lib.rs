@@ -39,6 +39,35 @@ pub mod object {
     pub const TASK: u16 = 3;
 }
 
+/// Methods of the objects that every policy has, as `policy/lang/src/builtin.policy` declares them.
+pub mod method {
+    /// Methods of [`super::object::PSCI`] (Arm DEN 0022, DEN 0028).
+    pub mod psci {
+        /// PSCI_VERSION.
+        pub const VERSION: u16 = 0;
+        /// PSCI_FEATURES (function).
+        pub const FEATURES: u16 = 1;
+        /// MIGRATE_INFO_TYPE.
+        pub const MIGRATE_INFO_TYPE: u16 = 2;
+        /// SYSTEM_OFF.
+        pub const OFF: u16 = 3;
+        /// SYSTEM_RESET.
+        pub const RESET: u16 = 4;
+        /// CPU_ON (target, entry, context).
+        pub const CPU_ON: u16 = 5;
+        /// SMCCC_VERSION.
+        pub const SMCCC_VERSION: u16 = 6;
+        /// Any other function (id).
+        pub const OTHER: u16 = 7;
+    }
+    /// Methods of [`super::object::SYSREG`], [`super::object::MMIO`] and every device: reads.
+    pub const READ: u16 = 0;
+    /// As [`READ`]: writes.
+    pub const WRITE: u16 = 1;
+    /// Method of [`super::object::TASK`]: starts.
+    pub const START: u16 = 0;
+}
+
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -70,6 +99,19 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Reads a number that [`Reason`] has; another one is a refusal without a rule.
+    #[must_use]
+    pub const fn from_raw(raw: u8) -> Self {
+        match raw {
+            0 => Self::Allowed,
+            2 => Self::DeniedByRule,
+            3 => Self::Malformed,
+            4 => Self::UnknownObject,
+            5 => Self::UnknownMethod,
+            _ => Self::NoRule,
+        }
+    }
+
     /// The word that users see.
     #[must_use]
     pub const fn word(self) -> &'static str {

@@ -153,6 +153,13 @@ impl<'a> Policy<'a> {
         references.unwrap_or(&[]).iter().filter_map(move |&rule| rules.get(rule as usize))
     }
 
+    /// Where the rule that users know by `source` was written: file and line.
+    #[must_use]
+    pub fn rule_place(&self, source: u16) -> Option<(&'a str, u32)> {
+        let rule = self.rules.iter().find(|rule| rule.source == u32::from(source))?;
+        Some((self.text(rule.file), rule.line))
+    }
+
     /// A rule's tests.
     #[must_use]
     #[inline]

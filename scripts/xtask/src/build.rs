@@ -6,7 +6,16 @@ use crate::command::{Result, program, root, run, step};
 use crate::setup::IMAGE_TARGET;
 
 /// The packages that are images.
-pub(crate) const IMAGES: &[&str] = &["bulkhead-hypervisor", "bulkhead-loader", "bulkhead-guests"];
+pub(crate) const IMAGES: &[&str] = &[
+    "bulkhead-hypervisor",
+    "bulkhead-loader",
+    "bulkhead-kernel",
+    "bulkhead-app-audit",
+    "bulkhead-app-clock",
+    "bulkhead-app-historian",
+    "bulkhead-app-plant",
+    "bulkhead-guests",
+];
 
 /// Builds all images; returns the folder of their ELF files.
 pub(crate) fn run_build() -> Result<PathBuf> {

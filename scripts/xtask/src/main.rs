@@ -12,6 +12,7 @@ mod command;
 mod initrd;
 mod run;
 mod setup;
+mod site;
 mod size;
 mod test;
 

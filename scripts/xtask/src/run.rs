@@ -7,17 +7,21 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use bulkhead_bundle::build::{bundle, flatten};
-use bulkhead_bundle::{Kind, Resource, ResourceKind, kernel};
+use bulkhead_bundle::{Kind, kernel};
 use zerocopy::IntoBytes;
 
 use crate::build;
 use crate::command::{Error, Result, root, step};
 use crate::initrd;
 use crate::setup;
+use crate::site::Site;
 
 /// Options of `cargo xtask run`.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Options {
+    /// The site's folder: policy, interfaces and manifest
+    #[arg(long, default_value = "policy/sites/demo")]
+    site: PathBuf,
     /// A guest kernel (AArch64 Image) in the place of Debian's
     #[arg(long)]
     kernel: Option<PathBuf>,
@@ -46,9 +50,6 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 120)]
     timeout: u32,
 }
-
-/// The PL011 of QEMU's virt machine: the one device that the guest gets for now.
-const UART: Resource = Resource { kind: ResourceKind::Passthrough as u32, intid: 33, base: 0x0900_0000, bytes: 0x1000 };
 
 /// What the emulator is started with, and where the wall's console goes.
 pub(crate) struct Files {
@@ -155,6 +156,7 @@ fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
     let folder = build::run_build()?;
     let read =
         |path: PathBuf| fs::read(&path).map_err(|error| Error(format!("cannot read {}: {error}", path.display())));
+    let site = Site::open(&root().join(&options.site))?;
     let loader = plain_image(&folder.join("bulkhead-loader"))?;
     let hypervisor = flat_image(&folder.join("bulkhead-hypervisor"))?;
     let kernel = match &options.kernel {
@@ -167,15 +169,18 @@ fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
         (None, None) => initrd::demo()?,
     };
     let batch = if options.batch { " bulkhead.batch" } else { "" };
-    let line = format!("console=ttyAMA0 quiet panic=-1{batch} {}", options.append);
+    let line = format!("{}{batch} {}", site.manifest.guest.command_line, options.append);
     let packed = kernel::pack(&kernel).ok_or_else(|| Error("the guest's kernel is no AArch64 Image".to_string()))?;
-    let resources = [UART];
-    let parts: [(Kind, &[u8]); 5] = [
+    let (resources, settings, secure) = (site.resources(), site.settings(), site.secure(&folder)?);
+    let parts: [(Kind, &[u8]); 8] = [
         (Kind::Hypervisor, &hypervisor),
         (Kind::GuestKernel, &packed),
         (Kind::GuestInitrd, &initrd),
         (Kind::GuestCommandLine, line.trim().as_bytes()),
         (Kind::GuestResources, resources.as_slice().as_bytes()),
+        (Kind::Secure, &secure),
+        (Kind::Policy, site.policy()),
+        (Kind::Settings, settings.as_bytes()),
     ];
     Ok((loader, bundle(&parts)))
 }

@@ -20,8 +20,10 @@ pub struct RingHeader {
     pub next_seq: u64,
     /// How many events were counted, records and repeats together.
     pub events: u64,
+    /// No event is added to a record that is older than this many ticks.
+    pub window_ticks: u64,
     /// Zero.
-    pub reserved: [u64; 13],
+    pub reserved: [u64; 12],
 }
 
 /// "BHAR", little-endian.

@@ -1,6 +1,6 @@
 //! What the secure kernel finds in the first 64 KiB of its memory: the bundle's manifest, resolved to numbers and
-//! addresses. The host's bundle builder writes it (addresses relative to [`crate::wall::SECURE_IPA`]); the loader only
-//! copies it and fills [`BootInfo::memory_bytes`], [`BootInfo::guest_ranges`] and [`BootInfo::counter_hz`].
+//! addresses. The host's bundle builder writes it, and with it every translation table of the partition: addresses there
+//! are fixed when the bundle is built. The loader only copies it and fills [`BootInfo::guest_ranges`].
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -25,16 +25,12 @@ pub struct BootInfo {
     pub magic: u32,
     /// [`BOOT_VERSION`].
     pub version: u32,
-    /// How much memory the partition has, from [`crate::wall::SECURE_IPA`], in bytes. Loader.
+    /// How much memory the partition has, from [`crate::wall::SECURE_IPA`], in bytes.
     pub memory_bytes: u64,
-    /// First byte after all images: memory from here on is free. Page-aligned offset.
-    pub free_offset: u64,
-    /// The compiled policy's place (page-aligned offset) and length in bytes.
-    pub policy_offset: u64,
+    /// The kernel's translation table (TTBR1_EL1), an address of the partition.
+    pub kernel_root: u64,
     /// Length of the compiled policy in bytes.
     pub policy_bytes: u64,
-    /// Ticks a second of CNTVCT. Loader.
-    pub counter_hz: u64,
     /// How many of `apps` are in use.
     pub app_count: u32,
     /// How many of `guest_ranges` are in use. Loader.
@@ -63,20 +59,20 @@ pub struct Range {
 pub struct AppInfo {
     /// Name, padded with zeros.
     pub name: [u8; 16],
-    /// Where its flat image starts (page-aligned offset); text, rodata and data follow each other, each a multiple of 4 KiB.
-    pub image_offset: u64,
-    /// Executable part in bytes (multiple of 4 KiB), mapped at [`crate::wall::APP_VA`].
-    pub text_bytes: u64,
-    /// Read-only part.
-    pub rodata_bytes: u64,
-    /// Initialised data; copied at each start.
-    pub data_bytes: u64,
-    /// Zeroed data after it.
-    pub bss_bytes: u64,
-    /// Stack.
-    pub stack_bytes: u64,
+    /// Its translation table with its ASID (TTBR0_EL1), an address of the partition.
+    pub root: u64,
     /// Entry, EL0 virtual address.
     pub entry: u64,
+    /// Where its initialised data is kept pristine (offset in the partition, page-aligned).
+    pub data_from: u64,
+    /// Where it is copied at each start (offset).
+    pub data_to: u64,
+    /// Length of the initialised data.
+    pub data_bytes: u64,
+    /// Zeroed data and stack, zeroed at each start (offset).
+    pub zero_at: u64,
+    /// Their length in bytes.
+    pub zero_bytes: u64,
     /// CPU time a period in microseconds; 0: no limit of its own.
     pub budget_us: u32,
     /// The budget's period in microseconds.
@@ -101,8 +97,6 @@ pub struct AppInfo {
     pub irqs: [u32; MAX_APP_IRQS],
     /// What it may call, as its own subject.
     pub caps: [Capability; MAX_CAPS],
-    /// A device the guest sees at this address, all of whose accesses go to this app as calls to `serves`; 0 bytes: none.
-    pub device: Range,
 }
 
 /// [`AppInfo::serves`] of an app that offers nothing.
@@ -116,7 +110,7 @@ pub mod flags {
     pub const SPEAKS_FOR_GUEST: u32 = 1 << 1;
     /// Maps the audit ring, read only, at `wall::AUDIT_RING`.
     pub const AUDIT: u32 = 1 << 2;
-    /// Maps the compiled policy, read only, at `wall::APP_POLICY_VA`.
+    /// maps the compiled policy, read only, at `wall::POLICY`.
     pub const POLICY: u32 = 1 << 3;
 }
 

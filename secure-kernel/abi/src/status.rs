@@ -1,5 +1,7 @@
 //! How a call ended, as the guest, the apps and the wall tell each other.
 
+use bulkhead_model::Reason;
+
 /// The outcome of a call. Its number travels in a register; negative values are errors.
 ///
 /// -1 is SMCCC's `NOT_SUPPORTED` (SMCCC §7), so that a guest's generic code understands it.
@@ -48,6 +50,16 @@ impl Status {
             -8 => Self::Failed,
             _ => return None,
         })
+    }
+
+    /// What a refusal by the monitor is to the caller.
+    #[must_use]
+    pub const fn refusal(reason: Reason) -> Self {
+        match reason {
+            Reason::Malformed => Self::Malformed,
+            Reason::UnknownObject | Reason::UnknownMethod => Self::Unknown,
+            Reason::Allowed | Reason::NoRule | Reason::DeniedByRule => Self::Denied,
+        }
     }
 
     /// The word that users see in logs and on ports.

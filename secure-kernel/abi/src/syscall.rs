@@ -1,7 +1,7 @@
 //! System calls: `svc #0`, the number in x8, arguments in x0-x7, results in x0-x7 (all registers
 //! that carry no result keep their value, except x9-x17, which a stub declares clobbered).
 
-/// Calls `CapId`'s object and blocks for the reply.
+/// Calls an object and blocks for the reply.
 /// In: x0 = header ([`crate::Message::header`]), x1-x6 = words, x7 = flags ([`CALL_FOR_GUEST`]).
 /// Out: x0 = status, x1-x6 = reply words, x7 = rule that refused (0xffff none) when status is `Denied`.
 pub const CALL: u64 = 0;
@@ -15,8 +15,9 @@ pub const REPLY: u64 = 2;
 pub const REPLY_RECEIVE: u64 = 3;
 /// Asks for [`NOTIFY_TIMER`] at a time. In: x0 = CNTVCT ticks, absolute; `u64::MAX` cancels. Out: x0 = status.
 pub const SET_TIMER: u64 = 4;
-/// Writes text to the secure side's console, one line at most. In: x0 = pointer, x1 = length (at most [`LOG_MAX`]).
-/// Control characters are replaced by '.'. Out: x0 = status.
+/// Writes text to the secure side's console, where it stands behind the caller's name. In: x0 = length (at most
+/// [`LOG_MAX`]), x1-x6 = the bytes, little-endian. A newline ends a line; other control characters become '.'. Out: x0 =
+/// status; `Busy` when the caller has written too much in this period.
 pub const LOG: u64 = 5;
 /// Raises an interrupt of a guest device that the manifest gives to the caller. In: x0 = INTID. Out: x0 = status.
 pub const GUEST_IRQ: u64 = 6;
@@ -43,4 +44,4 @@ pub const NOTIFY_TIMER: u64 = 1 << 0;
 pub const NOTIFY_GUEST_RESET: u64 = 1 << 1;
 
 /// The longest text that one [`LOG`] takes, in bytes.
-pub const LOG_MAX: u64 = 160;
+pub const LOG_MAX: u64 = 48;

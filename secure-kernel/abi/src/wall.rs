@@ -1,29 +1,27 @@
 //! The wall's calls: what the secure kernel asks of the hypervisor (`hvc #0`, number in x0) and how the
 //! hypervisor enters the secure kernel (an upcall). Only the secure partition can make these calls.
 //!
-//! The secure partition is entered at its upcall entry with constant EL1 registers (those it had at
-//! [`READY`]), interrupts masked, MMU as at READY; nothing else of it is saved between a [`SWITCH`] and the
-//! next upcall. All general registers may be clobbered by SWITCH; the other calls keep what they don't return in.
+//! The partition is entered at [`UPCALL_ENTRY`] with the EL1 registers below, interrupts masked, MMU on; nothing of it
+//! is saved between a [`SWITCH`] and the next upcall. SWITCH may clobber every general register; the other calls keep
+//! x18-x30, as a function call does.
 
-/// In: x1 = virtual address of the upcall entry. Returns by the first upcall only.
-/// The hypervisor snapshots SCTLR, TTBR0, TTBR1, TCR, MAIR, VBAR, SP, CNTKCTL of EL1.
-pub const READY: u64 = 0;
 /// Gives the CPU back to the guest. In: x1 = flags ([`SWITCH_REPLY`] | [`SWITCH_MORE`] | reply length << 8),
-/// x2 = status, x3-x8 = reply words, x9 = token of the call replied to. Does not return.
+/// x2 = status, x3-x8 = reply words, x9 = token of the call replied to, x10 = when to be entered again (CNTVCT ticks,
+/// `u64::MAX`: by a call only). Does not return.
 pub const SWITCH: u64 = 1;
 /// The monitor's verdict. In: x1 = question ([`question`]), x2-x7 = words. Out: x0 = verdict word:
-/// bit 0 allow; bits 8-15 reason (`bulkhead_model::Reason`); bits 16-31 rule (0xffff: none). Audit is done by the hypervisor.
+/// bit 0 allow; bits 8-15 reason (`bulkhead_model::Reason`); bits 16-31 rule (0xffff: none). The hypervisor records it.
 pub const JUDGE: u64 = 2;
-/// In: x1 = CNTVCT ticks, absolute (`u64::MAX`: none). At that time: an upcall [`UPCALL_RUN`], or the virtual IRQ
-/// if the partition runs. The virtual IRQ is level: it stays until the next SET_TIMER.
+/// In: x1 = CNTVCT ticks, absolute (`u64::MAX`: none): the virtual IRQ comes then. Takes the virtual IRQ back.
+/// Out: x0 = 1 if the partition's time is up and it should [`SWITCH`] at once.
 pub const SET_TIMER: u64 = 3;
 /// Puts a record into the audit trail. In: x1 = kind (`audit::Kind`) | subject << 16, x2, x3 = details. Out: x0 = 0.
 pub const AUDIT_EVENT: u64 = 4;
 /// Raises a declared virtual interrupt of the guest. In: x1 = INTID. Out: x0 = status.
 pub const GUEST_IRQ: u64 = 5;
-/// Console output, at most 48 bytes. In: x1 = length, x2-x7 = the bytes, little-endian. Out: x0 = 0.
+/// Console output, at most 48 bytes. In: x1 = length | subject << 16, x2-x7 = the bytes, little-endian. Out: x0 = 0.
 pub const LOG: u64 = 6;
-/// The kernel cannot go on. In: x1 = code, x2 = address. The hypervisor reports it and answers the guest's calls with `Gone`.
+/// The kernel cannot go on. In: x1 = code, x2 = address. The hypervisor records it and answers the guest's calls with `Gone`.
 pub const FATAL: u64 = 7;
 
 /// [`SWITCH`] carries a reply to the guest's open call.
@@ -31,15 +29,16 @@ pub const SWITCH_REPLY: u64 = 1;
 /// [`SWITCH`] leaves ready tasks behind: enter again as soon as the budget allows.
 pub const SWITCH_MORE: u64 = 2;
 
-/// Upcall reason in x0: run what is ready (the timer, or work left by [`SWITCH_MORE`]).
+/// Upcall reason in x0: run what is ready (start, the timer, or work left by [`SWITCH_MORE`]).
 pub const UPCALL_RUN: u64 = 0;
 /// Upcall reason: a call of the guest, already judged. x1 = header, x2-x7 = words, x8 = token.
 /// Answer with [`SWITCH_REPLY`] and the same token; a late or doubled answer is dropped.
 pub const UPCALL_CALL: u64 = 1;
-/// Upcall reason: the guest was restarted (x1 = 1), stopped (x1 = 0). Its open call is void.
-pub const UPCALL_GUEST_EVENT: u64 = 2;
+/// Upcall reason: the guest was restarted; its open call is void.
+pub const UPCALL_GUEST_RESET: u64 = 2;
 
-/// Packs a question for [`JUDGE`]: subject bits 0-15, object 16-31, method 32-47, phase 48-51 (`bulkhead_model::Phase`), length 56-63.
+/// Packs a question for [`JUDGE`]: subject bits 0-15, object 16-31, method 32-47, phase 48-51 (`bulkhead_model::Phase`),
+/// length 56-63.
 #[must_use]
 pub const fn question(subject: u16, object: u16, method: u16, phase: u8, len: u8) -> u64 {
     subject as u64 | (object as u64) << 16 | (method as u64) << 32 | (phase as u64 & 0xf) << 48 | (len as u64) << 56
@@ -51,16 +50,31 @@ pub const SECURE_IPA: u64 = 0x4000_0000;
 pub const KERNEL_OFFSET: u64 = 0x1_0000;
 /// Kernel virtual address of [`SECURE_IPA`]: the kernel is linked at this plus [`KERNEL_OFFSET`].
 pub const KERNEL_VA: u64 = 0xffff_ff80_4000_0000;
+/// VBAR_EL1: the kernel's image starts with its vector table.
+pub const VECTORS: u64 = KERNEL_VA + KERNEL_OFFSET;
+/// Where upcalls enter: right after the vector table.
+pub const UPCALL_ENTRY: u64 = VECTORS + 0x800;
+/// The kernel's stack: the last pages of its image, above one that is not mapped.
+pub const KERNEL_STACK_BYTES: u64 = 0x4000;
+/// SCTLR_EL1: M, C, I, SA, SA0, WXN, SPAN and the RES1 bits; `wfi`, `wfe` and cache maintenance at EL0 trap (Arm ARM D17.2.118).
+pub const SCTLR: u64 = 0x30d8_181d;
+/// TCR_EL1: 39-bit addresses both halves, 4 KiB, write-back inner shareable walks, 40-bit output (D17.2.131).
+pub const TCR: u64 = 2 << 32 | 2 << 30 | 3 << 28 | 1 << 26 | 1 << 24 | 25 << 16 | 3 << 12 | 1 << 10 | 1 << 8 | 25;
+/// MAIR_EL1: attribute 0 device-nGnRE, attribute 1 normal write-back (D17.2.97).
+pub const MAIR: u64 = 0xff04;
+/// CNTKCTL_EL1: EL0 reads the virtual counter, nothing else (D17.2.15).
+pub const CNTKCTL: u64 = 2;
+
 /// Where guest memory appears, in the secure partition's IPA space and in the address space of the one app that maps
 /// it: this plus the guest's own address. The window ends at 512 GiB (39-bit addresses).
 pub const GUEST_WINDOW: u64 = 0x20_0000_0000;
-/// Where the audit ring appears, read only, in IPA space and in the audit app's address space.
+/// Where the audit ring appears, read only, in IPA space and in the address space of apps that read it.
 pub const AUDIT_RING: u64 = 0x10_0000_0000;
+/// Where the compiled policy appears, read only, in IPA space and in the address space of apps that read names from it.
+pub const POLICY: u64 = 0x11_0000_0000;
+/// Top of an app's stack (EL0 virtual address); nothing is mapped below the stack.
+pub const APP_STACK_TOP: u64 = 0x30_0000;
+/// Where the boot information appears, read only, in every app.
+pub const APP_BOOT_VA: u64 = 0x30_1000;
 /// Where an app's image is linked (EL0 virtual address).
 pub const APP_VA: u64 = 0x40_0000;
-/// Top of an app's stack (EL0 virtual address); a guard page lies below the stack.
-pub const APP_STACK_TOP: u64 = 0x8000_0000;
-/// Where the compiled policy appears, read only, in the address space of apps that read names from it.
-pub const APP_POLICY_VA: u64 = 0x9000_0000;
-/// Where the boot information appears, read only, in every app.
-pub const APP_BOOT_VA: u64 = 0xa000_0000;

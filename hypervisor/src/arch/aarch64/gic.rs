@@ -12,11 +12,14 @@ use super::instr;
 pub(crate) struct Hardware {
     gicd: u64,
     gicr: u64,
+    /// The wall's timer (a PPI).
+    timer: u32,
 }
 
 const GICD_CTLR: u32 = 0;
 const GICR_WAKER: u32 = 0x14;
 const IGROUPR: u32 = 0x80;
+const ISENABLER: u32 = 0x100;
 const ICENABLER: u32 = 0x180;
 const ICPENDR: u32 = 0x280;
 const ICACTIVER: u32 = 0x380;
@@ -26,7 +29,7 @@ impl Hardware {
     /// Takes the controller over: everything in group 1, disabled, at one priority; EL2 acknowledges, the guest
     /// deactivates (EOImode 1, IHI 0069 §4.8.3).
     pub(crate) fn take_over(plan: &MachinePlan) -> Self {
-        let gic = Self { gicd: plan.gicd.base, gicr: plan.gicr.base };
+        let gic = Self { gicd: plan.gicd.base, gicr: plan.gicr.base, timer: plan.timer_intid % 32 };
         let lines = gic.read(Frame::Distributor, 4) & 0x1f;
         for word in 1..=lines {
             gic.write(Frame::Distributor, IGROUPR + word * 4, u32::MAX);
@@ -69,6 +72,12 @@ impl Hardware {
         instr::write_ich_ap1r0_el2(0);
         instr::write_ich_vmcr_el2(0);
         instr::write_ich_hcr_el2(1);
+        // The wall's own timer, ahead of everything else.
+        let word = IPRIORITYR + (self.timer & !3);
+        let shift = self.timer % 4 * 8;
+        let others = self.read(Frame::RedistributorSgi, word) & !(0xff << shift);
+        self.write(Frame::RedistributorSgi, word, others | 0x20 << shift);
+        self.write(Frame::RedistributorSgi, ISENABLER, 1 << self.timer);
     }
 
     /// Does what the model decided; the value of a read, 0 for a write.
@@ -110,18 +119,32 @@ impl Hardware {
     }
 }
 
-/// Takes one interrupt of the hardware and hands it to the guest if it is the guest's.
-pub(crate) fn acknowledge(gic: &Gic) {
+/// Takes one interrupt of the hardware and hands it to the guest if it is the guest's. True for the wall's own timer.
+#[inline(always)]
+pub(crate) fn acknowledge(gic: &Gic, timer: u32) -> bool {
     #[expect(clippy::cast_possible_truncation, reason = "24 bits")]
     let intid = instr::read_icc_iar1_el1() as u32;
     if intid >= 1020 {
-        return;
+        return false;
     }
     instr::write_icc_eoir1_el1(u64::from(intid));
     let delivered = gic.is_physical(intid) && deliver(list_register_physical(intid, gic.priority(intid)));
     if !delivered {
         instr::write_icc_dir_el1(u64::from(intid));
     }
+    intid == timer
+}
+
+/// No interrupt reaches the guest, and the secure kernel reaches nothing of its interface (ICH_HCR_EL2: En 0, TC, TALL0/1).
+#[inline(always)]
+pub(crate) fn pause_guest() {
+    instr::write_ich_hcr_el2(7 << 10);
+}
+
+/// What is in the list registers is delivered again.
+#[inline(always)]
+pub(crate) fn resume_guest() {
+    instr::write_ich_hcr_el2(1);
 }
 
 /// Delivers as many emulated interrupts as list registers are free.
@@ -132,14 +155,31 @@ pub(crate) fn deliver_pending(gic: &mut Gic) {
     }
 }
 
-/// Puts an interrupt into a free list register; false if there is none.
+/// Puts an interrupt into a free list register; false if there is none. One that lies in a list register already becomes
+/// pending there: the same interrupt in two of them is unpredictable (IHI 0069 §12.4.8).
+#[inline(always)]
 fn deliver(value: u64) -> bool {
     let free = instr::read_ich_elrsr_el2() & 0xf;
-    if free == 0 {
-        return false;
+    if free == 0xf {
+        write_list_register(0, value);
+        return true;
     }
-    write_list_register(free.trailing_zeros(), value);
+    let same = (0..4).find(|&lr| free >> lr & 1 == 0 && (read_list_register(lr) ^ value) & 0xffff_ffff == 0);
+    match same {
+        Some(lr) => write_list_register(lr, read_list_register(lr) | 1 << 62),
+        None if free == 0 => return false,
+        None => write_list_register(free.trailing_zeros(), value),
+    }
     true
+}
+
+fn read_list_register(index: u32) -> u64 {
+    match index {
+        0 => instr::read_ich_lr0_el2(),
+        1 => instr::read_ich_lr1_el2(),
+        2 => instr::read_ich_lr2_el2(),
+        _ => instr::read_ich_lr3_el2(),
+    }
 }
 
 fn write_list_register(index: u32, value: u64) {

@@ -4,6 +4,7 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
+use bulkhead_abi::wall;
 use bulkhead_hypervisor_core::paging::{Access, ENTRIES, MAIR_EL2, MapError, TableMemory, map};
 use bulkhead_hypervisor_core::plan::{MachinePlan, Range, console};
 
@@ -20,6 +21,14 @@ unsafe impl Sync for Pool {}
 
 static EL2: Pool = Pool(UnsafeCell::new([[0; ENTRIES]; TABLES]));
 static GUEST: Pool = Pool(UnsafeCell::new([[0; ENTRIES]; TABLES]));
+static SECURE: Pool = Pool(UnsafeCell::new([[0; ENTRIES]; TABLES]));
+
+/// VTTBR_EL2 of each partition: its tables and its VMID (Arm ARM D17.2.158).
+#[derive(Clone, Copy)]
+pub(crate) struct Stage2 {
+    pub(crate) guest: u64,
+    pub(crate) secure: u64,
+}
 
 /// A pool while it is being filled.
 struct Tables {
@@ -52,18 +61,20 @@ impl TableMemory for Tables {
     }
 }
 
-/// Builds both address spaces and turns EL2's MMU on.
+/// Builds all address spaces and turns EL2's MMU on.
 ///
 /// # Errors
 /// What could not be mapped; a plan that was validated does not lead here but for a lack of tables.
-pub(crate) fn build(plan: &MachinePlan) -> Result<(), MapError> {
+pub(crate) fn build(plan: &MachinePlan) -> Result<Stage2, MapError> {
     let el2 = fill(&EL2, |tables| map_el2(tables, plan))?;
     let guest = fill(&GUEST, |tables| map_guest(tables, plan))?;
+    let secure = fill(&SECURE, |tables| map_secure(tables, plan))?;
     enable(el2);
     // T0SZ 25, SL0 1, write-back inner shareable walks, 4 KiB, PS 40 bits (Arm ARM D17.2.157).
     instr::write_vtcr_el2(0x8002_3559);
-    instr::write_vttbr_el2(1 << 48 | guest);
-    Ok(())
+    let stage2 = Stage2 { guest: 1 << 48 | guest, secure: 2 << 48 | secure };
+    instr::write_vttbr_el2(stage2.guest);
+    Ok(stage2)
 }
 
 fn fill(pool: &'static Pool, add: impl Fn(&mut Tables) -> Result<(), MapError>) -> Result<u64, MapError> {
@@ -109,6 +120,18 @@ fn map_guest(tables: &mut Tables, plan: &MachinePlan) -> Result<(), MapError> {
     Ok(())
 }
 
+/// The secure partition's own addresses (`bulkhead_abi::wall`). What its tasks may reach of them is up to its stage 1, which
+/// the bundle fixed.
+fn map_secure(tables: &mut Tables, plan: &MachinePlan) -> Result<(), MapError> {
+    map(tables, wall::SECURE_IPA, plan.secure.base, plan.secure.bytes, Access::Stage2Ram)?;
+    map(tables, wall::AUDIT_RING, plan.audit.base, plan.audit.bytes, Access::Stage2ReadOnly)?;
+    map(tables, wall::POLICY, plan.policy.base, plan.policy.bytes, Access::Stage2ReadOnly)?;
+    for range in plan.guest_ram.iter().filter(|range| range.bytes != 0) {
+        map(tables, wall::GUEST_WINDOW + range.base, range.base, range.bytes, Access::Stage2Data)?;
+    }
+    Ok(())
+}
+
 fn enable(root: u64) {
     // T0SZ 25, write-back inner shareable walks, 4 KiB, PS 40 bits, RES1 bits 23 and 31 (Arm ARM D17.2.146).
     let control: u64 = 1 << 31 | 1 << 23 | 2 << 16 | 3 << 12 | 1 << 10 | 1 << 8 | 25;
@@ -120,7 +143,7 @@ fn enable(root: u64) {
     unsafe {
         asm!(
             "msr mair_el2, {mair}", "msr tcr_el2, {tcr}", "msr ttbr0_el2, {root}",
-            "dsb sy", "tlbi alle2", "ic iallu", "dsb sy", "isb",
+            "dsb sy", "tlbi alle2", "tlbi alle1", "ic iallu", "dsb sy", "isb",
             "msr sctlr_el2, {sctlr}", "isb",
             mair = in(reg) MAIR_EL2, tcr = in(reg) control, root = in(reg) root, sctlr = in(reg) system,
             options(nostack, preserves_flags)

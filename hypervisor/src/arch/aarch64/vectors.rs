@@ -66,7 +66,9 @@ _start:                                 // x0: the MachinePlan
     .endm
 
     .text
-leave:
+leave:                                  // x0: null, or the arguments of an upcall to the secure partition
+    cbnz  x0, upcall
+leave_to_guest:
     ldp   x2, x3, [sp, #16]
     ldp   x4, x5, [sp, #32]
     ldp   x6, x7, [sp, #48]
@@ -85,6 +87,57 @@ leave:
     ldp   x0, x1, [sp], #256
     eret
 
+upcall:                                 // the guest's frame stays at sp
+    ldp   x7, x8, [x0, #56]
+    ldp   x5, x6, [x0, #40]
+    ldp   x3, x4, [x0, #24]
+    ldp   x1, x2, [x0, #8]
+    ldr   x0, [x0]
+    eret
+
+    .macro secure handler               // a call keeps x18-x30 by the handler's ABI; an interrupt needs the rest kept
+    .balign 128
+    sub   sp, sp, #176
+    stp   x0, x1, [sp, #0]
+    stp   x2, x3, [sp, #16]
+    stp   x4, x5, [sp, #32]
+    stp   x6, x7, [sp, #48]
+    stp   x8, x9, [sp, #64]
+    stp   x10, x11, [sp, #80]
+    mov   x0, sp
+    add   x1, sp, #176
+    b     \handler
+    .endm
+
+secure_sync_entry:
+    bl    {secure_sync}
+    cbnz  x0, secure_to_guest
+    ldp   x0, x1, [sp, #0]
+    add   sp, sp, #176
+    eret
+secure_irq_entry:
+    stp   x12, x13, [sp, #96]
+    stp   x14, x15, [sp, #112]
+    stp   x16, x17, [sp, #128]
+    stp   x18, x30, [sp, #144]
+    bl    {secure_irq}
+    cbnz  x0, secure_to_guest
+    ldp   x18, x30, [sp, #144]
+    ldp   x16, x17, [sp, #128]
+    ldp   x14, x15, [sp, #112]
+    ldp   x12, x13, [sp, #96]
+    ldp   x10, x11, [sp, #80]
+    ldp   x8, x9, [sp, #64]
+    ldp   x6, x7, [sp, #48]
+    ldp   x4, x5, [sp, #32]
+    ldp   x2, x3, [sp, #16]
+    ldp   x0, x1, [sp, #0]
+    add   sp, sp, #176
+    eret
+secure_to_guest:
+    add   sp, sp, #176
+    b     leave_to_guest
+
     .global start_guest
 start_guest:                            // x0: the first frame
     adrp  x1, stack_top
@@ -98,7 +151,7 @@ start_guest:                            // x0: the first frame
     stp   x3, x4, [x5]
     cbnz  x2, 1b
     mov   sp, x1
-    b     leave
+    b     leave_to_guest
 
     .macro vector handler
     .balign 128
@@ -132,6 +185,26 @@ vector_table:
     vector {irq}
     vector {serror}
 
+    .balign 2048
+    .global secure_vector_table
+secure_vector_table:
+    fatal
+    fatal
+    fatal
+    fatal
+    fatal
+    fatal
+    fatal
+    fatal
+    secure secure_sync_entry
+    secure secure_irq_entry
+    secure secure_irq_entry
+    secure secure_sync_entry            // a system error: ESR_EL2 tells
+    secure secure_sync_entry
+    secure secure_irq_entry
+    secure secure_irq_entry
+    secure secure_sync_entry
+
     .section .bss.stack, "aw", %nobits
     .balign 4096
     .skip 65536
@@ -141,19 +214,37 @@ stack_top:
     sync = sym crate::run::guest_sync,
     irq = sym crate::run::guest_irq,
     serror = sym crate::run::guest_serror,
+    secure_sync = sym crate::run::secure_sync,
+    secure_irq = sym crate::run::secure_irq,
     fatal = sym crate::run::hypervisor_fatal,
 );
 
-/// Points VBAR_EL2 at the table.
-pub(crate) fn install() {
-    // SAFETY: `vector_table` is 2 KiB-aligned code whose entries keep the ABI of the functions they call.
-    unsafe {
-        asm!(
-            "adrp {t}, vector_table", "add {t}, {t}, :lo12:vector_table", "msr vbar_el2, {t}", "isb",
-            t = out(reg) _, options(nostack, preserves_flags)
-        );
-    }
+macro_rules! installers {
+    ($($(#[$doc:meta])* $name:ident $table:literal)*) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        pub(crate) fn $name() {
+            // SAFETY: the table is 2 KiB-aligned code whose entries keep the ABI of the functions they call.
+            unsafe {
+                asm!(
+                    concat!("adrp {t}, ", $table), concat!("add {t}, {t}, :lo12:", $table), "msr vbar_el2, {t}",
+                    t = out(reg) _, options(nostack, preserves_flags)
+                );
+            }
+        }
+    )*};
 }
+
+installers! {
+    /// Points VBAR_EL2 at the guest's table; in force from the next `eret` or `isb` on.
+    install_guest "vector_table"
+    /// Points VBAR_EL2 at the secure partition's.
+    install_secure "secure_vector_table"
+}
+
+/// x0-x11 of the secure partition at a trap.
+#[repr(C)]
+pub(crate) struct SecureFrame(pub(crate) [u64; 12]);
 
 /// Enters the guest with these registers, at ELR_EL2 in SPSR_EL2's state. The caller's stack is given up.
 pub(crate) fn start(frame: &Frame) -> ! {

@@ -1,0 +1,117 @@
+//! The EL1 state that differs between the partitions, and the switch from one to the other. What is not named here the
+//! secure kernel never writes (FP, TPIDR, CPACR, pointer authentication, the virtual timer), so that it stays the guest's.
+
+use bulkhead_abi::wall;
+
+use super::gic;
+use super::instr;
+use super::mmu::Stage2;
+use super::vectors;
+
+/// The guest's state while the secure partition runs.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct El1 {
+    sctlr: u64,
+    tcr: u64,
+    ttbr0: u64,
+    ttbr1: u64,
+    mair: u64,
+    vbar: u64,
+    cntkctl: u64,
+    sp_el1: u64,
+    sp_el0: u64,
+    elr: u64,
+    spsr: u64,
+    esr: u64,
+    far: u64,
+    pc: u64,
+    pstate: u64,
+}
+
+impl El1 {
+    #[inline(always)]
+    fn read() -> Self {
+        Self {
+            sctlr: instr::read_sctlr_el1(),
+            tcr: instr::read_tcr_el1(),
+            ttbr0: instr::read_ttbr0_el1(),
+            ttbr1: instr::read_ttbr1_el1(),
+            mair: instr::read_mair_el1(),
+            vbar: instr::read_vbar_el1(),
+            cntkctl: instr::read_cntkctl_el1(),
+            sp_el1: instr::read_sp_el1(),
+            sp_el0: instr::read_sp_el0(),
+            elr: instr::read_elr_el1(),
+            spsr: instr::read_spsr_el1(),
+            esr: instr::read_esr_el1(),
+            far: instr::read_far_el1(),
+            pc: instr::read_elr_el2(),
+            pstate: instr::read_spsr_el2(),
+        }
+    }
+
+    #[inline(always)]
+    fn write(&self) {
+        instr::write_sctlr_el1(self.sctlr);
+        instr::write_tcr_el1(self.tcr);
+        instr::write_ttbr0_el1(self.ttbr0);
+        instr::write_ttbr1_el1(self.ttbr1);
+        instr::write_mair_el1(self.mair);
+        instr::write_vbar_el1(self.vbar);
+        instr::write_cntkctl_el1(self.cntkctl);
+        instr::write_sp_el1(self.sp_el1);
+        instr::write_sp_el0(self.sp_el0);
+        instr::write_elr_el1(self.elr);
+        instr::write_spsr_el1(self.spsr);
+        instr::write_esr_el1(self.esr);
+        instr::write_far_el1(self.far);
+        instr::write_elr_el2(self.pc);
+        instr::write_spsr_el2(self.pstate);
+    }
+}
+
+/// RW, TSW, TACR, TIDCP, TSC, TID3, AMO, IMO, FMO, SWIO, VM (Arm ARM D17.2.48): both partitions.
+pub(crate) const HCR: u64 = 0x807c_003b;
+/// HCR_EL2.VI: the secure kernel's virtual interrupt.
+pub(crate) const VIRTUAL_IRQ: u64 = 1 << 7;
+/// SVE trapped, FP and SIMD not; trace trapped (D17.2.31).
+pub(crate) const CPTR_GUEST: u64 = 0x33ff;
+/// As [`CPTR_GUEST`], FP and SIMD trapped (TFP): the guest's registers stay untouched.
+const CPTR_SECURE: u64 = CPTR_GUEST | 1 << 10;
+
+/// From the guest to the secure partition: it is entered at its upcall entry with constant registers, nothing of it was kept.
+#[inline(always)]
+pub(crate) fn to_secure(stage2: Stage2, kernel_root: u64) -> El1 {
+    let guest = El1::read();
+    El1 {
+        sctlr: wall::SCTLR,
+        tcr: wall::TCR,
+        ttbr0: 0,
+        ttbr1: kernel_root,
+        mair: wall::MAIR,
+        vbar: wall::VECTORS,
+        cntkctl: wall::CNTKCTL,
+        pc: wall::UPCALL_ENTRY,
+        // EL1h, DAIF masked.
+        pstate: 0x3c5,
+        ..El1::default()
+    }
+    .write();
+    instr::write_vttbr_el2(stage2.secure);
+    instr::write_hcr_el2(HCR);
+    instr::write_cptr_el2(CPTR_SECURE);
+    gic::pause_guest();
+    vectors::install_secure();
+    guest
+}
+
+/// Back to the guest.
+#[inline(always)]
+pub(crate) fn to_guest(stage2: Stage2, guest: &El1) {
+    guest.write();
+    instr::write_vttbr_el2(stage2.guest);
+    instr::write_hcr_el2(HCR);
+    instr::write_cptr_el2(CPTR_GUEST);
+    gic::resume_guest();
+    vectors::install_guest();
+}

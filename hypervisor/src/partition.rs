@@ -1,0 +1,266 @@
+//! The secure partition as the wall runs it: entered by a call of the guest, by its own timer, or when the guest was reset;
+//! left by its kernel, or by force when its time is long up. Nothing of it is kept between two entries.
+
+use bulkhead_abi::audit::Kind;
+use bulkhead_abi::{Message, Status, wall};
+use bulkhead_hypervisor_core::esr::{Exit, MemoryAccess};
+use bulkhead_hypervisor_core::gate::{self, Gate};
+use bulkhead_hypervisor_core::plan::MachinePlan;
+use bulkhead_hypervisor_core::share::Share;
+use bulkhead_model::{Phase, subject};
+
+use crate::arch::el1::{self, El1};
+use crate::arch::instr;
+use crate::arch::mmu::Stage2;
+use crate::arch::vectors::Frame;
+
+/// What the guest waits for while the secure partition runs.
+#[derive(Clone, Copy)]
+pub(crate) enum Waiting {
+    /// Nothing: the partition runs on its own account.
+    Nothing,
+    /// The reply to a register call.
+    Call(Message),
+    /// The value of a load from a served device.
+    Load(Message, MemoryAccess),
+    /// The end of a store to a served device.
+    Store,
+}
+
+/// How a wait ended, where that is the guest's matter.
+pub(crate) enum Outcome {
+    /// Registers are set, the guest goes on.
+    Done,
+    /// The device's server is dead: a store cannot be acknowledged.
+    DeadDevice,
+}
+
+/// What the kernel gave back when it left.
+struct Reply {
+    status: Status,
+    len: u8,
+    words: [u64; 6],
+}
+
+impl Reply {
+    const fn error(status: Status) -> Self {
+        Self { status, len: 0, words: [0; 6] }
+    }
+}
+
+pub(crate) struct Partition {
+    /// Its kernel has not failed.
+    is_alive: bool,
+    stage2: Stage2,
+    kernel_root: u64,
+    guest: El1,
+    share: Share,
+    waiting: Waiting,
+    /// Of the call in progress; a reply with another one is late.
+    token: u64,
+    entered: u64,
+    /// When it has to leave, in ticks.
+    limit: u64,
+    /// Its time is up and it was told so.
+    is_overdue: bool,
+    /// When its kernel wants the virtual interrupt.
+    alarm: u64,
+    call_limit: u64,
+    grace: u64,
+    upcall: [u64; 9],
+}
+
+/// The arguments of an upcall, which the vectors load; null: to the guest.
+pub(crate) type Upcall = *const [u64; 9];
+
+impl Partition {
+    pub(crate) fn new(plan: &MachinePlan, stage2: Stage2) -> Self {
+        let ticks = |us: u64| us * instr::read_cntfrq_el0() / 1_000_000;
+        Self {
+            is_alive: plan.secure.bytes != 0,
+            stage2,
+            kernel_root: plan.secure_root,
+            guest: El1::default(),
+            share: Share::new(ticks(plan.period_us), ticks(plan.budget_us)),
+            waiting: Waiting::Nothing,
+            token: 0,
+            entered: 0,
+            limit: 0,
+            is_overdue: false,
+            alarm: u64::MAX,
+            call_limit: ticks(plan.call_limit_us),
+            // Long enough for the kernel's longest path, the start of its tasks.
+            grace: ticks(2_000),
+            upcall: [0; 9],
+        }
+    }
+
+    pub(crate) const fn is_alive(&self) -> bool {
+        self.is_alive
+    }
+
+    /// Sets the wall's timer for the next time that the partition wants to run by itself.
+    #[inline(always)]
+    pub(crate) fn arm(&self) {
+        let at = if self.is_alive { self.share.interrupt_at() } else { u64::MAX };
+        set_timer(at);
+    }
+
+    /// The timer fired in the guest: enters the partition if its share allows.
+    pub(crate) fn tick(&mut self) -> Upcall {
+        let now = instr::read_cntvct_el0();
+        match self.share.enter(now).filter(|_| self.is_alive) {
+            Some(until) => self.enter(Waiting::Nothing, [wall::UPCALL_RUN, 0, 0, 0, 0, 0, 0, 0, 0], until, now),
+            None => {
+                self.arm();
+                core::ptr::null()
+            }
+        }
+    }
+
+    /// The guest was reset: the partition hears of it before the guest runs again.
+    pub(crate) fn guest_was_reset(&mut self) -> Upcall {
+        let now = instr::read_cntvct_el0();
+        if !self.is_alive {
+            return core::ptr::null();
+        }
+        self.enter(Waiting::Nothing, [wall::UPCALL_GUEST_RESET, 0, 0, 0, 0, 0, 0, 0, 0], now + self.call_limit, now)
+    }
+
+    /// A call of the guest that the gate allows. Ask [`Partition::is_alive`] first.
+    #[inline(always)]
+    pub(crate) fn call(&mut self, message: &Message, waiting: Waiting) -> Upcall {
+        let now = instr::read_cntvct_el0();
+        self.token += 1;
+        let [w0, w1, w2, w3, w4, w5] = message.words;
+        let arguments = [wall::UPCALL_CALL, message.header(), w0, w1, w2, w3, w4, w5, self.token];
+        self.enter(waiting, arguments, now + self.call_limit, now)
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, waiting: Waiting, arguments: [u64; 9], until: u64, now: u64) -> Upcall {
+        self.waiting = waiting;
+        self.upcall = arguments;
+        self.entered = now;
+        self.limit = until;
+        self.is_overdue = false;
+        self.alarm = u64::MAX;
+        self.guest = el1::to_secure(self.stage2, self.kernel_root);
+        set_timer(until);
+        &raw const self.upcall
+    }
+
+    /// The kernel leaves ([`wall::SWITCH`]): the guest's state is back when this returns.
+    pub(crate) fn leave(&mut self, registers: &[u64; 12], gate: &mut Gate<'_>, guest: &mut Frame) -> Outcome {
+        let &[_, flags, status, w0, w1, w2, w3, w4, w5, token, wake, _] = registers;
+        let now = instr::read_cntvct_el0();
+        let used = if matches!(self.waiting, Waiting::Nothing) { now.saturating_sub(self.entered) } else { 0 };
+        self.share.leave(used, if flags & wall::SWITCH_MORE != 0 { now } else { wake });
+        el1::to_guest(self.stage2, &self.guest);
+        self.arm();
+        let reply = if flags & wall::SWITCH_REPLY != 0 && token == self.token {
+            let [_, len, ..] = flags.to_le_bytes();
+            let status = Status::from_raw(status.cast_signed()).unwrap_or(Status::Failed);
+            Reply { status, len, words: [w0, w1, w2, w3, w4, w5] }
+        } else {
+            if !matches!(self.waiting, Waiting::Nothing) {
+                gate.record(Kind::CallTimedOut, subject::GUEST, [self.token, 0, 0], now);
+            }
+            Reply::error(Status::TimedOut)
+        };
+        self.finish(reply, gate, guest, now)
+    }
+
+    /// The partition is not entered again: its kernel failed, or did not leave in time.
+    pub(crate) fn kill(&mut self, cause: [u64; 3], gate: &mut Gate<'_>, guest: &mut Frame) -> Outcome {
+        self.is_alive = false;
+        let now = instr::read_cntvct_el0();
+        gate.record(Kind::KernelFatal, subject::KERNEL, cause, now);
+        el1::to_guest(self.stage2, &self.guest);
+        self.arm();
+        self.finish(Reply::error(Status::Gone), gate, guest, now)
+    }
+
+    /// Gives the guest what it waits for, after the gate has judged it.
+    #[inline(always)]
+    fn finish(&mut self, reply: Reply, gate: &mut Gate<'_>, guest: &mut Frame, now: u64) -> Outcome {
+        match core::mem::replace(&mut self.waiting, Waiting::Nothing) {
+            Waiting::Nothing => {}
+            Waiting::Call(request) => {
+                let reply = judged(&request, reply, gate, now);
+                guest.set(0, reply.status.raw().cast_unsigned());
+                (1..).zip(reply.words).for_each(|(register, word)| guest.set(register, word));
+            }
+            Waiting::Load(request, access) => {
+                let reply = judged(&request, reply, gate, now);
+                let value = if reply.status == Status::Ok { reply.words[0] } else { u64::MAX };
+                guest.set(access.register.into(), access.extend(value));
+            }
+            Waiting::Store if reply.status == Status::Gone => return Outcome::DeadDevice,
+            Waiting::Store => {}
+        }
+        Outcome::Done
+    }
+
+    /// An interrupt of the wall's timer while the partition runs. False: it must go, by force.
+    pub(crate) fn time_passes(&mut self) -> bool {
+        let now = instr::read_cntvct_el0();
+        if now >= self.limit {
+            if self.is_overdue {
+                return false;
+            }
+            self.is_overdue = true;
+            self.limit = now + self.grace;
+        }
+        if now >= self.alarm {
+            self.alarm = u64::MAX;
+        }
+        instr::write_hcr_el2(el1::HCR | el1::VIRTUAL_IRQ);
+        set_timer(self.limit.min(self.alarm));
+        true
+    }
+
+    /// [`wall::SET_TIMER`]: takes the virtual interrupt back. True if the partition's time is up.
+    pub(crate) fn set_alarm(&mut self, at: u64) -> bool {
+        self.alarm = at;
+        instr::write_hcr_el2(el1::HCR);
+        set_timer(self.limit.min(at));
+        self.is_overdue
+    }
+
+    /// A trap of the secure side that is no call of its kernel: a task's own fault goes to the kernel as one (true); a fault
+    /// of the kernel is the partition's end.
+    pub(crate) fn reflect(&self, exit: Exit) -> bool {
+        let from_task = instr::read_spsr_el2() & 0xf == 0;
+        if from_task {
+            // Data abort, instruction abort or unknown, from a lower level, 32-bit instruction (Arm ARM D17.2.37).
+            let class = match exit {
+                Exit::Data(_) | Exit::DataUndescribed => 0x24,
+                Exit::Fetch => 0x20,
+                _ => 0,
+            };
+            let status = if class == 0 { 0 } else { 0x10 };
+            crate::guest::inject(class << 26 | 1 << 25 | status, Some(instr::read_far_el2()));
+        }
+        from_task
+    }
+}
+
+/// A reply that does not fit its interface is none.
+#[inline(always)]
+fn judged(request: &Message, reply: Reply, gate: &mut Gate<'_>, now: u64) -> Reply {
+    let phase = if reply.status == Status::Ok { Phase::Reply } else { Phase::Error };
+    let message = Message { len: reply.len, words: reply.words, ..*request };
+    if gate.judge(&gate::call(subject::GUEST, phase, &message), 0, now).is_allowed() {
+        reply
+    } else {
+        Reply::error(Status::Failed)
+    }
+}
+
+/// CNTHP_CTL_EL2: enabled, not masked (Arm ARM D17.11.7). It counts as the virtual counter does: CNTVOFF_EL2 is 0.
+#[inline(always)]
+fn set_timer(at: u64) {
+    instr::write_cnthp_cval_el2(at);
+    instr::write_cnthp_ctl_el2(u64::from(at != u64::MAX));
+}

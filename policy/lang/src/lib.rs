@@ -1,0 +1,171 @@
+//! The policy language: text to the table that the monitor evaluates, with findings that show the place and the remedy,
+//! and a plain interpreter that the monitor is tested against. `docs/policy.md` is the language's reference.
+#![forbid(unsafe_code)]
+
+mod check;
+mod compile;
+mod diagnostic;
+pub mod interpret;
+mod lexer;
+mod normal;
+mod parser;
+pub mod policy;
+#[cfg(test)]
+mod tests;
+pub mod tree;
+
+use std::fs;
+use std::path::{Component, Path};
+
+pub use compile::Cost;
+pub use diagnostic::{Diagnostic, Severity, Source, Sources, Span, nearest};
+pub use policy::Policy;
+
+use tree::Item;
+
+/// The file that a site's policy begins with.
+pub const MAIN: &str = "site.policy";
+/// The most files of a policy.
+const FILES: usize = 64;
+/// The longest file in bytes.
+const FILE_BYTES: usize = 4 << 20;
+
+/// A compiled policy.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The table, as `bulkhead_model::Policy` verifies it.
+    pub table: Vec<u8>,
+    /// The checked policy.
+    pub policy: Policy,
+    /// Its files.
+    pub sources: Sources,
+    /// Warnings.
+    pub warnings: Vec<Diagnostic>,
+    /// What the most expensive decision costs.
+    pub worst: Cost,
+}
+
+/// What is wrong with a policy: at least one error among the findings.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// All findings, in the order of the text.
+    pub findings: Vec<Diagnostic>,
+    /// The files.
+    pub sources: Sources,
+}
+
+/// Compiles the policy that begins with `main`; `load` gives a file's text by its name.
+///
+/// # Errors
+/// All findings, if one of them is an error.
+pub fn compile(load: &mut dyn FnMut(&str) -> Result<String, String>, main: &str) -> Result<Compiled, Box<Report>> {
+    let mut sources = Sources::default();
+    let mut findings = Vec::new();
+    let builtin = Source { name: "builtin.policy".to_string(), text: include_str!("builtin.policy").to_string() };
+    let mut items = read(&mut sources, builtin, &mut findings);
+    let mut waiting = vec![(main.to_string(), Span { file: 1, ..Span::default() })];
+    while let Some((name, span)) = waiting.pop() {
+        if sources.0.iter().any(|source| source.name == name) {
+            continue;
+        }
+        if sources.0.len() > FILES {
+            findings.push(Diagnostic::error(span, "too many files", "a policy has at most 64 files"));
+            break;
+        }
+        let text = load(&name).and_then(|text| {
+            if text.len() > FILE_BYTES { Err("it is longer than 4 MiB".to_string()) } else { Ok(text) }
+        });
+        let text = match text {
+            Ok(text) => text,
+            Err(why) => {
+                findings.push(Diagnostic::error(span, format!("cannot read {name}: {why}"), "check the file's name"));
+                continue;
+            }
+        };
+        let new = read(&mut sources, Source { name, text }, &mut findings);
+        // The last file named is read first: files are read in the order in which they are included.
+        for item in new.iter().rev() {
+            if let Item::Include(file, span) = item {
+                waiting.push((file.clone(), *span));
+            }
+        }
+        items.extend(new);
+    }
+    let policy = check::check(&items, &mut findings);
+    let (table, worst) = compile::compile(&policy, &sources, &mut findings);
+    findings.sort_by_key(|finding| (finding.span.file, finding.span.start));
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        return Err(Box::new(Report { findings, sources }));
+    }
+    Ok(Compiled { table, policy, sources, warnings: findings, worst })
+}
+
+/// Compiles the policy of a site's folder, which begins with [`MAIN`]. Files outside the folder are not read.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_folder(folder: &Path) -> Result<Compiled, Box<Report>> {
+    let mut load = |name: &str| {
+        let path = Path::new(name);
+        if path.components().any(|part| !matches!(part, Component::Normal(_))) {
+            return Err("it lies outside the site's folder".to_string());
+        }
+        fs::read_to_string(folder.join(path)).map_err(|error| error.to_string())
+    };
+    compile(&mut load, MAIN)
+}
+
+fn read(sources: &mut Sources, source: Source, findings: &mut Vec<Diagnostic>) -> Vec<Item> {
+    let tokens = lexer::tokens(sources.0.len(), &source.text, findings);
+    sources.0.push(source);
+    parser::items(&tokens, findings)
+}
+
+/// What a capability stands for: an object that a subject may call at all, and the methods that are always open to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// The object.
+    pub object: u16,
+    /// Bit m: every message of method m that can be sent is allowed, both ways, without a record.
+    pub open_methods: u64,
+}
+
+impl Compiled {
+    /// The number of a subject.
+    #[must_use]
+    pub fn subject(&self, name: &str) -> Option<u16> {
+        position(self.policy.subjects.iter().map(String::as_str), name)
+    }
+
+    /// The number of an object.
+    #[must_use]
+    pub fn object(&self, name: &str) -> Option<u16> {
+        position(self.policy.objects.iter().map(|object| object.name.as_str()), name)
+    }
+
+    /// The served objects that rules let a subject call.
+    #[must_use]
+    pub fn reach(&self, subject: u16) -> Vec<Reach> {
+        let served = (0..).zip(&self.policy.objects).filter(|(_, object)| object.server.is_some());
+        let reach = served.filter_map(|(number, object)| {
+            let rules = || self.policy.rules.iter().filter(move |rule| rule.subject == subject);
+            let names = |rule: &&policy::Rule, method| rule.targets.contains(&(number, method));
+            let is_named = |method| rules().any(|rule| rule.is_allow && names(&rule, method));
+            let is_open = |method: u16| {
+                let is_plain = |rule: &policy::Rule| rule.is_allow && rule.condition.is_none() && !rule.audit;
+                let signature = object.methods.get(usize::from(method));
+                rules().any(|rule| is_plain(rule) && names(&rule, method))
+                    && !rules().any(|rule| !is_plain(rule) && names(&rule, method))
+                    && signature.is_some_and(|signature| signature.arguments.is_empty() && signature.replies.is_empty())
+            };
+            let methods = || (0..64_u16).take(object.methods.len());
+            let open_methods = methods().filter(|&method| is_open(method)).fold(0, |bits, method| bits | 1 << method);
+            methods().any(is_named).then_some(Reach { object: number, open_methods })
+        });
+        reach.collect()
+    }
+}
+
+fn position<'a>(mut names: impl Iterator<Item = &'a str>, wanted: &str) -> Option<u16> {
+    names.position(|name| name == wanted).and_then(|at| u16::try_from(at).ok())
+}

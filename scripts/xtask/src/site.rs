@@ -1,0 +1,179 @@
+//! A site's folder: its policy compiled, its manifest read, and what the bundle takes from both.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use bulkhead_abi::boot::{Capability, NO_OBJECT, flags};
+use bulkhead_bundle::secure::{App, secure_image};
+use bulkhead_bundle::{Resource, ResourceKind, Settings};
+use bulkhead_lang::{Compiled, Severity, compile_folder};
+use serde::Deserialize;
+
+use crate::command::{Error, Result};
+
+/// `site.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    secure: Secure,
+    pub(crate) guest: Guest,
+    #[serde(default)]
+    app: BTreeMap<String, AppEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Secure {
+    period_us: u64,
+    budget_us: u64,
+    call_limit_us: u64,
+}
+
+/// What the guest is started with.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Guest {
+    pub(crate) command_line: String,
+    restart_limit: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AppEntry {
+    priority: u8,
+    restart_limit: u32,
+    #[serde(default)]
+    budget_us: u32,
+    #[serde(default)]
+    period_us: u32,
+    #[serde(default)]
+    rights: Vec<String>,
+    #[serde(default = "default_stack")]
+    stack_kib: u64,
+}
+
+const fn default_stack() -> u64 {
+    16
+}
+
+/// A site, ready for its bundle.
+pub(crate) struct Site {
+    pub(crate) manifest: Manifest,
+    compiled: Compiled,
+}
+
+impl Site {
+    /// Reads and compiles; the findings of the policy are printed.
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
+        let compiled = compile_folder(folder).map_err(|report| {
+            report.findings.iter().for_each(|finding| eprintln!("{}", finding.render(&report.sources)));
+            let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+            Error(format!("{}: the policy has {errors} errors", folder.display()))
+        })?;
+        compiled.warnings.iter().for_each(|warning| eprintln!("{}", warning.render(&compiled.sources)));
+        let path = folder.join("site.toml");
+        let text =
+            fs::read_to_string(&path).map_err(|error| Error(format!("cannot read {}: {error}", path.display())))?;
+        let manifest = toml::from_str(&text).map_err(|error| Error(format!("{}: {error}", path.display())))?;
+        Ok(Self { manifest, compiled })
+    }
+
+    /// The compiled policy.
+    pub(crate) fn policy(&self) -> &[u8] {
+        &self.compiled.table
+    }
+
+    /// What of the machine the guest gets, and what apps serve to it.
+    pub(crate) fn resources(&self) -> Vec<Resource> {
+        let passed = self.compiled.policy.resources.iter().map(|resource| Resource {
+            kind: ResourceKind::Passthrough as u32,
+            intid: resource.interrupt.unwrap_or(0),
+            base: resource.base,
+            bytes: resource.bytes,
+            object: 0,
+        });
+        let served = self.compiled.policy.devices.iter().map(|device| Resource {
+            kind: ResourceKind::Served as u32,
+            intid: device.interrupt.unwrap_or(0),
+            base: device.base,
+            bytes: device.bytes,
+            object: device.object.into(),
+        });
+        passed.chain(served).collect()
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        let Manifest { secure, guest, .. } = &self.manifest;
+        Settings {
+            period_us: secure.period_us,
+            budget_us: secure.budget_us,
+            call_limit_us: secure.call_limit_us,
+            restart_limit: guest.restart_limit,
+        }
+    }
+
+    /// The secure partition's memory; `programs` holds the kernel and the apps as ELF files.
+    pub(crate) fn secure(&self, programs: &Path) -> Result<Vec<u8>> {
+        let names = || self.compiled.policy.subjects.iter().skip(2);
+        if let Some(name) = self.manifest.app.keys().find(|name| !names().any(|known| known == *name)) {
+            return Err(Error(format!(
+                "site.toml: the policy declares no app `{name}`; add `app {name}` or remove it here"
+            )));
+        }
+        let apps = names().map(|name| self.app(name, programs)).collect::<Result<Vec<App>>>()?;
+        let kernel = program(&programs.join("bulkhead-kernel"))?;
+        secure_image(&kernel, &apps, self.policy().len())
+            .map_err(|error| Error(format!("the secure partition: {error}")))
+    }
+
+    fn app(&self, name: &str, programs: &Path) -> Result<App> {
+        let entry = self.manifest.app.get(name).ok_or_else(|| {
+            Error(format!("site.toml: there is no [app.{name}], which the policy declares; add it with its priority"))
+        })?;
+        let compiled = &self.compiled;
+        let subject = compiled.subject(name).unwrap_or(bulkhead_model::NONE);
+        let serves = (0..).zip(&compiled.policy.objects).find(|(_, object)| object.server == Some(subject));
+        let capability = |reach: bulkhead_lang::Reach| Capability {
+            object: reach.object,
+            reserved: [0; 3],
+            open_methods: reach.open_methods,
+        };
+        let devices = compiled.policy.devices.iter().filter(|device| device.server == subject);
+        Ok(App {
+            name: name.to_string(),
+            program: program(&programs.join(name))?,
+            subject,
+            serves: serves.map_or(NO_OBJECT, |(number, _)| number),
+            priority: entry.priority,
+            budget_us: entry.budget_us,
+            period_us: entry.period_us,
+            restart_limit: entry.restart_limit,
+            flags: rights(&entry.rights)?,
+            irqs: devices.filter_map(|device| device.interrupt).collect(),
+            caps: compiled.reach(subject).into_iter().map(capability).collect(),
+            stack_bytes: entry.stack_kib.clamp(4, 256).next_multiple_of(4) * 1024,
+        })
+    }
+}
+
+fn rights(names: &[String]) -> Result<u32> {
+    let known = [
+        ("guest-memory", flags::GUEST_MEMORY),
+        ("speaks-for-guest", flags::SPEAKS_FOR_GUEST),
+        ("audit", flags::AUDIT),
+        ("policy", flags::POLICY),
+    ];
+    names.iter().try_fold(0, |bits, name| {
+        let found = known.iter().find(|(word, _)| word == name);
+        let found = found.map(|(_, flag)| bits | flag);
+        found.ok_or_else(|| {
+            let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+            Error(format!("site.toml: `{name}` is no right of an app; known: {}", words.join(", ")))
+        })
+    })
+}
+
+fn program(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| Error(format!("cannot read the program {}: {error}", path.display())))
+}

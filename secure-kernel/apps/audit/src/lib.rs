@@ -1,0 +1,255 @@
+//! The audit trail's reading end: which records are complete, how many were lost, and how a record reads as a line.
+#![no_std]
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use bulkhead_abi::audit::{Kind, RING_RECORDS, Record};
+use bulkhead_model::{NONE, Policy, Reason};
+
+/// Methods of the interface `Audit`.
+pub mod method {
+    /// `totals() -> (records: u64, lost: u64, unprinted: u64)`.
+    pub const TOTALS: u16 = 0;
+}
+
+/// The ring as this app sees it: memory that the wall writes to at any time.
+pub trait Ring {
+    /// The number that the next record will get.
+    fn next_seq(&self) -> u64;
+    /// How long a record stays open for like events, in ticks.
+    fn window_ticks(&self) -> u64;
+    /// A copy of the record in a place; it may be torn, which its `seq` before and after tells the implementor, who gives `None`.
+    fn record(&self, place: usize) -> Option<Record>;
+}
+
+/// How far the trail was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reader {
+    /// The number of the next record to read.
+    pub next: u64,
+    /// Records that were overwritten before they were read.
+    pub lost: u64,
+}
+
+impl Reader {
+    /// The next complete record, if there is one: a later one exists, or it is too old to grow.
+    pub fn read(&mut self, ring: &impl Ring, now: u64) -> Option<Record> {
+        let end = ring.next_seq();
+        let oldest = end.saturating_sub(RING_RECORDS as u64);
+        if self.next < oldest {
+            self.lost += oldest - self.next;
+            self.next = oldest;
+        }
+        if self.next >= end {
+            return None;
+        }
+        let record = ring.record(usize::try_from(self.next % RING_RECORDS as u64).ok()?)?;
+        if record.seq != self.next {
+            // Overtaken while reading: the next turn counts what was lost.
+            return None;
+        }
+        let is_last = self.next + 1 == end;
+        if is_last && record.kind == Kind::Call as u8 && now.wrapping_sub(record.time_ticks) < ring.window_ticks() {
+            return None;
+        }
+        self.next += 1;
+        Some(record)
+    }
+}
+
+/// How many lines may be printed in a period: the console is for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    limit: u32,
+    left: u32,
+    /// Records that were not printed since the start.
+    pub unprinted: u64,
+}
+
+impl Rate {
+    /// At most `limit` lines a period.
+    #[must_use]
+    pub const fn new(limit: u32) -> Self {
+        Self { limit, left: limit, unprinted: 0 }
+    }
+
+    /// A new period begins.
+    pub const fn refill(&mut self) {
+        self.left = self.limit;
+    }
+
+    /// Whether one more line may be printed; counts it if not.
+    pub const fn allows(&mut self) -> bool {
+        if self.left == 0 {
+            self.unprinted += 1;
+            return false;
+        }
+        self.left -= 1;
+        true
+    }
+}
+
+/// A record as one line for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// The record.
+    pub record: &'a Record,
+    /// The policy, for the names.
+    pub policy: &'a Policy<'a>,
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let record = self.record;
+        write!(f, "#{} ", record.seq)?;
+        let subject = self.policy.subject_name(record.subject).unwrap_or("?");
+        let [first, second, third, ..] = record.args;
+        match Kind::from_raw(record.kind) {
+            Some(Kind::Call) => self.call(f, subject)?,
+            Some(Kind::TaskStart) => write!(f, "{subject} started (restarts: {first})")?,
+            Some(Kind::TaskFault) => write!(f, "{subject} faulted (syndrome {first:#x}, address {second:#x})")?,
+            Some(Kind::TaskGivenUp) => write!(f, "{subject} given up (restarts: {first})")?,
+            Some(Kind::GuestStart) => write!(f, "guest started (restarts: {first})")?,
+            Some(Kind::GuestStop) => write!(f, "guest stopped")?,
+            Some(Kind::CallTimedOut) => write!(f, "a call of the guest timed out")?,
+            Some(Kind::KernelFatal) => write!(f, "the secure kernel failed ({first:#x}, {second:#x}, {third:#x})")?,
+            Some(Kind::GuestFault) => {
+                write!(f, "guest: an access that no call describes (syndrome {first:#x}, address {second:#x})")?;
+            }
+            None => write!(f, "unknown record")?,
+        }
+        if record.count > 1 { write!(f, ", {} times", record.count) } else { Ok(()) }
+    }
+}
+
+impl Line<'_> {
+    fn call(&self, f: &mut fmt::Formatter<'_>, subject: &str) -> fmt::Result {
+        let (record, policy) = (self.record, self.policy);
+        let object = policy.object(record.object);
+        let method = object.and_then(|object| policy.method(object, record.method)).map(|(_, method)| method);
+        let verdict = if record.allowed != 0 { "allowed" } else { "REFUSED" };
+        write!(f, "{verdict} {subject} -> ")?;
+        match (object, method) {
+            (Some(object), Some(method)) => {
+                let is_reply = record.phase != 0;
+                write!(f, "{}.{}", policy.text(object.name), policy.text(method.name))?;
+                f.write_str(if is_reply { " reply(" } else { "(" })?;
+                let fields = policy.fields(method, is_reply);
+                for (index, value) in record.args.iter().take(record.len.into()).enumerate() {
+                    let separator = if index == 0 { "" } else { ", " };
+                    let field = fields.get(index);
+                    let name = field.map_or("?", |field| policy.text(field.name));
+                    write!(f, "{separator}{name}: ")?;
+                    match field {
+                        _ if record.redacted >> index & 1 != 0 => f.write_str("(secret)")?,
+                        Some(field) if field.signed != 0 => write!(f, "{}", value.cast_signed())?,
+                        _ if *value > 0xffff => write!(f, "{value:#x}")?,
+                        _ => write!(f, "{value}")?,
+                    }
+                }
+                f.write_str(")")?;
+            }
+            _ => write!(f, "object {} method {}", record.object, record.method)?,
+        }
+        match policy.rule_place(record.rule) {
+            Some((file, line)) if record.rule != NONE => write!(f, " by {file}:{line}"),
+            _ => write!(f, ": {}", Reason::from_raw(record.reason).word()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use bulkhead_model::build::Tables;
+    use bulkhead_model::{Field, Method, Object, Rule};
+    use std::string::ToString;
+    use std::vec::Vec;
+
+    struct Fake {
+        records: Vec<Record>,
+        next: u64,
+    }
+
+    impl Ring for Fake {
+        fn next_seq(&self) -> u64 {
+            self.next
+        }
+        fn window_ticks(&self) -> u64 {
+            100
+        }
+        fn record(&self, place: usize) -> Option<Record> {
+            self.records.get(place).copied()
+        }
+    }
+
+    fn ring(next: u64) -> Fake {
+        let mut records = std::vec![Record::default(); RING_RECORDS];
+        for seq in next.saturating_sub(RING_RECORDS as u64)..next {
+            records[usize::try_from(seq).unwrap() % RING_RECORDS] = Record { seq, count: 1, ..Record::default() };
+        }
+        Fake { records, next }
+    }
+
+    #[test]
+    fn the_last_record_is_read_only_when_it_cannot_grow() {
+        let mut reader = Reader::default();
+        let ring = ring(2);
+        assert_eq!(reader.read(&ring, 50).map(|record| record.seq), Some(0));
+        assert_eq!(reader.read(&ring, 50), None);
+        assert_eq!(reader.read(&ring, 100).map(|record| record.seq), Some(1));
+        assert_eq!(reader.read(&ring, 1000), None);
+    }
+
+    #[test]
+    fn what_was_overwritten_is_counted_exactly() {
+        let mut reader = Reader::default();
+        let ring = ring(RING_RECORDS as u64 + 40);
+        assert_eq!(reader.read(&ring, 0).map(|record| record.seq), Some(40));
+        assert_eq!(reader.lost, 40);
+    }
+
+    #[test]
+    fn the_console_is_not_flooded() {
+        let mut rate = Rate::new(2);
+        assert!(rate.allows() && rate.allows() && !rate.allows());
+        assert_eq!(rate.unprinted, 1);
+        rate.refill();
+        assert!(rate.allows());
+    }
+
+    fn table() -> Vec<u8> {
+        let mut tables = Tables::default();
+        let (value, plant, set, guest, file) = (
+            tables.add_text("value"),
+            tables.add_text("plant"),
+            tables.add_text("set"),
+            tables.add_text("guest"),
+            tables.add_text("site.policy"),
+        );
+        tables.fields.push(Field { min: 0, max: u64::MAX, name: value, signed: 1, secret: 0 });
+        tables.methods.push(Method { name: set, first_field: 0, arguments: 1, replies: 0 });
+        tables.objects.push(Object { name: plant, first_method: 0, method_count: 1, server: 0 });
+        tables.subjects = std::vec![guest];
+        tables.rules.push(Rule { file, line: 12, deny: 1, source: 3, ..Rule::default() });
+        tables.fill_cells(|_, _, _| true);
+        tables.to_bytes()
+    }
+
+    #[test]
+    fn a_line_names_who_what_and_the_rule() {
+        let bytes = table();
+        let policy = Policy::verify(&bytes).unwrap();
+        let args = [(-5_i64).cast_unsigned(), 0, 0, 0, 0, 0];
+        let mut record = Record { seq: 7, count: 3, rule: 3, reason: 2, len: 1, args, ..Record::default() };
+        let line = Line { record: &record, policy: &policy }.to_string();
+        assert_eq!(line, "#7 REFUSED guest -> plant.set(value: -5) by site.policy:12, 3 times");
+        record = Record { rule: NONE, reason: 1, redacted: 1, count: 1, ..record };
+        let line = Line { record: &record, policy: &policy }.to_string();
+        assert_eq!(line, "#7 REFUSED guest -> plant.set(value: (secret)): no rule");
+        record = Record { object: 9, len: 200, ..record };
+        assert!(Line { record: &record, policy: &policy }.to_string().contains("object 9 method 0"));
+    }
+}

@@ -1,0 +1,213 @@
+//! Calls: from a task or the guest to a server, and the reply back.
+
+use bulkhead_abi::boot::flags;
+use bulkhead_abi::syscall::{CALL_FOR_GUEST, RECEIVED_NOTIFICATION, RECEIVED_REQUEST};
+use bulkhead_abi::{Message, Status};
+use bulkhead_model::{Phase, Reason, subject};
+
+use crate::task::{Client, Open, State};
+use crate::{GuestCall, Kernel, MAX_APPS, Platform, Reply, Verdict};
+
+/// The rule number of "no rule".
+const NO_RULE: u16 = 0xffff;
+
+impl Kernel {
+    /// The running task calls: refused, it goes on with the status; allowed, it blocks until the reply.
+    pub(crate) fn call(&mut self, platform: &mut impl Platform) {
+        let caller = self.current;
+        let (message, as_subject) = match self.judged(platform) {
+            Ok(judged) => judged,
+            Err((status, rule)) => return self.finish(caller, status, rule),
+        };
+        let Some(server) = self.server(message.object) else {
+            return self.finish(caller, Status::Unknown, NO_RULE);
+        };
+        let state = self.task(server.into()).state;
+        match state {
+            State::Down => self.finish(caller, Status::Gone, NO_RULE),
+            _ if self.waits_for(server, caller) => self.finish(caller, Status::Busy, NO_RULE),
+            State::Receiving => {
+                self.task(caller).state = State::Waiting(server);
+                self.deliver(server, &message, as_subject, client(caller));
+            }
+            _ => {
+                let task = self.task(caller);
+                task.state = State::Sending(server);
+                task.speaks_for_guest = as_subject == subject::GUEST;
+            }
+        }
+    }
+
+    /// The running task asks what the monitor would say.
+    pub(crate) fn ask(&mut self, platform: &mut impl Platform) {
+        let (status, rule) = match self.judged(platform) {
+            Ok(_) => (Status::Ok, NO_RULE),
+            Err(refusal) => refusal,
+        };
+        self.finish(self.current, status, rule);
+    }
+
+    /// The message in the running task's registers, and its subject, once the monitor or a capability that stands for its
+    /// verdict allows it.
+    fn judged(&mut self, platform: &mut impl Platform) -> Result<(Message, u16), (Status, u16)> {
+        let current = self.current;
+        let registers = &self.task(current).registers;
+        let (header, words, bits) = (registers.x[0], registers.words(), registers.x[7]);
+        let app = self.app(current).ok_or((Status::Unknown, NO_RULE))?;
+        let message = Message::from_header(header, words).ok_or((Status::Malformed, NO_RULE))?;
+        if bits & !CALL_FOR_GUEST != 0 {
+            return Err((Status::Malformed, NO_RULE));
+        }
+        let for_guest = bits & CALL_FOR_GUEST != 0;
+        let capability =
+            app.caps.iter().take(app.cap_count.into()).find(|capability| capability.object == message.object);
+        let open = capability
+            .is_some_and(|capability| message.method < 64 && capability.open_methods >> message.method & 1 != 0);
+        if !for_guest && open {
+            return Ok((message, app.subject));
+        }
+        // An app that may not speak for the guest is judged as itself, so that the attempt is on record under its name.
+        let may_speak = app.flags & flags::SPEAKS_FOR_GUEST != 0;
+        let as_subject = if for_guest && may_speak { subject::GUEST } else { app.subject };
+        let Verdict { reason, rule } = platform.judge(as_subject, Phase::Request, &message);
+        let is_entitled = if for_guest { may_speak } else { capability.is_some() };
+        match reason {
+            Reason::Allowed if is_entitled => Ok((message, as_subject)),
+            Reason::Allowed => Err((Status::Denied, NO_RULE)),
+            refused => Err((Status::refusal(refused), rule)),
+        }
+    }
+
+    /// Whether `server` cannot answer before `caller` does: it waits for it, directly or through others.
+    fn waits_for(&mut self, server: u8, caller: usize) -> bool {
+        let mut at = usize::from(server);
+        for _ in 0..MAX_APPS {
+            if at == caller {
+                return true;
+            }
+            match self.task(at).state {
+                State::Sending(next) | State::Waiting(next) => at = next.into(),
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// A call of the guest, already judged by the gate.
+    pub fn guest_call(&mut self, header: u64, words: [u64; 6], token: u64) {
+        let refuse = |status| Some(Reply { status, len: 0, words: [0; 6], token });
+        let Some(message) = Message::from_header(header, words) else {
+            self.reply = refuse(Status::Malformed);
+            return;
+        };
+        let Some(server) = self.server(message.object) else {
+            self.reply = refuse(Status::Unknown);
+            return;
+        };
+        match self.task(server.into()).state {
+            State::Down => self.reply = refuse(Status::Gone),
+            State::Receiving => self.deliver(server, &message, subject::GUEST, Client::Guest(token)),
+            // An older call that no server took has timed out for the guest: the new one takes its place.
+            _ => self.guest = Some(GuestCall { message, server, token }),
+        }
+    }
+
+    /// The running task waits for a request or a notification; what is there already is delivered at once.
+    pub(crate) fn receive(&mut self) {
+        let current = self.current;
+        if self.task(current).open.client != Client::None {
+            // A request may not be left unanswered.
+            return self.finish(current, Status::Busy, NO_RULE);
+        }
+        self.task(current).state = State::Receiving;
+        self.deliver_next(current);
+    }
+
+    /// Gives a receiving task what waits for it: notifications first, then the guest's call, then the first task's.
+    pub(crate) fn deliver_next(&mut self, index: usize) {
+        let bits = core::mem::take(&mut self.task(index).notifications);
+        if bits != 0 {
+            let task = self.task(index);
+            task.state = State::Ready;
+            task.registers.x[0] = RECEIVED_NOTIFICATION;
+            task.registers.x[1] = bits;
+            return;
+        }
+        let server = number(index);
+        if let Some(call) = self.guest.take_if(|call| call.server == server) {
+            return self.deliver(server, &call.message, subject::GUEST, Client::Guest(call.token));
+        }
+        let Some(sender) = (0..MAX_APPS).find(|&sender| self.task(sender).state == State::Sending(server)) else {
+            return;
+        };
+        let task = self.task(sender);
+        task.state = State::Waiting(server);
+        let (header, words) = (task.registers.x[0], task.registers.words());
+        let own_subject = self.app(sender).map_or(subject::KERNEL, |app| app.subject);
+        let as_subject = if self.task(sender).speaks_for_guest { subject::GUEST } else { own_subject };
+        if let Some(message) = Message::from_header(header, words) {
+            self.deliver(server, &message, as_subject, client(sender));
+        }
+    }
+
+    fn deliver(&mut self, server: u8, message: &Message, from: u16, client: Client) {
+        let task = self.task(server.into());
+        task.state = State::Ready;
+        task.open = Open { client, object: message.object, method: message.method, subject: from };
+        let x = &mut task.registers.x;
+        x[0] = RECEIVED_REQUEST;
+        x[1] = message.header();
+        x[2..8].copy_from_slice(&message.words);
+        x[9] = from.into();
+    }
+
+    /// The running task answers. A reply to a task is judged here, one to the guest at the gate: once each.
+    pub(crate) fn reply(&mut self, platform: &mut impl Platform) -> Status {
+        let current = self.current;
+        let task = self.task(current);
+        let open = task.open;
+        let (status, len, words) = (task.registers.x[0], task.registers.x[7], task.registers.words());
+        let Some(status) = Status::from_raw(status.cast_signed()) else { return Status::Malformed };
+        let len = match u8::try_from(len) {
+            Ok(len) if len <= 6 => len,
+            _ => return Status::Malformed,
+        };
+        let mut kept = [0; 6];
+        kept.iter_mut().zip(words).take(len.into()).for_each(|(slot, word)| *slot = word);
+        task.open.client = Client::None;
+        match open.client {
+            Client::None => Status::Malformed,
+            Client::Guest(token) => {
+                self.reply = Some(Reply { status, len, words: kept, token });
+                Status::Ok
+            }
+            Client::Task(caller) => {
+                let phase = if status == Status::Ok { Phase::Reply } else { Phase::Error };
+                let message = Message { object: open.object, method: open.method, len, words: kept };
+                let verdict = platform.judge(open.subject, phase, &message);
+                let fits = verdict.reason == Reason::Allowed;
+                let (status, words) = if fits { (status, kept) } else { (Status::Failed, [0; 6]) };
+                self.task(caller.into()).registers.set_words(words);
+                self.finish(caller.into(), status, NO_RULE);
+                if fits { Status::Ok } else { Status::refusal(verdict.reason) }
+            }
+        }
+    }
+
+    /// A call is over: its caller goes on.
+    pub(crate) fn finish(&mut self, index: usize, status: Status, rule: u16) {
+        let task = self.task(index);
+        task.state = State::Ready;
+        task.registers.x[0] = status.raw().cast_unsigned();
+        task.registers.x[7] = rule.into();
+    }
+}
+
+fn client(index: usize) -> Client {
+    Client::Task(number(index))
+}
+
+/// Task indices are below [`MAX_APPS`].
+pub(crate) fn number(index: usize) -> u8 {
+    u8::try_from(index).unwrap_or(crate::NOBODY)
+}

@@ -1,0 +1,89 @@
+//! Who runs next: the ready task of the highest priority that has budget left.
+
+use crate::task::State;
+use crate::{Kernel, Reply};
+
+/// What the shell does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Runs the task whose registers [`Kernel::registers`] gives.
+    Run,
+    /// Gives the CPU back.
+    Leave {
+        /// The answer to the guest's call, if there is one.
+        reply: Option<Reply>,
+        /// Tasks are ready.
+        has_more: bool,
+        /// When a timer or a fresh budget makes a task ready, in ticks.
+        wake: u64,
+    },
+}
+
+impl Kernel {
+    /// Decides at time `now`. `is_time_up`: the partition has to leave whatever is ready.
+    pub fn next(&mut self, now: u64, is_time_up: bool) -> Next {
+        self.charge(now);
+        self.fire_timers(now);
+        let chosen = self.pick(now);
+        if let Some(index) = chosen.filter(|_| self.reply.is_none() && !is_time_up) {
+            self.current = index;
+            self.entered = now;
+            return Next::Run;
+        }
+        // Nobody runs until the next entry: time away is charged to none.
+        self.entered = u64::MAX;
+        let wake = if chosen.is_some() { now } else { self.earliest.min(self.next_budget()) };
+        Next::Leave { reply: self.reply.take(), has_more: chosen.is_some(), wake }
+    }
+
+    /// Adds what the running task used to its account.
+    fn charge(&mut self, now: u64) {
+        let used = now.saturating_sub(self.entered);
+        let current = self.current;
+        self.task(current).used += used;
+    }
+
+    fn pick(&mut self, now: u64) -> Option<usize> {
+        let mut best: Option<(u8, usize)> = None;
+        for (index, app) in self.info.apps.iter().enumerate().take(self.info.app_count as usize) {
+            if self.task(index).state != State::Ready || best.is_some_and(|(priority, _)| priority <= app.priority) {
+                continue;
+            }
+            if app.budget_us == 0 || self.has_budget(index, app.budget_us, app.period_us, now) {
+                best = Some((app.priority, index));
+            }
+        }
+        best.map(|(_, index)| index)
+    }
+
+    fn has_budget(&mut self, index: usize, budget_us: u32, period_us: u32, now: u64) -> bool {
+        let (budget, period) = (u64::from(budget_us) * self.ticks_per_us, u64::from(period_us) * self.ticks_per_us);
+        let task = self.task(index);
+        if now.wrapping_sub(task.period_start) >= period {
+            task.period_start = now;
+            task.used = 0;
+        }
+        task.used < budget
+    }
+
+    /// When the first ready task without budget gets its next one.
+    fn next_budget(&mut self) -> u64 {
+        let ticks_per_us = self.ticks_per_us;
+        let apps = self.info.apps.iter().enumerate().take(self.info.app_count as usize);
+        let ends = apps.map(|(index, app)| {
+            let task = self.task(index);
+            let end = task.period_start.saturating_add(u64::from(app.period_us) * ticks_per_us);
+            if task.state == State::Ready { end } else { u64::MAX }
+        });
+        ends.min().unwrap_or(u64::MAX)
+    }
+
+    /// The running task gives the rest of its budget away; one without a budget goes on at its next turn.
+    pub(crate) fn give_budget_away(&mut self) {
+        let current = self.current;
+        let budget = self.app(current).map_or(0, |app| u64::from(app.budget_us) * self.ticks_per_us);
+        let task = self.task(current);
+        task.used = task.used.max(budget);
+        task.registers.x[0] = 0;
+    }
+}

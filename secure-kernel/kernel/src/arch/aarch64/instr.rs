@@ -1,0 +1,66 @@
+//! Each privileged instruction, wrapped once.
+#![expect(unsafe_code, reason = "privileged instructions have no safe form")]
+
+use core::arch::asm;
+
+use bulkhead_abi::wall;
+use bulkhead_kernel_core::Reply;
+
+macro_rules! readers {
+    ($($name:ident $register:literal)*) => {$(
+        #[inline(always)]
+        pub(crate) fn $name() -> u64 {
+            let value;
+            // SAFETY: reading these registers has no effect.
+            unsafe { asm!(concat!("mrs {}, ", $register), out(reg) value, options(nomem, nostack, preserves_flags)) };
+            value
+        }
+    )*};
+}
+
+readers! { read_cntvct "cntvct_el0" read_cntfrq "cntfrq_el0" read_esr "esr_el1" read_far "far_el1" }
+
+/// Makes a task's address space the current one. It takes effect at the `eret` to the task.
+#[inline(always)]
+pub(crate) fn write_ttbr0(root: u64) {
+    // SAFETY: the kernel runs in TTBR1's half only; the tables that `root` names are fixed and never change.
+    unsafe { asm!("msr ttbr0_el1, {}", in(reg) root, options(nostack, preserves_flags)) };
+}
+
+/// A call to the wall (`bulkhead_abi::wall`): number and arguments in x0-x7, the result in x0.
+#[inline(always)]
+pub(crate) fn call(number: u64, first: u64, words: [u64; 6]) -> u64 {
+    let [w0, w1, w2, w3, w4, w5] = words;
+    let result;
+    // SAFETY: the wall touches no memory of the kernel and keeps what a function call keeps.
+    unsafe {
+        asm!(
+            "hvc #0", inout("x0") number => result, inout("x1") first => _, inout("x2") w0 => _, inout("x3") w1 => _,
+            inout("x4") w2 => _, inout("x5") w3 => _, inout("x6") w4 => _, inout("x7") w5 => _,
+            clobber_abi("C"), options(nostack)
+        );
+    }
+    result
+}
+
+/// Gives the CPU back ([`wall::SWITCH`]). The stack is given up: the next upcall starts from its top.
+pub(crate) fn switch(reply: Option<Reply>, more: u64, wake: u64) -> ! {
+    let (flags, status, words, token) = match reply {
+        Some(reply) => (
+            wall::SWITCH_REPLY | u64::from(reply.len) << 8,
+            reply.status.raw().cast_unsigned(),
+            reply.words,
+            reply.token,
+        ),
+        None => (0, 0, [0; 6], 0),
+    };
+    let [w0, w1, w2, w3, w4, w5] = words;
+    // SAFETY: does not return; all state that lives on is in the kernel's statics.
+    unsafe {
+        asm!(
+            "hvc #0", in("x0") wall::SWITCH, in("x1") flags | more, in("x2") status, in("x3") w0, in("x4") w1,
+            in("x5") w2, in("x6") w3, in("x7") w4, in("x8") w5, in("x9") token, in("x10") wake,
+            options(noreturn, nostack)
+        );
+    }
+}

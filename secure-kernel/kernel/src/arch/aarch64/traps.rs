@@ -1,0 +1,117 @@
+//! The vector table and the upcall entry: a task's registers are stored where `SP_EL1` points while it runs, which is its
+//! `Registers`; the kernel itself runs on one stack that starts afresh at each entry.
+#![expect(unsafe_code, reason = "exception vectors are assembly")]
+
+use core::arch::global_asm;
+
+global_asm!(
+    r#"
+    .macro store
+    stp   x0, x1, [sp, #0]
+    stp   x2, x3, [sp, #16]
+    stp   x4, x5, [sp, #32]
+    stp   x6, x7, [sp, #48]
+    stp   x8, x9, [sp, #64]
+    stp   x10, x11, [sp, #80]
+    stp   x12, x13, [sp, #96]
+    stp   x14, x15, [sp, #112]
+    stp   x16, x17, [sp, #128]
+    stp   x18, x19, [sp, #144]
+    stp   x20, x21, [sp, #160]
+    stp   x22, x23, [sp, #176]
+    stp   x24, x25, [sp, #192]
+    stp   x26, x27, [sp, #208]
+    stp   x28, x29, [sp, #224]
+    mrs   x0, sp_el0
+    mrs   x1, elr_el1
+    mrs   x2, spsr_el1
+    stp   x30, x0, [sp, #240]
+    stp   x1, x2, [sp, #256]
+    adrp  x0, stack_top
+    add   x0, x0, :lo12:stack_top
+    mov   sp, x0
+    .endm
+
+    .macro from_task handler
+    .balign 128
+    b     \handler
+    .endm
+    .macro fatal
+    .balign 128
+    b     {fatal}
+    .endm
+
+    .section .text.vectors, "ax"
+    .balign 2048
+vectors:
+    fatal                               // EL1 with SP_EL0: not used
+    fatal
+    fatal
+    fatal
+    fatal                               // EL1 itself: the kernel's own bug
+    fatal
+    fatal
+    fatal
+    from_task sync_entry                // EL0, AArch64
+    from_task irq_entry
+    fatal
+    from_task sync_entry
+    from_task sync_entry                // EL0, AArch32: a task cannot get there
+    fatal
+    fatal
+    fatal
+    .balign 2048
+upcall_entry:                           // wall::UPCALL_ENTRY: reason in x0, x1-x8
+    adrp  x9, stack_top
+    add   x9, x9, :lo12:stack_top
+    sub   sp, x9, #80
+    stp   x0, x1, [sp, #0]
+    stp   x2, x3, [sp, #16]
+    stp   x4, x5, [sp, #32]
+    stp   x6, x7, [sp, #48]
+    str   x8, [sp, #64]
+    mov   x0, sp
+    bl    {upcall}
+resume:                                 // x0: the registers of the task to run
+    mov   sp, x0
+    ldp   x1, x2, [sp, #256]
+    ldp   x30, x3, [sp, #240]
+    msr   elr_el1, x1
+    msr   spsr_el1, x2
+    msr   sp_el0, x3
+    ldp   x2, x3, [sp, #16]
+    ldp   x4, x5, [sp, #32]
+    ldp   x6, x7, [sp, #48]
+    ldp   x8, x9, [sp, #64]
+    ldp   x10, x11, [sp, #80]
+    ldp   x12, x13, [sp, #96]
+    ldp   x14, x15, [sp, #112]
+    ldp   x16, x17, [sp, #128]
+    ldp   x18, x19, [sp, #144]
+    ldp   x20, x21, [sp, #160]
+    ldp   x22, x23, [sp, #176]
+    ldp   x24, x25, [sp, #192]
+    ldp   x26, x27, [sp, #208]
+    ldp   x28, x29, [sp, #224]
+    ldp   x0, x1, [sp, #0]
+    eret
+
+sync_entry:
+    store
+    bl    {sync}
+    b     resume
+irq_entry:
+    store
+    bl    {irq}
+    b     resume
+
+    .section .stack, "aw", %nobits
+    .balign 4096
+    .skip 16384
+stack_top:
+    "#,
+    upcall = sym crate::upcall,
+    sync = sym crate::task_sync,
+    irq = sym crate::task_irq,
+    fatal = sym crate::fatal,
+);

@@ -1,0 +1,150 @@
+//! The secure kernel's image: upcalls from the wall, traps of its tasks, and what `bulkhead-kernel-core` decides about
+//! them. It has no translation tables of its own making: the bundle brings them all, and the kernel does not even map
+//! them. Interrupts stay masked while it runs; every path through it is bounded.
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "the one CPU's state is a static that the traps reach")]
+
+mod arch;
+
+use core::cell::UnsafeCell;
+use core::panic::PanicInfo;
+
+use arch::instr;
+use bulkhead_abi::audit::Kind;
+use bulkhead_abi::boot::{AppInfo, BootInfo};
+use bulkhead_abi::{Message, Status, wall};
+use bulkhead_kernel_core::{Kernel, Next, Platform, Registers, Verdict};
+use bulkhead_model::{Phase, Reason};
+
+struct Slot(UnsafeCell<Option<Kernel>>);
+
+// SAFETY: one CPU; only `upcall`, `task_sync` and `task_irq` reach it, with interrupts masked, and none calls another.
+unsafe impl Sync for Slot {}
+
+static KERNEL: Slot = Slot(UnsafeCell::new(None));
+
+/// The wall beneath: monitor, audit trail, console.
+struct Wall;
+
+impl Platform for Wall {
+    fn judge(&mut self, subject: u16, phase: Phase, message: &Message) -> Verdict {
+        let question = wall::question(subject, message.object, message.method, phase as u8, message.len);
+        let word = instr::call(wall::JUDGE, question, message.words);
+        let [_, reason, low, high, ..] = word.to_le_bytes();
+        Verdict { reason: Reason::from_raw(reason), rule: u16::from_le_bytes([low, high]) }
+    }
+
+    fn record(&mut self, kind: Kind, subject: u16, details: [u64; 2]) {
+        let [first, second] = details;
+        instr::call(wall::AUDIT_EVENT, kind as u64 | u64::from(subject) << 16, [first, second, 0, 0, 0, 0]);
+    }
+
+    fn raise(&mut self, intid: u32) -> Status {
+        let status = instr::call(wall::GUEST_IRQ, intid.into(), [0; 6]);
+        Status::from_raw(status.cast_signed()).unwrap_or(Status::Failed)
+    }
+
+    fn print(&mut self, subject: u16, len: u64, words: [u64; 6]) {
+        instr::call(wall::LOG, len | u64::from(subject) << 16, words);
+    }
+}
+
+/// Entered by the wall: reason, then what it brings. The first one starts the kernel.
+extern "C" fn upcall(arguments: &[u64; 9]) -> *const Registers {
+    let &[reason, header, w0, w1, w2, w3, w4, w5, token] = arguments;
+    // SAFETY: see `Slot`.
+    let kernel = unsafe { &mut *KERNEL.0.get() };
+    let kernel = kernel.get_or_insert_with(|| {
+        // SAFETY: the bundle's builder put the boot information there, and maps it read only for good.
+        let info = unsafe { &*(wall::KERNEL_VA as *const BootInfo) };
+        let mut kernel = Kernel::new(info, instr::read_cntfrq() / 1_000_000);
+        kernel.start(&mut Wall);
+        kernel
+    });
+    match reason {
+        wall::UPCALL_CALL => kernel.guest_call(header, [w0, w1, w2, w3, w4, w5], token),
+        wall::UPCALL_GUEST_RESET => kernel.guest_reset(),
+        _ => {}
+    }
+    go_on(kernel, false)
+}
+
+/// Exception class of `svc` (Arm ARM D17.2.37).
+const SVC: u64 = 0x15;
+
+/// A task made a system call or faulted.
+extern "C" fn task_sync() -> *const Registers {
+    with_kernel(|kernel| {
+        let syndrome = instr::read_esr();
+        if syndrome >> 26 == SVC {
+            kernel.syscall(&mut Wall, instr::read_cntvct());
+        } else {
+            kernel.fault(&mut Wall, [syndrome, instr::read_far()]);
+        }
+        go_on(kernel, false)
+    })
+}
+
+/// The virtual interrupt: a timer of a task, or the partition's time is up.
+extern "C" fn task_irq() -> *const Registers {
+    with_kernel(|kernel| {
+        let is_time_up = instr::call(wall::SET_TIMER, u64::MAX, [0; 6]) != 0;
+        go_on(kernel, is_time_up)
+    })
+}
+
+fn with_kernel(act: impl FnOnce(&mut Kernel) -> *const Registers) -> *const Registers {
+    // SAFETY: see `Slot`.
+    match unsafe { &mut *KERNEL.0.get() } {
+        Some(kernel) => act(kernel),
+        None => fatal(),
+    }
+}
+
+/// Runs the next task, or gives the CPU back.
+#[inline(always)]
+fn go_on(kernel: &mut Kernel, is_time_up: bool) -> *const Registers {
+    while let Some(index) = kernel.take_load() {
+        kernel.app(index).into_iter().for_each(load);
+    }
+    match kernel.next(instr::read_cntvct(), is_time_up) {
+        Next::Run => {
+            instr::write_ttbr0(kernel.root());
+            kernel.registers()
+        }
+        Next::Leave { reply, has_more, wake } => {
+            instr::switch(reply, if has_more { wall::SWITCH_MORE } else { 0 }, wake)
+        }
+    }
+}
+
+/// Puts an app's memory back to its start.
+fn load(app: &AppInfo) {
+    let place = |offset: u64| wall::KERNEL_VA + offset;
+    // SAFETY: the bundle's builder laid these ranges out page-aligned, disjoint from each other and from the kernel, and
+    // mapped the first read only, the others read-write; the app does not run.
+    unsafe {
+        core::ptr::copy_nonoverlapping(
+            place(app.data_from) as *const u64,
+            place(app.data_to) as *mut u64,
+            words(app.data_bytes),
+        );
+        core::ptr::write_bytes(place(app.zero_at) as *mut u64, 0, words(app.zero_bytes));
+    }
+}
+
+fn words(bytes: u64) -> usize {
+    usize::try_from(bytes / 8).unwrap_or(0)
+}
+
+/// The kernel's own bug: the wall records it and answers for the partition from now on.
+extern "C" fn fatal() -> ! {
+    instr::call(wall::FATAL, instr::read_esr(), [instr::read_far(), 0, 0, 0, 0, 0]);
+    instr::switch(None, 0, u64::MAX)
+}
+
+#[panic_handler]
+fn panic(_info: &PanicInfo<'_>) -> ! {
+    fatal()
+}

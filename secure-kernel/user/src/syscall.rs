@@ -1,0 +1,151 @@
+//! The entry of an app, and each system call.
+#![expect(unsafe_code, reason = "svc has no safe form")]
+
+use core::arch::{asm, global_asm};
+use core::panic::PanicInfo;
+
+use bulkhead_abi::syscall as number;
+use bulkhead_abi::{Message, Status};
+
+use crate::{Event, Reply, Request};
+
+global_asm!(
+    r#"
+    .section .text.entry, "ax"
+    .global _start
+_start:
+    bl    app_main
+    mov   x0, #0
+    mov   x8, #10                       // EXIT
+    svc   #0
+    "#
+);
+
+/// `svc` with x0-x7; returns x0-x7 and x9.
+#[inline(always)]
+fn svc(number: u64, [a0, a1, a2, a3, a4, a5, a6, a7]: [u64; 8]) -> ([u64; 8], u64) {
+    let (r0, r1, r2, r3, r4, r5, r6, r7, r9): (u64, u64, u64, u64, u64, u64, u64, u64, u64);
+    // SAFETY: the kernel changes x0-x7 and x9 only, and no memory of this app.
+    unsafe {
+        asm!(
+            "svc #0", in("x8") number, inout("x0") a0 => r0, inout("x1") a1 => r1, inout("x2") a2 => r2,
+            inout("x3") a3 => r3, inout("x4") a4 => r4, inout("x5") a5 => r5, inout("x6") a6 => r6,
+            inout("x7") a7 => r7, out("x9") r9, options(nostack)
+        );
+    }
+    ([r0, r1, r2, r3, r4, r5, r6, r7], r9)
+}
+
+/// A call to another app's service.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The service's number.
+    pub object: u16,
+    /// The method's number.
+    pub method: u16,
+    /// At most six arguments; more make the call malformed.
+    pub arguments: &'a [u64],
+}
+
+impl Call<'_> {
+    /// Calls in the app's own name, and blocks until the reply.
+    ///
+    /// # Errors
+    /// The status, and for `Denied` the rule (0xffff: none).
+    pub fn send(&self) -> Result<[u64; 6], (Status, u16)> {
+        self.go(0)
+    }
+
+    /// Calls with the guest as subject.
+    ///
+    /// # Errors
+    /// As [`Call::send`].
+    pub fn send_for_guest(&self) -> Result<[u64; 6], (Status, u16)> {
+        self.go(number::CALL_FOR_GUEST)
+    }
+
+    fn go(&self, flags: u64) -> Result<[u64; 6], (Status, u16)> {
+        let mut words = [0; 6];
+        words.iter_mut().zip(self.arguments).for_each(|(slot, &argument)| *slot = argument);
+        let len = u8::try_from(self.arguments.len()).unwrap_or(u8::MAX);
+        let message = Message { object: self.object, method: self.method, len, words };
+        let [w0, w1, w2, w3, w4, w5] = words;
+        let ([status, r0, r1, r2, r3, r4, r5, rule], _) =
+            svc(number::CALL, [message.header(), w0, w1, w2, w3, w4, w5, flags]);
+        match Status::from_raw(status.cast_signed()) {
+            Some(Status::Ok) => Ok([r0, r1, r2, r3, r4, r5]),
+            other => Err((other.unwrap_or(Status::Failed), u16::try_from(rule).unwrap_or(0xffff))),
+        }
+    }
+}
+
+pub(crate) fn receive() -> Event {
+    event(svc(number::RECEIVE, [0; 8]))
+}
+
+pub(crate) fn reply_receive(reply: &Reply) -> Event {
+    let [w0, w1, w2, w3, w4, w5] = reply.words;
+    let status = reply.status.raw().cast_unsigned();
+    event(svc(number::REPLY_RECEIVE, [status, w0, w1, w2, w3, w4, w5, reply.len.into()]))
+}
+
+#[inline(always)]
+fn event(([kind, header, w0, w1, w2, w3, w4, w5], subject): ([u64; 8], u64)) -> Event {
+    match (kind, Message::from_header(header, [w0, w1, w2, w3, w4, w5])) {
+        (number::RECEIVED_REQUEST, Some(message)) => {
+            Event::Request(Request { message, subject: u16::try_from(subject).unwrap_or(0xffff) })
+        }
+        (number::RECEIVED_NOTIFICATION, _) => Event::Notification(header),
+        // The kernel refuses to receive while a request is open: the app's own bug.
+        _ => exit(2),
+    }
+}
+
+/// Asks for [`crate::NOTIFY_TIMER`] at a time, in ticks of [`now`].
+pub fn set_timer(at: u64) {
+    svc(number::SET_TIMER, [at, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+/// Raises an interrupt of a device that the manifest gives to this app. False if it gives no such.
+pub fn raise_guest_interrupt(intid: u32) -> bool {
+    svc(number::GUEST_IRQ, [intid.into(), 0, 0, 0, 0, 0, 0, 0]).0[0] == 0
+}
+
+/// A piece of text, at most 48 bytes.
+pub(crate) fn log(length: u64, [w0, w1, w2, w3, w4, w5]: [u64; 6]) {
+    svc(number::LOG, [length, w0, w1, w2, w3, w4, w5, 0]);
+}
+
+/// Ends the app; the kernel treats it as a fault.
+pub fn exit(code: u64) -> ! {
+    svc(number::EXIT, [code, 0, 0, 0, 0, 0, 0, 0]);
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+/// The system counter, in ticks.
+#[must_use]
+pub fn now() -> u64 {
+    let ticks;
+    // SAFETY: reading the counter has no effect; EL0 may (CNTKCTL_EL1).
+    unsafe { asm!("mrs {}, cntvct_el0", out(reg) ticks, options(nomem, nostack, preserves_flags)) };
+    ticks
+}
+
+/// Ticks of [`now`] in a second.
+#[must_use]
+pub fn ticks_per_second() -> u64 {
+    let ticks;
+    // SAFETY: as for `now`.
+    unsafe { asm!("mrs {}, cntfrq_el0", out(reg) ticks, options(nomem, nostack, preserves_flags)) };
+    ticks
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    if let Some(place) = info.location() {
+        crate::log!("panic at {}:{}", place.file(), place.line());
+    }
+    exit(1)
+}
