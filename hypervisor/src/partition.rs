@@ -19,10 +19,10 @@ use crate::arch::vectors::Frame;
 pub(crate) enum Waiting {
     /// Nothing: the partition runs on its own account.
     Nothing,
-    /// The reply to a register call.
-    Call(Message),
-    /// The value of a load from a served device.
-    Load(Message, MemoryAccess),
+    /// The reply to a register call of an object's method.
+    Call(u16, u16),
+    /// The value of a load from a served device, read by its method.
+    Load(u16, u16, MemoryAccess),
     /// The end of a store to a served device.
     Store,
 }
@@ -186,13 +186,13 @@ impl Partition {
     fn finish(&mut self, reply: Reply, gate: &mut Gate<'_>, guest: &mut Frame, now: u64) -> Outcome {
         match core::mem::replace(&mut self.waiting, Waiting::Nothing) {
             Waiting::Nothing => {}
-            Waiting::Call(request) => {
-                let reply = judged(&request, reply, gate, now);
+            Waiting::Call(object, method) => {
+                let reply = judged(object, method, reply, gate, now);
                 guest.set(0, reply.status.raw().cast_unsigned());
                 (1..).zip(reply.words).for_each(|(register, word)| guest.set(register, word));
             }
-            Waiting::Load(request, access) => {
-                let reply = judged(&request, reply, gate, now);
+            Waiting::Load(object, method, access) => {
+                let reply = judged(object, method, reply, gate, now);
                 let value = if reply.status == Status::Ok { reply.words[0] } else { u64::MAX };
                 guest.set(access.register.into(), access.extend(value));
             }
@@ -248,9 +248,9 @@ impl Partition {
 
 /// A reply that does not fit its interface is none.
 #[inline(always)]
-fn judged(request: &Message, reply: Reply, gate: &mut Gate<'_>, now: u64) -> Reply {
+fn judged(object: u16, method: u16, reply: Reply, gate: &mut Gate<'_>, now: u64) -> Reply {
     let phase = if reply.status == Status::Ok { Phase::Reply } else { Phase::Error };
-    let message = Message { len: reply.len, words: reply.words, ..*request };
+    let message = Message { object, method, len: reply.len, words: reply.words };
     if gate.judge(&gate::call(subject::GUEST, phase, &message), 0, now).is_allowed() {
         reply
     } else {

@@ -42,6 +42,12 @@ unsafe impl Sync for Slot {}
 static CPU: Slot = Slot(UnsafeCell::new(None));
 
 #[inline(always)]
+fn the_cpu() -> Option<&'static mut Cpu> {
+    // SAFETY: see `Slot`: a handler takes this once, and no handler runs inside another.
+    unsafe { &mut *CPU.0.get() }.as_mut()
+}
+
+#[inline(always)]
 fn with_cpu<T>(act: impl FnOnce(&mut Cpu) -> T) -> Option<T> {
     // SAFETY: see `Slot`: no other reference exists while a handler runs, and `act` calls no handler.
     unsafe { &mut *CPU.0.get() }.as_mut().map(act)
@@ -103,7 +109,8 @@ fn open_gate(plan: &MachinePlan) -> Result<Gate<'static>, bulkhead_model::Format
 
 /// A trap of the guest. What the handlers return is what the vectors do next: an upcall, or null for the guest.
 pub(crate) extern "C" fn guest_sync(frame: &mut Frame) -> Upcall {
-    let upcall = with_cpu(|cpu| match Exit::decode(instr::read_esr_el2()) {
+    let Some(cpu) = the_cpu() else { return GUEST };
+    match Exit::decode(instr::read_esr_el2()) {
         Exit::Hvc(_) => cpu.call(frame),
         Exit::Smc(_) => {
             // A trapped SMC returns to itself (Arm ARM D1.3.4): step over it.
@@ -113,8 +120,7 @@ pub(crate) extern "C" fn guest_sync(frame: &mut Frame) -> Upcall {
         Exit::Data(access) => cpu.memory(frame, access),
         Exit::SystemRegister { encoding, is_read, register } => cpu.system_register(frame, encoding, is_read, register),
         exit => cpu.other(exit),
-    });
-    upcall.unwrap_or(GUEST)
+    }
 }
 
 /// The vectors' sign for "back to the guest".
@@ -191,49 +197,66 @@ fn inject_abort(class: u64) {
 }
 
 impl Cpu {
-    /// The guest's calls: discovery, services, PSCI.
+    /// The guest's calls: discovery, services, PSCI. What needs no memory but the frame comes first.
     #[inline(always)]
     fn call(&mut self, frame: &mut Frame) -> Upcall {
         #[expect(clippy::cast_possible_truncation, reason = "SMCCC ids are 32 bits")]
         let id = frame.get(0) as u32;
         match call::decode(id) {
-            Function::Values(values, count) => {
-                values.iter().take(count).enumerate().for_each(|(register, &value)| frame.set(register, value));
+            Function::Features(bits) => {
+                frame.set(0, bits);
                 GUEST
             }
-            Function::Psci(id) => self.psci(frame, id),
+            Function::Psci(id) if self.gate.is_open(object::PSCI, psci::method(id)) => self.psci(frame, id),
+            Function::Psci(id) => self.psci_judged(frame, id),
             Function::Service => self.service(frame),
-            Function::ServiceInfo => {
-                let answer = self.gate.service_info(frame.get(1));
-                let status = if answer.is_some() { Status::Ok } else { Status::Unknown };
-                frame.set(0, status.raw().cast_unsigned());
-                (1..).zip(answer.unwrap_or_default()).for_each(|(register, value)| frame.set(register, value));
+            Function::Identity(values) => {
+                (0..).zip(values).for_each(|(register, value)| frame.set(register, value));
                 GUEST
             }
+            Function::Revision(major, minor) => {
+                frame.set(0, major);
+                frame.set(1, minor);
+                GUEST
+            }
+            Function::ServiceInfo => self.service_info(frame),
         }
-    }
-
-    #[inline(always)]
-    fn psci(&mut self, frame: &mut Frame, id: u32) -> Upcall {
-        if !self.gate.is_open(object::PSCI, psci::method(id)) && !self.judge_psci(frame, id) {
-            frame.set(0, psci::NOT_SUPPORTED.cast_unsigned());
-            return GUEST;
-        }
-        match psci::answer(id, frame.get(1), |method| self.gate.is_open(object::PSCI, method)) {
-            psci::Answer::Value(value) => frame.set(0, value.cast_unsigned()),
-            psci::Answer::GuestOff => self.end_machine("the guest is off"),
-            psci::Answer::GuestReset => return self.restart(frame),
-        }
-        GUEST
     }
 
     #[inline(never)]
-    fn judge_psci(&mut self, frame: &Frame, id: u32) -> bool {
-        self.judge_guest(&psci::message(id, [frame.get(1), frame.get(2), frame.get(3)]))
+    fn service_info(&mut self, frame: &mut Frame) -> Upcall {
+        let answer = self.gate.service_info(frame.get(1));
+        let status = if answer.is_some() { Status::Ok } else { Status::Unknown };
+        frame.set(0, status.raw().cast_unsigned());
+        (1..).zip(answer.unwrap_or_default()).for_each(|(register, value)| frame.set(register, value));
+        GUEST
+    }
+
+    /// A function that the policy allows.
+    #[inline(always)]
+    fn psci(&mut self, frame: &mut Frame, id: u32) -> Upcall {
+        match psci::answer(id, frame.get(1), |method| self.gate.is_open(object::PSCI, method)) {
+            psci::Answer::Value(value) => {
+                frame.set(0, value.cast_unsigned());
+                GUEST
+            }
+            psci::Answer::GuestOff => self.end_machine("the guest is off"),
+            psci::Answer::GuestReset => self.restart(frame),
+        }
+    }
+
+    /// A function about which the monitor is asked each time.
+    #[inline(never)]
+    fn psci_judged(&mut self, frame: &mut Frame, id: u32) -> Upcall {
+        if self.judge_guest(&psci::message(id, [frame.get(1), frame.get(2), frame.get(3)])) {
+            return self.psci(frame, id);
+        }
+        frame.set(0, psci::NOT_SUPPORTED.cast_unsigned());
+        GUEST
     }
 
     /// A call of a service by registers.
-    #[inline(always)]
+    #[inline(never)]
     fn service(&mut self, frame: &mut Frame) -> Upcall {
         let words = [frame.get(2), frame.get(3), frame.get(4), frame.get(5), frame.get(6), frame.get(7)];
         let Some(message) = Message::from_header(frame.get(1), words) else {
@@ -249,7 +272,7 @@ impl Cpu {
         if !self.partition.is_alive() {
             return refuse(frame, Status::Gone, 0);
         }
-        self.partition.call(&message, Waiting::Call(message))
+        self.partition.call(&message, Waiting::Call(message.object, message.method))
     }
 
     /// Puts a call of the guest to the monitor.
@@ -262,6 +285,7 @@ impl Cpu {
         self.gate.record(kind, subject, args, instr::read_cntvct_el0());
     }
 
+    #[inline(never)]
     fn restart(&mut self, frame: &mut Frame) -> Upcall {
         self.restarts += 1;
         if self.plan.restart_limit != 0 && self.restarts > self.plan.restart_limit {
@@ -277,6 +301,7 @@ impl Cpu {
         self.partition.guest_was_reset()
     }
 
+    #[inline(never)]
     fn end_machine(&mut self, why: &str) -> ! {
         let restarts = self.restarts.min(self.plan.restart_limit);
         let _ = writeln!(self.console, "wall: {why} ({restarts} restarts); stopping the machine");
@@ -284,6 +309,7 @@ impl Cpu {
         instr::park()
     }
 
+    #[inline(never)]
     fn system_register(&mut self, frame: &mut Frame, encoding: u16, is_read: bool, register: u8) -> Upcall {
         let value = frame.get(register.into());
         let action = sysreg::decide(encoding, is_read);
@@ -316,12 +342,7 @@ impl Cpu {
     fn memory(&mut self, frame: &mut Frame, access: MemoryAccess) -> Upcall {
         let address = fault_address(instr::read_hpfar_el2(), instr::read_far_el2());
         let value = match self.gic_frame(address) {
-            Some((gic_frame, offset)) if access.is_write => {
-                let action = self.gic.write(gic_frame, offset, access.bytes, frame.get(access.register.into()));
-                self.hardware.apply(gic_frame, action);
-                gic::deliver_pending(&mut self.gic);
-                0
-            }
+            Some((gic_frame, offset)) if access.is_write => return self.gic_write(frame, access, gic_frame, offset),
             Some((gic_frame, offset)) => {
                 let action = self.gic.read(gic_frame, offset, access.bytes);
                 self.hardware.apply(gic_frame, action)
@@ -331,6 +352,15 @@ impl Cpu {
         if !access.is_write {
             frame.set(access.register.into(), access.extend(value));
         }
+        advance();
+        GUEST
+    }
+
+    #[inline(never)]
+    fn gic_write(&mut self, frame: &Frame, access: MemoryAccess, gic_frame: GicFrame, offset: u32) -> Upcall {
+        let action = self.gic.write(gic_frame, offset, access.bytes, frame.get(access.register.into()));
+        self.hardware.apply(gic_frame, action);
+        gic::deliver_pending(&mut self.gic);
         advance();
         GUEST
     }
@@ -355,7 +385,8 @@ impl Cpu {
         let is_allowed = self.judge_guest(&message);
         if is_served && is_allowed && self.partition.is_alive() {
             advance();
-            let waiting = if access.is_write { Waiting::Store } else { Waiting::Load(message, access) };
+            let waiting =
+                if access.is_write { Waiting::Store } else { Waiting::Load(message.object, message.method, access) };
             return self.partition.call(&message, waiting);
         }
         if is_served && is_allowed && access.is_write {

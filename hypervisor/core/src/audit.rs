@@ -1,7 +1,8 @@
 //! The audit trail's writing end: a ring of records in memory that the secure side reads. A run of like events is one
 //! record with a count, so that a flood costs the reader nothing; nothing is ever lost without a gap in the numbers.
 
-use bulkhead_abi::audit::{RING_MAGIC, Record, RingHeader};
+use bulkhead_abi::audit::{Kind, RING_MAGIC, Record, RingHeader};
+use bulkhead_model::{Phase, Reason};
 
 /// The ring: the header and as many records as the memory holds.
 #[derive(Debug)]
@@ -21,11 +22,13 @@ impl<'a> Trail<'a> {
         Self { header, records, window_ticks, last: usize::MAX }
     }
 
-    /// Puts an event on record; `seq`, `count` and the times of `event` are set here.
-    pub fn add(&mut self, event: &Record, now: u64) {
+    /// Puts an event on record. `key` decides whether it is like the last one; `fill` writes the rest of a new record.
+    #[inline]
+    pub fn add(&mut self, key: &Key, now: u64, fill: impl FnOnce(&mut Record)) {
         self.header.events += 1;
         if let Some(last) = self.records.get_mut(self.last)
-            && is_like(last, event)
+            && key.kind == Kind::Call
+            && key.is_of(last)
             && now.wrapping_sub(last.time_ticks) < self.window_ticks
         {
             last.count += 1;
@@ -33,19 +36,58 @@ impl<'a> Trail<'a> {
             return;
         }
         let seq = self.header.next_seq;
-        self.last = if self.last.wrapping_add(1) < self.records.len() { self.last.wrapping_add(1) } else { 0 };
-        if let Some(slot) = self.records.get_mut(self.last) {
-            *slot = Record { seq, time_ticks: now, last_ticks: now, count: 1, ..*event };
+        let next = self.last.wrapping_add(1);
+        self.last = if next < self.records.len() { next } else { 0 };
+        if let Some(record) = self.records.get_mut(self.last) {
+            *record = Record { seq, time_ticks: now, last_ticks: now, count: 1, ..Record::default() };
+            key.write(record);
+            fill(record);
         }
         self.header.next_seq = seq + 1;
     }
 }
 
-/// Whether two events differ in their arguments and time only.
-fn is_like(a: &Record, b: &Record) -> bool {
-    (a.subject, a.object, a.method, a.rule) == (b.subject, b.object, b.method, b.rule)
-        && (a.kind, a.phase, a.allowed, a.reason) == (b.kind, b.phase, b.allowed, b.reason)
-        && a.kind == 0
+/// What makes two events alike: all but arguments and time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Who.
+    pub subject: u16,
+    /// To what.
+    pub object: u16,
+    /// Which method.
+    pub method: u16,
+    /// The rule that decided.
+    pub rule: u16,
+    /// What the record is about.
+    pub kind: Kind,
+    /// Request, reply or error.
+    pub phase: Phase,
+    /// Why it was allowed or refused.
+    pub reason: Reason,
+}
+
+impl Key {
+    #[inline(always)]
+    const fn is_of(&self, record: &Record) -> bool {
+        self.subject == record.subject
+            && self.object == record.object
+            && self.method == record.method
+            && self.rule == record.rule
+            && self.kind as u8 == record.kind
+            && self.phase as u8 == record.phase
+            && self.reason as u8 == record.reason
+    }
+
+    const fn write(&self, record: &mut Record) {
+        record.subject = self.subject;
+        record.object = self.object;
+        record.method = self.method;
+        record.rule = self.rule;
+        record.kind = self.kind as u8;
+        record.phase = self.phase as u8;
+        record.reason = self.reason as u8;
+        record.allowed = matches!(self.reason, Reason::Allowed) as u8;
+    }
 }
 
 #[cfg(test)]
@@ -54,15 +96,16 @@ mod tests {
     use super::*;
     use zerocopy::FromZeros;
 
-    fn event(method: u16) -> Record {
-        Record { method, ..Record::default() }
+    fn event(method: u16) -> Key {
+        let (kind, phase, reason) = (Kind::Call, Phase::Request, Reason::NoRule);
+        Key { subject: 0, object: 0, method, rule: 0xffff, kind, phase, reason }
     }
 
     fn trail(events: &[(u16, u64)]) -> (RingHeader, std::vec::Vec<Record>) {
         let mut header = RingHeader::new_zeroed();
         let mut records = std::vec![Record::default(); 4];
         let mut trail = Trail::new(&mut header, &mut records, 100);
-        events.iter().for_each(|&(method, now)| trail.add(&event(method), now));
+        events.iter().for_each(|&(method, now)| trail.add(&event(method), now, |record| record.pc = now));
         (header, records)
     }
 
@@ -71,9 +114,9 @@ mod tests {
         let mut header = RingHeader::new_zeroed();
         let mut records = std::vec![Record::default(); 4];
         let mut trail = Trail::new(&mut header, &mut records, u64::MAX);
-        (0..1_000_000).for_each(|now| trail.add(&event(1), now));
+        (0..1_000_000).for_each(|now| trail.add(&event(1), now, |record| record.pc = now));
         assert_eq!((header.next_seq, header.events), (1, 1_000_000));
-        assert_eq!((records[0].count, records[0].last_ticks), (1_000_000, 999_999));
+        assert_eq!((records[0].count, records[0].last_ticks, records[0].pc), (1_000_000, 999_999, 0));
     }
 
     #[test]
@@ -99,9 +142,9 @@ mod tests {
         let mut header = RingHeader::new_zeroed();
         let mut records = std::vec![Record::default(); 4];
         let mut trail = Trail::new(&mut header, &mut records, u64::MAX);
-        let fault = Record { kind: 2, ..Record::default() };
-        trail.add(&fault, 0);
-        trail.add(&fault, 0);
+        let fault = Key { kind: Kind::TaskFault, ..event(0) };
+        trail.add(&fault, 0, |_| {});
+        trail.add(&fault, 0, |_| {});
         assert_eq!(header.next_seq, 2);
     }
 }

@@ -8,8 +8,12 @@ use bulkhead_wire::call::{
 /// What an id stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
-    /// Discovery: values for x0 and on; registers after the last keep theirs.
-    Values([u64; 4], usize),
+    /// Discovery: the feature bits, for x0.
+    Features(u64),
+    /// Discovery: the UID, for x0-x3.
+    Identity([u64; 4]),
+    /// Discovery: major and minor revision, for x0 and x1.
+    Revision(u64, u64),
     /// A call of a service.
     Service,
     /// The n-th service's description.
@@ -25,9 +29,9 @@ pub const fn decode(id: u32) -> Function {
     match id {
         SERVICE_CALL => Function::Service,
         SERVICE_INFO => Function::ServiceInfo,
-        FEATURES => Function::Values([FEATURES_BITS, 0, 0, 0], 1),
-        CALL_UID => Function::Values([UID[0] as u64, UID[1] as u64, UID[2] as u64, UID[3] as u64], 4),
-        REVISION => Function::Values([REVISION_MAJOR, REVISION_MINOR, 0, 0], 2),
+        FEATURES => Function::Features(FEATURES_BITS),
+        CALL_UID => Function::Identity([UID[0] as u64, UID[1] as u64, UID[2] as u64, UID[3] as u64]),
+        REVISION => Function::Revision(REVISION_MAJOR, REVISION_MINOR),
         _ => Function::Psci(id),
     }
 }
@@ -38,10 +42,10 @@ mod tests {
 
     #[test]
     fn the_wall_is_discovered_by_its_uid_and_offers_what_it_serves() {
-        let Function::Values(uid, 4) = decode(CALL_UID) else { panic!("no UID") };
+        let Function::Identity(uid) = decode(CALL_UID) else { panic!("no UID") };
         assert_eq!(uid[0], 0x6b6c_7562);
-        assert_eq!(decode(REVISION), Function::Values([1, 0, 0, 0], 2));
-        assert_eq!(decode(FEATURES), Function::Values([FEATURES_BITS, 0, 0, 0], 1));
+        assert_eq!(decode(REVISION), Function::Revision(1, 0));
+        assert_eq!(decode(FEATURES), Function::Features(FEATURES_BITS));
     }
 
     #[test]

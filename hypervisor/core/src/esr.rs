@@ -57,6 +57,7 @@ pub enum Exit {
 impl Exit {
     /// Decodes ESR_EL2. Never fails: what is not known is [`Exit::Other`].
     #[must_use]
+    #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "fields are cut out by position")]
     pub const fn decode(esr: u64) -> Self {
         let class = (esr >> 26 & 0x3f) as u8;

@@ -2,11 +2,11 @@
 //! (the cache of verdicts); the rest is decided by the one monitor each time.
 
 use bulkhead_abi::Message;
-use bulkhead_abi::audit::{Kind, Record};
-use bulkhead_model::{NONE, Phase, Policy, subject};
-use bulkhead_monitor::{Call, Verdict, decide};
+use bulkhead_abi::audit::Kind;
+use bulkhead_model::{NONE, Phase, Policy, Reason, subject};
+use bulkhead_monitor::{Call, Verdict, decide, redacted};
 
-use crate::audit::Trail;
+use crate::audit::{Key, Trail};
 
 /// Objects below this number have their open methods cached.
 const CACHED: usize = 4;
@@ -60,7 +60,8 @@ impl<'a> Gate<'a> {
                 && self.policy.object(object).is_some_and(|row| {
                     (0..row.method_count).any(|method| {
                         self.policy.method(row, method).is_some_and(|(place, _)| {
-                            self.policy.rules(subject::GUEST, place).any(|rule| rule.deny == 0)
+                            let mut rules = self.policy.references(subject::GUEST, place).iter();
+                            rules.any(|&rule| self.policy.rule(rule).is_some_and(|rule| rule.deny == 0))
                         })
                     })
                 })
@@ -77,8 +78,8 @@ impl<'a> Gate<'a> {
     }
 
     /// Decides and records: refusals always, allowed calls where the rule says so.
-    #[inline]
-    pub fn judge(&mut self, call: &Call, pc: u64, now: u64) -> Verdict {
+    #[inline(never)]
+    pub fn judge(&mut self, call: &Call<'_>, pc: u64, now: u64) -> Verdict {
         let verdict = decide(&self.policy, call);
         if verdict.audit {
             self.record_call(call, verdict, pc, now);
@@ -86,53 +87,43 @@ impl<'a> Gate<'a> {
         verdict
     }
 
-    #[inline(never)]
-    fn record_call(&mut self, call: &Call, verdict: Verdict, pc: u64, now: u64) {
-        let mut args = call.args;
-        for (bit, argument) in (0..8_u8).zip(&mut args) {
-            if bit >= call.len || verdict.redact >> bit & 1 != 0 {
-                *argument = 0;
+    fn record_call(&mut self, call: &Call<'_>, verdict: Verdict, pc: u64, now: u64) {
+        let &Call { subject, object, method, phase, .. } = call;
+        let key = Key { subject, object, method, rule: verdict.rule, kind: Kind::Call, phase, reason: verdict.reason };
+        let policy = &self.policy;
+        self.trail.add(&key, now, |record| {
+            record.pc = pc;
+            record.len = call.len;
+            record.redacted = redacted(policy, call);
+            for ((bit, &argument), slot) in (0..call.len).zip(call.args).zip(&mut record.args) {
+                *slot = if record.redacted >> bit & 1 == 0 { argument } else { 0 };
             }
-        }
-        let record = Record {
-            pc,
-            subject: call.subject,
-            object: call.object,
-            method: call.method,
-            rule: verdict.rule,
-            kind: Kind::Call as u8,
-            phase: call.phase as u8,
-            allowed: verdict.is_allowed().into(),
-            reason: verdict.reason as u8,
-            len: call.len,
-            redacted: verdict.redact,
-            args,
-            ..Record::default()
-        };
-        self.trail.add(&record, now);
+        });
     }
 
     /// Puts something on record that is no call.
     pub fn record(&mut self, kind: Kind, subject: u16, args: [u64; 3], now: u64) {
-        let [first, second, third] = args;
-        let args = [first, second, third, 0, 0, 0];
-        let record = Record { kind: kind as u8, subject, rule: NONE, len: 3, args, ..Record::default() };
-        self.trail.add(&record, now);
+        let (phase, reason) = (Phase::Request, Reason::Allowed);
+        let key = Key { subject, object: NONE, method: 0, rule: NONE, kind, phase, reason };
+        self.trail.add(&key, now, |record| {
+            record.len = 3;
+            record.args[..3].copy_from_slice(&args);
+        });
     }
 }
 
 /// A call of the guest with a message's contents.
 #[must_use]
 #[inline]
-pub fn guest_call(message: &Message) -> Call {
+pub fn guest_call(message: &Message) -> Call<'_> {
     call(subject::GUEST, Phase::Request, message)
 }
 
 /// The monitor's question about a message.
 #[must_use]
 #[inline]
-pub fn call(subject: u16, phase: Phase, message: &Message) -> Call {
-    let &Message { object, method, len, words } = message;
+pub fn call(subject: u16, phase: Phase, message: &Message) -> Call<'_> {
+    let &Message { object, method, len, ref words } = message;
     Call { subject, object, method, phase, len, args: words }
 }
 
@@ -140,7 +131,7 @@ pub fn call(subject: u16, phase: Phase, message: &Message) -> Call {
 /// built-in calls come from the wall's own decoder and fit by construction.
 fn is_open(policy: &Policy<'_>, object: u16, method: u16) -> bool {
     let Some((place, _)) = policy.object(object).and_then(|object| policy.method(object, method)) else { return false };
-    let mut rules = policy.rules(subject::GUEST, place);
-    let Some(first) = rules.next() else { return false };
+    let first = policy.references(subject::GUEST, place).first().and_then(|&first| policy.rule(first));
+    let Some(first) = first else { return false };
     first.deny == 0 && first.audit == 0 && first.condition_count == 0
 }

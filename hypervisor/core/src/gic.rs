@@ -64,6 +64,8 @@ pub struct Gic {
     enabled: [u32; WORDS],
     /// Which of the emulated ones wait to be delivered.
     pending: [u32; WORDS],
+    /// Bit w: a word of `pending` and `enabled` may have a bit in common.
+    waiting: u32,
     priority: [u8; INTIDS],
     control: u32,
     typer: u32,
@@ -83,6 +85,7 @@ impl Gic {
             emulated: [0; WORDS],
             enabled: [0; WORDS],
             pending: [0; WORDS],
+            waiting: 0,
             priority: [0xa0; INTIDS],
             control: 0,
             typer: 0,
@@ -119,6 +122,7 @@ impl Gic {
         self.enabled = [0; WORDS];
         self.enabled[0] = 0xffff;
         self.pending = [0; WORDS];
+        self.waiting = 0;
         self.priority = [0xa0; INTIDS];
         self.control = 0;
     }
@@ -140,20 +144,27 @@ impl Gic {
         let known = Self::has(&self.emulated, intid);
         if known {
             self.pending[intid as usize / 32] |= 1 << (intid % 32);
+            self.waiting |= 1 << (intid / 32);
         }
         known
     }
 
     /// Takes the next emulated interrupt that is pending and enabled.
+    #[inline]
     pub fn take_pending(&mut self) -> Option<u32> {
-        let (word, bits) =
-            (0u32..).zip(self.pending.iter().zip(&self.enabled)).find_map(|(word, (pending, enabled))| {
-                let bits = pending & enabled;
-                (bits != 0).then_some((word, bits))
-            })?;
-        let bit = bits.trailing_zeros();
-        self.pending[word as usize] &= !(1 << bit);
-        Some(word * 32 + bit)
+        while self.waiting != 0 {
+            let word = self.waiting.trailing_zeros();
+            let index = word as usize % WORDS;
+            let bits = self.pending[index] & self.enabled[index];
+            if bits != 0 {
+                let bit = bits.trailing_zeros();
+                self.pending[index] &= !(1 << bit);
+                return Some(word * 32 + bit);
+            }
+            // What is pending but not enabled waits for the guest to enable it.
+            self.waiting &= !(1 << word);
+        }
+        None
     }
 
     fn has(words: &[u32; WORDS], intid: u32) -> bool {
@@ -250,7 +261,10 @@ impl Gic {
         let bits = low(value);
         let emulated = bits & self.emulated[word];
         match offset {
-            0x100..=0x17c => self.enabled[word] |= emulated,
+            0x100..=0x17c => {
+                self.enabled[word] |= emulated;
+                self.waiting |= 1 << word;
+            }
             0x180..=0x1fc => self.enabled[word] &= !emulated,
             0x200..=0x27c => self.pending[word] |= emulated,
             0x280..=0x2fc => self.pending[word] &= !emulated,

@@ -45,7 +45,7 @@ fn ask(compiled: &Compiled, subject: &str, target: &str, arguments: &[u64]) -> (
     let mut args = [0; MAX_ARGS];
     args[..arguments.len()].copy_from_slice(arguments);
     let len = u8::try_from(arguments.len()).unwrap();
-    let verdict = decide(&table, &Call { subject, object, method, phase: Phase::Request, len, args });
+    let verdict = decide(&table, &Call { subject, object, method, phase: Phase::Request, len, args: &args });
     let (reason, rule) = interpret::decide(&compiled.policy, subject, object, method, arguments);
     assert_eq!(verdict.reason, reason, "monitor and interpreter");
     assert_eq!(rule.map_or(0xffff, |rule| u16::try_from(rule).unwrap()), verdict.rule);

@@ -138,19 +138,23 @@ impl<'a> Policy<'a> {
         self.fields.get(first..first + usize::from(count)).unwrap_or(&[])
     }
 
-    /// The rules of a subject for a method (by its place among all methods), with their numbers; denying ones first.
+    /// The numbers of the rules of a subject for a method (by its place among all methods); denying ones first.
+    #[must_use]
     #[inline]
-    pub fn rules(&self, subject: u16, method_place: usize) -> impl Iterator<Item = &'a Rule> + use<'a> {
-        let cell = if usize::from(subject) < self.subjects.len() {
-            self.cells.get(usize::from(subject) * self.methods.len() + method_place)
-        } else {
-            None
-        };
-        let references = cell.and_then(|cell| {
-            self.references.get(cell.first_reference as usize..)?.get(..cell.reference_count as usize)
-        });
-        let rules = self.rules;
-        references.unwrap_or(&[]).iter().filter_map(move |&rule| rules.get(rule as usize))
+    pub fn references(&self, subject: u16, method_place: usize) -> &'a [u32] {
+        if method_place >= self.methods.len() {
+            return &[];
+        }
+        let Some(cell) = self.cells.get(usize::from(subject) * self.methods.len() + method_place) else { return &[] };
+        let first = cell.first_reference as usize;
+        self.references.get(first..first + cell.reference_count as usize).unwrap_or(&[])
+    }
+
+    /// A rule, by a number of [`Policy::references`].
+    #[must_use]
+    #[inline]
+    pub fn rule(&self, reference: u32) -> Option<&'a Rule> {
+        self.rules.get(reference as usize)
     }
 
     /// Where the rule that users know by `source` was written: file and line.

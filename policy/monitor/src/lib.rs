@@ -3,11 +3,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use bulkhead_model::{Condition, Field, MAX_ARGS, NONE, Phase, Policy, Reason, Rule};
+use bulkhead_model::{MAX_ARGS, NONE, Phase, Policy, Reason, Rule};
 
 /// What is decided on. Subject and object come from the wall or the kernel, never from the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Call {
+pub struct Call<'a> {
     /// Who.
     pub subject: u16,
     /// To what.
@@ -19,7 +19,7 @@ pub struct Call {
     /// How many arguments.
     pub len: u8,
     /// The arguments; signed ones are sign-extended.
-    pub args: [u64; MAX_ARGS],
+    pub args: &'a [u64; MAX_ARGS],
 }
 
 /// The decision.
@@ -31,19 +31,18 @@ pub struct Verdict {
     pub rule: u16,
     /// Whether a record is made. Refusals always are.
     pub audit: bool,
-    /// Bit i: argument i is secret.
-    pub redact: u8,
 }
 
 impl Verdict {
     /// Whether the call may go on.
     #[must_use]
+    #[inline]
     pub const fn is_allowed(&self) -> bool {
         matches!(self.reason, Reason::Allowed)
     }
 
-    const fn refuse(reason: Reason, rule: u16, redact: u8) -> Self {
-        Self { reason, rule, audit: true, redact }
+    const fn refuse(reason: Reason, rule: u16) -> Self {
+        Self { reason, rule, audit: true }
     }
 }
 
@@ -51,52 +50,65 @@ impl Verdict {
 /// that was allowed and needs no rule of its own.
 #[must_use]
 #[inline]
-pub fn decide(policy: &Policy<'_>, call: &Call) -> Verdict {
+pub fn decide(policy: &Policy<'_>, call: &Call<'_>) -> Verdict {
+    const ALLOWED: Verdict = Verdict { reason: Reason::Allowed, rule: NONE, audit: false };
     if usize::from(call.subject) >= policy.subject_count() {
-        return Verdict::refuse(Reason::UnknownObject, NONE, 0xff);
+        return Verdict::refuse(Reason::UnknownObject, NONE);
     }
     let Some(object) = policy.object(call.object).filter(|object| object.name.bytes != 0) else {
-        return Verdict::refuse(Reason::UnknownObject, NONE, 0xff);
+        return Verdict::refuse(Reason::UnknownObject, NONE);
     };
     let Some((place, method)) = policy.method(object, call.method) else {
-        return Verdict::refuse(Reason::UnknownMethod, NONE, 0xff);
+        return Verdict::refuse(Reason::UnknownMethod, NONE);
     };
     if call.phase == Phase::Error {
-        return Verdict { reason: Reason::Allowed, rule: NONE, audit: false, redact: 0 };
+        return ALLOWED;
     }
     let fields = policy.fields(method, call.phase == Phase::Reply);
-    let redact = redacted(fields);
-    if fields.len() != usize::from(call.len) || !fields.iter().zip(&call.args).all(|(field, &value)| fits(field, value))
-    {
-        return Verdict::refuse(Reason::Malformed, NONE, redact);
+    if fields.len() != usize::from(call.len) {
+        return Verdict::refuse(Reason::Malformed, NONE);
+    }
+    for (field, &value) in fields.iter().zip(call.args) {
+        if !is_within(value, field.min, field.max, field.signed != 0) {
+            return Verdict::refuse(Reason::Malformed, NONE);
+        }
     }
     if call.phase == Phase::Reply {
-        return Verdict { reason: Reason::Allowed, rule: NONE, audit: false, redact };
+        return ALLOWED;
     }
-    let Some(rule) = policy.rules(call.subject, place).find(|rule| matches(policy, rule, &call.args)) else {
-        return Verdict::refuse(Reason::NoRule, NONE, redact);
-    };
-    let number = u16::try_from(rule.source).unwrap_or(NONE);
-    // Denying rules stand first in their cell, so the first match is a denial if there is one.
-    if rule.deny != 0 {
-        return Verdict::refuse(Reason::DeniedByRule, number, redact);
+    for &reference in policy.references(call.subject, place) {
+        let Some(rule) = policy.rule(reference).filter(|rule| matches(policy, rule, call.args)) else { continue };
+        let number = u16::try_from(rule.source).unwrap_or(NONE);
+        // Denying rules stand first in their cell, so the first match is a denial if there is one.
+        return match rule.deny {
+            0 => Verdict { reason: Reason::Allowed, rule: number, audit: rule.audit != 0 },
+            _ => Verdict::refuse(Reason::DeniedByRule, number),
+        };
     }
-    Verdict { reason: Reason::Allowed, rule: number, audit: rule.audit != 0, redact }
+    Verdict::refuse(Reason::NoRule, NONE)
 }
 
+/// Which arguments are never recorded, bit i for argument i; all of a call that names no method.
+#[must_use]
+pub fn redacted(policy: &Policy<'_>, call: &Call<'_>) -> u8 {
+    let method = policy.object(call.object).and_then(|object| policy.method(object, call.method));
+    let Some((_, method)) = method else { return 0xff };
+    let fields = policy.fields(method, call.phase == Phase::Reply);
+    fields.iter().zip(0..8).fold(0, |bits, (field, bit)| bits | u8::from(field.secret != 0) << bit)
+}
+
+#[inline]
 fn matches(policy: &Policy<'_>, rule: &Rule, args: &[u64; MAX_ARGS]) -> bool {
-    policy.conditions(rule).iter().all(|condition| holds(condition, args))
+    for condition in policy.conditions(rule) {
+        let value = args.get(usize::from(condition.argument)).copied().unwrap_or(0);
+        if is_within(value, condition.min, condition.max, condition.signed != 0) == (condition.outside != 0) {
+            return false;
+        }
+    }
+    true
 }
 
-fn holds(condition: &Condition, args: &[u64; MAX_ARGS]) -> bool {
-    let value = args.get(usize::from(condition.argument)).copied().unwrap_or(0);
-    is_within(value, condition.min, condition.max, condition.signed != 0) != (condition.outside != 0)
-}
-
-fn fits(field: &Field, value: u64) -> bool {
-    is_within(value, field.min, field.max, field.signed != 0)
-}
-
+#[inline]
 const fn is_within(value: u64, min: u64, max: u64, signed: bool) -> bool {
     // Adding 2^63 orders signed numbers as unsigned ones.
     let shift = if signed { 1 << 63 } else { 0 };
@@ -104,16 +116,12 @@ const fn is_within(value: u64, min: u64, max: u64, signed: bool) -> bool {
     min <= value && value <= max
 }
 
-fn redacted(fields: &[Field]) -> u8 {
-    fields.iter().zip(0..8).fold(0, |bits, (field, bit)| bits | u8::from(field.secret != 0) << bit)
-}
-
 #[cfg(test)]
 mod tests {
     extern crate std;
     use super::*;
     use bulkhead_model::build::Tables;
-    use bulkhead_model::{Method, Object};
+    use bulkhead_model::{Condition, Field, Method, Object};
     use proptest::prelude::*;
     use std::vec::Vec;
 
@@ -155,7 +163,7 @@ mod tests {
         let mut all = [0; MAX_ARGS];
         all[..args.len()].copy_from_slice(args);
         let len = u8::try_from(args.len()).unwrap();
-        let call = Call { subject, object: 0, method, phase: Phase::Request, len, args: all };
+        let call = Call { subject, object: 0, method, phase: Phase::Request, len, args: &all };
         let verdict = decide(&policy, &call);
         assert_eq!(verdict.is_allowed(), verdict.reason == Reason::Allowed);
         assert!(verdict.is_allowed() || verdict.audit, "refusals are always recorded");
@@ -196,6 +204,16 @@ mod tests {
     }
 
     #[test]
+    fn secret_arguments_are_named_and_unknown_methods_hide_all() {
+        let bytes = sample();
+        let policy = Policy::verify(&bytes).unwrap();
+        let call = Call { subject: 0, object: 0, method: 0, phase: Phase::Request, len: 1, args: &[0; MAX_ARGS] };
+        assert_eq!(redacted(&policy, &call), 1);
+        assert_eq!(redacted(&policy, &Call { method: 1, ..call }), 0);
+        assert_eq!(redacted(&policy, &Call { method: 9, ..call }), 0xff);
+    }
+
+    #[test]
     fn signed_ranges_compare_as_signed_numbers() {
         let minus = |value: i64| value.cast_unsigned();
         assert!(is_within(minus(-1), minus(-5), 5, true));
@@ -231,7 +249,7 @@ mod tests {
                 bytes[at] = value;
             }
             if let Ok(policy) = Policy::verify(&bytes) {
-                let _ = decide(&policy, &Call { subject, object, method, phase: Phase::Request, len, args });
+                let _ = decide(&policy, &Call { subject, object, method, phase: Phase::Request, len, args: &args });
             }
         }
     }

@@ -121,7 +121,8 @@ impl Site {
                 "site.toml: the policy declares no app `{name}`; add `app {name}` or remove it here"
             )));
         }
-        let apps = names().map(|name| self.app(name, programs)).collect::<Result<Vec<App>>>()?;
+        let mut apps = names().map(|name| self.app(name, programs)).collect::<Result<Vec<App>>>()?;
+        apps.sort_by_key(|app| app.priority);
         let kernel = program(&programs.join("bulkhead-kernel"))?;
         secure_image(&kernel, &apps, self.policy().len())
             .map_err(|error| Error(format!("the secure partition: {error}")))

@@ -37,7 +37,7 @@ pub struct BootInfo {
     pub guest_range_count: u32,
     /// Guest memory, in the guest's own addresses. Loader.
     pub guest_ranges: [Range; MAX_GUEST_RANGES],
-    /// The apps, highest start order first.
+    /// The apps, highest priority first.
     pub apps: [AppInfo; MAX_APPS],
 }
 

@@ -27,13 +27,12 @@ impl Kernel {
             State::Down => self.finish(caller, Status::Gone, NO_RULE),
             _ if self.waits_for(server, caller) => self.finish(caller, Status::Busy, NO_RULE),
             State::Receiving => {
-                self.task(caller).state = State::Waiting(server);
+                self.set_state(caller, State::Waiting(server));
                 self.deliver(server, &message, as_subject, client(caller));
             }
             _ => {
-                let task = self.task(caller);
-                task.state = State::Sending(server);
-                task.speaks_for_guest = as_subject == subject::GUEST;
+                self.set_state(caller, State::Sending(server));
+                self.task(caller).speaks_for_guest = as_subject == subject::GUEST;
             }
         }
     }
@@ -95,17 +94,15 @@ impl Kernel {
 
     /// A call of the guest, already judged by the gate.
     pub fn guest_call(&mut self, header: u64, words: [u64; 6], token: u64) {
-        let refuse = |status| Some(Reply { status, len: 0, words: [0; 6], token });
+        let refuse = |status| Reply { status, len: 0, words: [0; 6], token };
         let Some(message) = Message::from_header(header, words) else {
-            self.reply = refuse(Status::Malformed);
-            return;
+            return self.answer_guest(refuse(Status::Malformed));
         };
         let Some(server) = self.server(message.object) else {
-            self.reply = refuse(Status::Unknown);
-            return;
+            return self.answer_guest(refuse(Status::Unknown));
         };
         match self.task(server.into()).state {
-            State::Down => self.reply = refuse(Status::Gone),
+            State::Down => self.answer_guest(refuse(Status::Gone)),
             State::Receiving => self.deliver(server, &message, subject::GUEST, Client::Guest(token)),
             // An older call that no server took has timed out for the guest: the new one takes its place.
             _ => self.guest = Some(GuestCall { message, server, token }),
@@ -119,7 +116,7 @@ impl Kernel {
             // A request may not be left unanswered.
             return self.finish(current, Status::Busy, NO_RULE);
         }
-        self.task(current).state = State::Receiving;
+        self.set_state(current, State::Receiving);
         self.deliver_next(current);
     }
 
@@ -127,21 +124,24 @@ impl Kernel {
     pub(crate) fn deliver_next(&mut self, index: usize) {
         let bits = core::mem::take(&mut self.task(index).notifications);
         if bits != 0 {
-            let task = self.task(index);
-            task.state = State::Ready;
-            task.registers.x[0] = RECEIVED_NOTIFICATION;
-            task.registers.x[1] = bits;
+            self.set_state(index, State::Ready);
+            let x = &mut self.task(index).registers.x;
+            x[0] = RECEIVED_NOTIFICATION;
+            x[1] = bits;
             return;
         }
         let server = number(index);
+        if self.guest.is_none() && self.senders == 0 {
+            return;
+        }
         if let Some(call) = self.guest.take_if(|call| call.server == server) {
             return self.deliver(server, &call.message, subject::GUEST, Client::Guest(call.token));
         }
         let Some(sender) = (0..MAX_APPS).find(|&sender| self.task(sender).state == State::Sending(server)) else {
             return;
         };
+        self.set_state(sender, State::Waiting(server));
         let task = self.task(sender);
-        task.state = State::Waiting(server);
         let (header, words) = (task.registers.x[0], task.registers.words());
         let own_subject = self.app(sender).map_or(subject::KERNEL, |app| app.subject);
         let as_subject = if self.task(sender).speaks_for_guest { subject::GUEST } else { own_subject };
@@ -151,8 +151,8 @@ impl Kernel {
     }
 
     fn deliver(&mut self, server: u8, message: &Message, from: u16, client: Client) {
+        self.set_state(server.into(), State::Ready);
         let task = self.task(server.into());
-        task.state = State::Ready;
         task.open = Open { client, object: message.object, method: message.method, subject: from };
         let x = &mut task.registers.x;
         x[0] = RECEIVED_REQUEST;
@@ -172,13 +172,13 @@ impl Kernel {
             Ok(len) if len <= 6 => len,
             _ => return Status::Malformed,
         };
-        let mut kept = [0; 6];
-        kept.iter_mut().zip(words).take(len.into()).for_each(|(slot, word)| *slot = word);
+        let mut kept = words;
+        kept.iter_mut().skip(len.into()).for_each(|word| *word = 0);
         task.open.client = Client::None;
         match open.client {
             Client::None => Status::Malformed,
             Client::Guest(token) => {
-                self.reply = Some(Reply { status, len, words: kept, token });
+                self.answer_guest(Reply { status, len, words: kept, token });
                 Status::Ok
             }
             Client::Task(caller) => {
@@ -196,8 +196,8 @@ impl Kernel {
 
     /// A call is over: its caller goes on.
     pub(crate) fn finish(&mut self, index: usize, status: Status, rule: u16) {
+        self.set_state(index, State::Ready);
         let task = self.task(index);
-        task.state = State::Ready;
         task.registers.x[0] = status.raw().cast_unsigned();
         task.registers.x[7] = rule.into();
     }

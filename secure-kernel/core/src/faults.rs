@@ -25,8 +25,8 @@ impl Kernel {
         }
         let kept = self.task(index).notifications & NOTIFY_GUEST_RESET;
         *self.task(index) = Task::new();
+        self.set_state(index, State::Ready);
         let task = self.task(index);
-        task.state = State::Ready;
         task.restarts = restarts;
         task.notifications = kept;
         task.registers = Registers { pc: app.entry, sp: APP_STACK_TOP, ..Registers::new() };
@@ -41,7 +41,7 @@ impl Kernel {
         platform.record(Kind::TaskFault, app.subject, details);
         match self.task(index).open.client {
             Client::None => {}
-            Client::Guest(token) => self.reply = Some(gone(token)),
+            Client::Guest(token) => self.answer_guest(gone(token)),
             Client::Task(caller) => self.finish(caller.into(), Status::Gone, 0xffff),
         }
         let restarts = self.task(index).restarts + 1;
@@ -54,6 +54,7 @@ impl Kernel {
 
     fn give_up(&mut self, platform: &mut impl Platform, index: usize, restarts: u32) {
         *self.task(index) = Task::new();
+        self.set_state(index, State::Down);
         let server = number(index);
         for caller in 0..MAX_APPS {
             if self.task(caller).state == State::Sending(server) {
@@ -61,7 +62,7 @@ impl Kernel {
             }
         }
         if let Some(call) = self.guest.take_if(|call| call.server == server) {
-            self.reply = Some(gone(call.token));
+            self.answer_guest(gone(call.token));
         }
         platform.record(Kind::TaskGivenUp, self.app(index).map_or(0, |app| app.subject), [restarts.into(), 0]);
     }

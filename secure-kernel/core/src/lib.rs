@@ -21,7 +21,7 @@ use bulkhead_abi::audit;
 use bulkhead_abi::boot::{AppInfo, BootInfo, MAX_APPS, NO_OBJECT};
 use bulkhead_abi::status::Status;
 use bulkhead_model::{Phase, Reason};
-use task::Task;
+use task::{State, Task};
 
 /// The monitor's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,13 @@ pub struct Kernel {
     servers: [u8; MAX_OBJECTS],
     /// A call of the guest that no server took yet.
     guest: Option<GuestCall>,
-    reply: Option<Reply>,
+    /// The answer to the guest's call, if `has_reply`.
+    reply: Reply,
+    has_reply: bool,
+    /// Bit i: task i is ready. Lower bits have higher priority: the bundle lists the apps in that order.
+    ready: u16,
+    /// Bit i: task i waits for a server that is busy.
+    senders: u16,
     /// Bit i: task i's memory must be loaded before it runs.
     loads: u16,
     ticks_per_us: u64,
@@ -107,7 +113,10 @@ impl Kernel {
             entered: u64::MAX,
             servers,
             guest: None,
-            reply: None,
+            reply: Reply { status: Status::Ok, len: 0, words: [0; 6], token: 0 },
+            has_reply: false,
+            ready: 0,
+            senders: 0,
             loads: 0,
             ticks_per_us,
             earliest: u64::MAX,
@@ -126,6 +135,12 @@ impl Kernel {
         &mut self.task(current).registers
     }
 
+    /// The answer to the guest that [`Next::Leave`] announces.
+    #[must_use]
+    pub const fn reply_to_guest(&self) -> &Reply {
+        &self.reply
+    }
+
     /// The translation table of the task that runs.
     #[must_use]
     pub fn root(&self) -> u64 {
@@ -142,6 +157,21 @@ impl Kernel {
     /// Indices are below [`MAX_APPS`] by construction; one that is not reaches the last slot, which harms nobody else.
     fn task(&mut self, index: usize) -> &mut Task {
         &mut self.tasks[index & (MAX_APPS - 1)]
+    }
+
+    /// Changes what a task waits for.
+    #[inline]
+    fn set_state(&mut self, index: usize, state: State) {
+        let bit = 1 << (index & (MAX_APPS - 1));
+        self.ready = if state == State::Ready { self.ready | bit } else { self.ready & !bit };
+        self.senders = if matches!(state, State::Sending(_)) { self.senders | bit } else { self.senders & !bit };
+        self.task(index).state = state;
+    }
+
+    #[inline]
+    fn answer_guest(&mut self, reply: Reply) {
+        self.reply = reply;
+        self.has_reply = true;
     }
 
     fn server(&self, object: u16) -> Option<u8> {

@@ -1,7 +1,7 @@
 //! Who runs next: the ready task of the highest priority that has budget left.
 
+use crate::Kernel;
 use crate::task::State;
-use crate::{Kernel, Reply};
 
 /// What the shell does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,8 +10,8 @@ pub enum Next {
     Run,
     /// Gives the CPU back.
     Leave {
-        /// The answer to the guest's call, if there is one.
-        reply: Option<Reply>,
+        /// [`Kernel::reply_to_guest`] answers the guest's call.
+        has_reply: bool,
         /// Tasks are ready.
         has_more: bool,
         /// When a timer or a fresh budget makes a task ready, in ticks.
@@ -25,15 +25,19 @@ impl Kernel {
         self.charge(now);
         self.fire_timers(now);
         let chosen = self.pick(now);
-        if let Some(index) = chosen.filter(|_| self.reply.is_none() && !is_time_up) {
+        if let Some(index) = chosen.filter(|_| !self.has_reply && !is_time_up) {
             self.current = index;
             self.entered = now;
             return Next::Run;
         }
         // Nobody runs until the next entry: time away is charged to none.
         self.entered = u64::MAX;
-        let wake = if chosen.is_some() { now } else { self.earliest.min(self.next_budget()) };
-        Next::Leave { reply: self.reply.take(), has_more: chosen.is_some(), wake }
+        let wake = match chosen {
+            Some(_) => now,
+            None if self.ready == 0 => self.earliest,
+            None => self.earliest.min(self.next_budget()),
+        };
+        Next::Leave { has_reply: core::mem::take(&mut self.has_reply), has_more: chosen.is_some(), wake }
     }
 
     /// Adds what the running task used to its account.
@@ -43,17 +47,18 @@ impl Kernel {
         self.task(current).used += used;
     }
 
+    /// The ready task of the highest priority that has time left.
     fn pick(&mut self, now: u64) -> Option<usize> {
-        let mut best: Option<(u8, usize)> = None;
-        for (index, app) in self.info.apps.iter().enumerate().take(self.info.app_count as usize) {
-            if self.task(index).state != State::Ready || best.is_some_and(|(priority, _)| priority <= app.priority) {
-                continue;
+        let mut left = self.ready;
+        while left != 0 {
+            let index = left.trailing_zeros() as usize;
+            let (budget, period) = self.app(index).map_or((0, 0), |app| (app.budget_us, app.period_us));
+            if budget == 0 || self.has_budget(index, budget, period, now) {
+                return Some(index);
             }
-            if app.budget_us == 0 || self.has_budget(index, app.budget_us, app.period_us, now) {
-                best = Some((app.priority, index));
-            }
+            left &= left - 1;
         }
-        best.map(|(_, index)| index)
+        None
     }
 
     fn has_budget(&mut self, index: usize, budget_us: u32, period_us: u32, now: u64) -> bool {

@@ -113,8 +113,10 @@ fn go_on(kernel: &mut Kernel, is_time_up: bool) -> *const Registers {
             instr::write_ttbr0(kernel.root());
             kernel.registers()
         }
-        Next::Leave { reply, has_more, wake } => {
-            instr::switch(reply, if has_more { wall::SWITCH_MORE } else { 0 }, wake)
+        Next::Leave { has_reply, has_more, wake } => {
+            let more = if has_more { wall::SWITCH_MORE } else { 0 };
+            let answers = if has_reply { wall::SWITCH_REPLY } else { 0 };
+            instr::switch(more | answers, kernel.reply_to_guest(), wake)
         }
     }
 }
@@ -141,7 +143,7 @@ fn words(bytes: u64) -> usize {
 /// The kernel's own bug: the wall records it and answers for the partition from now on.
 extern "C" fn fatal() -> ! {
     instr::call(wall::FATAL, instr::read_esr(), [instr::read_far(), 0, 0, 0, 0, 0]);
-    instr::switch(None, 0, u64::MAX)
+    instr::park()
 }
 
 #[panic_handler]

@@ -8,7 +8,7 @@ use core::arch::{asm, global_asm};
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 
-use bulkhead_wire::call::{CALL_UID, FEATURES, UID};
+use bulkhead_wire::call::{CALL_UID, FEATURES, SERVICE_CALL, SERVICE_INFO, UID};
 
 global_asm!(
     r#"
@@ -40,7 +40,24 @@ entry:
 2:  adrp  x1, stack_top
     add   x1, x1, :lo12:stack_top
     mov   sp, x1
+    adrp  x1, vectors
+    add   x1, x1, :lo12:vectors
+    msr   vbar_el1, x1
+    isb
     bl    {main}
+
+    .balign 2048
+vectors:                                // only the interrupt at EL1 with its own stack pointer is ever taken
+    .skip 0x280
+    mrs   x16, cntvct_el0               // when the handler began
+    mrs   x17, icc_iar1_el1
+    cmp   x17, #27
+    b.ne  1f
+    msr   cntv_ctl_el0, xzr
+1:  msr   icc_eoir1_el1, x17
+    eret
+    .balign 2048
+
     .section .bss.stack, "aw", %nobits
     .balign 4096
     .skip 16384
@@ -72,6 +89,10 @@ extern "C" fn main() -> ! {
         for (name, address) in [("gicd_read", GICD_TYPER), ("undeclared_read", UNDECLARED)] {
             report(&mut out, name, measure_read(address));
         }
+        interrupts_on();
+        report(&mut out, "vtimer_delivery", measure_timer());
+        report(&mut out, "self_sgi", measure_sgi());
+        services(&mut out);
     }
     call(SYSTEM_OFF);
     park()
@@ -112,6 +133,111 @@ fn measure_call(id: u32) -> u64 {
         );
     }
     a_turn(counter() - start, LOOP + 1)
+}
+
+/// The plant's service, found by its name: one call that reads, and one that the policy refuses.
+fn services(out: &mut Uart) {
+    let Some(plant) = (0..16).map(service_info).take_while(|info| info[0] == 0).find(|info| info[2] == PLANT) else {
+        let _ = writeln!(out, "bench: no service called plant");
+        return;
+    };
+    let object = plant[1] & 0xffff;
+    let level = object;
+    let set_pump = object | 2 << 16 | 1 << 32;
+    for (name, header, argument, wanted) in
+        [("service_call", level, 0, 0), ("refused_call", set_pump, 2900, u64::MAX - 1)]
+    {
+        let status = service_call(header, argument);
+        if status == wanted {
+            report(out, name, measure_service(header, argument));
+        } else {
+            let _ = writeln!(out, "bench: {name}: status {status:#x}");
+        }
+    }
+}
+
+/// "plant", zero-padded.
+const PLANT: u64 = u64::from_le_bytes(*b"plant\0\0\0");
+
+/// x0-x3 of `SERVICE_INFO`.
+fn service_info(n: u64) -> [u64; 4] {
+    let (status, object, first, second): (u64, u64, u64, u64);
+    // SAFETY: the call changes x0-x4 at the most, no memory.
+    unsafe {
+        asm!(
+            "hvc #0", inout("x0") u64::from(SERVICE_INFO) => status, inout("x1") n => object, out("x2") first,
+            out("x3") second, out("x4") _, options(nostack)
+        );
+    }
+    [status, object, first, second]
+}
+
+fn service_call(header: u64, argument: u64) -> u64 {
+    let status;
+    // SAFETY: the call changes x0-x6 at the most, no memory.
+    unsafe {
+        asm!(
+            "hvc #0", inout("x0") u64::from(SERVICE_CALL) => status, inout("x1") header => _, inout("x2") argument => _,
+            out("x3") _, out("x4") _, out("x5") _, out("x6") _, options(nostack)
+        );
+    }
+    status
+}
+
+fn measure_service(header: u64, argument: u64) -> u64 {
+    let start = counter();
+    // SAFETY: as for `service_call`.
+    unsafe {
+        asm!(
+            "1: mov w0, w20", "mov x1, x22", "mov x2, x23", "hvc #0", "subs x21, x21, #1", "b.ne 1b",
+            in("x20") u64::from(SERVICE_CALL), inout("x21") TURNS => _, in("x22") header, in("x23") argument,
+            out("x0") _, out("x1") _, out("x2") _, out("x3") _, out("x4") _, out("x5") _, out("x6") _, options(nostack)
+        );
+    }
+    a_turn(counter() - start, LOOP + 3)
+}
+
+/// Group 1, the virtual timer's and SGI 0's interrupts, at EL1.
+fn interrupts_on() {
+    // SAFETY: the GIC's registers at the addresses of QEMU's virt machine (IHI 0069 §12.9, §12.11); the vectors are in place.
+    unsafe {
+        (0x0800_0000 as *mut u32).write_volatile(0x13);
+        (0x080b_0100 as *mut u32).write_volatile(1 << 27 | 1);
+        asm!("msr icc_pmr_el1, {}", "msr icc_igrpen1_el1, {}", "isb", in(reg) 0xff_u64, in(reg) 1_u64, options(nostack));
+    }
+}
+
+/// From the deadline of the virtual timer to the handler's first instruction, in hundredths of an instruction.
+fn measure_timer() -> u64 {
+    const TIMES: u64 = 1000;
+    let mut ticks = 0;
+    for _ in 0..TIMES {
+        let deadline = counter() + 200;
+        let taken: u64;
+        // SAFETY: the handler changes x17, x16 and the flags; it ends the wait by the time it leaves in x16.
+        unsafe {
+            asm!(
+                "mov x16, #0", "msr cntv_cval_el0, {at}", "msr cntv_ctl_el0, {on}", "msr daifclr, #2",
+                "1: cbz x16, 1b", "msr daifset, #2",
+                at = in(reg) deadline, on = in(reg) 1_u64, out("x16") taken, out("x17") _, options(nostack)
+            );
+        }
+        ticks += taken - deadline;
+    }
+    ticks * 16 * 100 / TIMES
+}
+
+/// A software interrupt to this CPU, taken, acknowledged, ended and returned from.
+fn measure_sgi() -> u64 {
+    let start = counter();
+    // SAFETY: as for `measure_timer`; SGI 0 to affinity 0.0.0.0 target 0 (IHI 0069 §12.2.20).
+    unsafe {
+        asm!(
+            "msr daifclr, #2", "1: msr icc_sgi1r_el1, x20", "isb", "subs x21, x21, #1", "b.ne 1b", "msr daifset, #2",
+            in("x20") 1_u64, inout("x21") TURNS => _, out("x17") _, out("x16") _, options(nostack)
+        );
+    }
+    a_turn(counter() - start, LOOP)
 }
 
 fn measure_read(address: u64) -> u64 {

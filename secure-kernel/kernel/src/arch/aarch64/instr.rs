@@ -44,23 +44,22 @@ pub(crate) fn call(number: u64, first: u64, words: [u64; 6]) -> u64 {
 }
 
 /// Gives the CPU back ([`wall::SWITCH`]). The stack is given up: the next upcall starts from its top.
-pub(crate) fn switch(reply: Option<Reply>, more: u64, wake: u64) -> ! {
-    let (flags, status, words, token) = match reply {
-        Some(reply) => (
-            wall::SWITCH_REPLY | u64::from(reply.len) << 8,
-            reply.status.raw().cast_unsigned(),
-            reply.words,
-            reply.token,
-        ),
-        None => (0, 0, [0; 6], 0),
-    };
-    let [w0, w1, w2, w3, w4, w5] = words;
+#[inline(always)]
+pub(crate) fn switch(flags: u64, reply: &Reply, wake: u64) -> ! {
+    let [w0, w1, w2, w3, w4, w5] = reply.words;
     // SAFETY: does not return; all state that lives on is in the kernel's statics.
     unsafe {
         asm!(
-            "hvc #0", in("x0") wall::SWITCH, in("x1") flags | more, in("x2") status, in("x3") w0, in("x4") w1,
-            in("x5") w2, in("x6") w3, in("x7") w4, in("x8") w5, in("x9") token, in("x10") wake,
-            options(noreturn, nostack)
+            "hvc #0", in("x0") wall::SWITCH, in("x1") flags | u64::from(reply.len) << 8,
+            in("x2") reply.status.raw().cast_unsigned(), in("x3") w0, in("x4") w1, in("x5") w2, in("x6") w3,
+            in("x7") w4, in("x8") w5, in("x9") reply.token, in("x10") wake, options(noreturn, nostack)
         );
+    }
+}
+
+/// After [`wall::FATAL`], which does not return.
+pub(crate) fn park() -> ! {
+    loop {
+        core::hint::spin_loop();
     }
 }
