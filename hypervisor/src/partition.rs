@@ -145,7 +145,7 @@ impl Partition {
         self.limit = until;
         self.is_overdue = false;
         self.alarm = u64::MAX;
-        self.guest = el1::to_secure(self.stage2, self.kernel_root);
+        el1::to_secure(self.stage2, self.kernel_root, &mut self.guest);
         set_timer(until);
         &raw const self.upcall
     }

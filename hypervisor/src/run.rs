@@ -47,12 +47,6 @@ fn the_cpu() -> Option<&'static mut Cpu> {
     unsafe { &mut *CPU.0.get() }.as_mut()
 }
 
-#[inline(always)]
-fn with_cpu<T>(act: impl FnOnce(&mut Cpu) -> T) -> Option<T> {
-    // SAFETY: see `Slot`: no other reference exists while a handler runs, and `act` calls no handler.
-    unsafe { &mut *CPU.0.get() }.as_mut().map(act)
-}
-
 /// Entered once by the loader, at EL2 with the MMU off; never returns.
 pub(crate) extern "C" fn hypervisor_main(plan: *const MachinePlan) -> ! {
     // SAFETY: the loader passes a plan in memory that it owns and leaves alone; it is copied here, before anything else.
@@ -110,7 +104,11 @@ fn open_gate(plan: &MachinePlan) -> Result<Gate<'static>, bulkhead_model::Format
 /// A trap of the guest. What the handlers return is what the vectors do next: an upcall, or null for the guest.
 pub(crate) extern "C" fn guest_sync(frame: &mut Frame) -> Upcall {
     let Some(cpu) = the_cpu() else { return GUEST };
-    match Exit::decode(instr::read_esr_el2()) {
+    let syndrome = instr::read_esr_el2();
+    if Exit::is_hvc(syndrome) {
+        return cpu.call(frame);
+    }
+    match Exit::decode(syndrome) {
         Exit::Hvc(_) => cpu.call(frame),
         Exit::Smc(_) => {
             // A trapped SMC returns to itself (Arm ARM D1.3.4): step over it.
@@ -128,11 +126,8 @@ const GUEST: Upcall = core::ptr::null();
 
 /// An interrupt while the guest ran.
 pub(crate) extern "C" fn guest_irq(_frame: &mut Frame) -> Upcall {
-    let upcall = with_cpu(|cpu| match gic::acknowledge(&cpu.gic, cpu.plan.timer_intid) {
-        true => cpu.partition.tick(),
-        false => GUEST,
-    });
-    upcall.unwrap_or(GUEST)
+    let Some(cpu) = the_cpu() else { return GUEST };
+    if gic::acknowledge(&cpu.gic, cpu.plan.timer_intid) { cpu.partition.tick() } else { GUEST }
 }
 
 /// A system error while the guest ran: it is the guest's, whose access caused it; there is nothing to deliver.
@@ -142,31 +137,22 @@ pub(crate) extern "C" fn guest_serror(_frame: &mut Frame) -> Upcall {
 
 /// A trap of the secure partition: a call of its kernel. Returns 1 if the guest goes on.
 pub(crate) extern "C" fn secure_sync(secure: &mut SecureFrame, frame: &mut Frame) -> u64 {
-    let leaves = with_cpu(|cpu| {
-        let exit = Exit::decode(instr::read_esr_el2());
-        match exit {
-            Exit::Hvc(_) => cpu.secure_call(&mut secure.0, frame),
-            _ if cpu.partition.reflect(exit) => false,
-            _ => {
-                let cause = [instr::read_esr_el2(), instr::read_elr_el2(), instr::read_far_el2()];
-                let outcome = cpu.partition.kill(cause, &mut cpu.gate, frame);
-                cpu.back_to_guest(outcome)
-            }
-        }
-    });
-    leaves.unwrap_or(true).into()
+    let Some(cpu) = the_cpu() else { return 1 };
+    let syndrome = instr::read_esr_el2();
+    if Exit::is_hvc(syndrome) {
+        return cpu.secure_call(&mut secure.0, frame).into();
+    }
+    cpu.secure_fault(Exit::decode(syndrome), frame).into()
 }
 
 /// An interrupt while the secure partition ran. Returns 1 if the guest goes on.
 pub(crate) extern "C" fn secure_irq(_secure: &mut SecureFrame, frame: &mut Frame) -> u64 {
-    let leaves = with_cpu(|cpu| {
-        if gic::acknowledge(&cpu.gic, cpu.plan.timer_intid) && !cpu.partition.time_passes() {
-            let outcome = cpu.partition.kill([0, instr::read_elr_el2(), 0], &mut cpu.gate, frame);
-            return cpu.back_to_guest(outcome);
-        }
-        false
-    });
-    leaves.unwrap_or(true).into()
+    let Some(cpu) = the_cpu() else { return 1 };
+    if gic::acknowledge(&cpu.gic, cpu.plan.timer_intid) && !cpu.partition.time_passes() {
+        let outcome = cpu.partition.kill([0, instr::read_elr_el2(), 0], &mut cpu.gate, frame);
+        return cpu.back_to_guest(outcome).into();
+    }
+    0
 }
 
 /// The rule number of "no rule".
@@ -425,12 +411,26 @@ impl Cpu {
     fn secure_call(&mut self, registers: &mut [u64; 12], frame: &mut Frame) -> bool {
         let &mut [number, first, w0, w1, w2, w3, w4, w5, ..] = registers;
         let words = [w0, w1, w2, w3, w4, w5];
+        if number == wall::SWITCH {
+            let outcome = self.partition.leave(registers, &mut self.gate, frame);
+            gic::deliver_pending(&mut self.gic);
+            return self.back_to_guest(outcome);
+        }
+        self.secure_question(number, first, words, registers, frame)
+    }
+
+    /// The kernel's calls from which it comes back. True if it does not, and the guest goes on.
+    #[inline(never)]
+    fn secure_question(
+        &mut self,
+        number: u64,
+        first: u64,
+        words: [u64; 6],
+        registers: &mut [u64; 12],
+        frame: &mut Frame,
+    ) -> bool {
+        let [w0, w1, ..] = words;
         let result = match number {
-            wall::SWITCH => {
-                let outcome = self.partition.leave(registers, &mut self.gate, frame);
-                gic::deliver_pending(&mut self.gic);
-                return self.back_to_guest(outcome);
-            }
             wall::JUDGE => self.judge(first, words),
             wall::SET_TIMER => self.partition.set_alarm(first).into(),
             wall::AUDIT_EVENT => {
@@ -458,6 +458,17 @@ impl Cpu {
         };
         registers[0] = result;
         false
+    }
+
+    /// A trap of the secure side that is no call: a task's, which its kernel hears of, or the kernel's own end.
+    #[inline(never)]
+    fn secure_fault(&mut self, exit: Exit, frame: &mut Frame) -> bool {
+        if self.partition.reflect(exit) {
+            return false;
+        }
+        let cause = [instr::read_esr_el2(), instr::read_elr_el2(), instr::read_far_el2()];
+        let outcome = self.partition.kill(cause, &mut self.gate, frame);
+        self.back_to_guest(outcome)
     }
 
     /// [`wall::JUDGE`]: the verdict word.
@@ -513,9 +524,9 @@ fn feature_register(encoding: u16) -> u64 {
 
 /// A fault of EL2 itself: our own bug. It is reported and the machine halts.
 pub(crate) extern "C" fn hypervisor_fatal(esr: u64, elr: u64, far: u64) -> ! {
-    with_cpu(|cpu| {
+    if let Some(cpu) = the_cpu() {
         let _ = writeln!(cpu.console, "wall: fault at EL2: esr {esr:#x} at {elr:#x} on {far:#x}; halted");
-    });
+    }
     instr::park()
 }
 

@@ -55,6 +55,13 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Whether it is [`Exit::Hvc`]: the exit that matters most is told by its class alone.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_hvc(esr: u64) -> bool {
+        esr >> 26 & 0x3f == 0x16
+    }
+
     /// Decodes ESR_EL2. Never fails: what is not known is [`Exit::Other`].
     #[must_use]
     #[inline(always)]

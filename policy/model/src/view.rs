@@ -110,20 +110,21 @@ impl<'a> Policy<'a> {
 
     /// How many subjects there are.
     #[must_use]
+    #[inline(always)]
     pub const fn subject_count(&self) -> usize {
         self.subjects.len()
     }
 
     /// An object, by number.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn object(&self, object: u16) -> Option<&'a Object> {
         self.objects.get(usize::from(object))
     }
 
     /// A method of an object, with its place among all methods.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn method(&self, object: &Object, method: u16) -> Option<(usize, &'a Method)> {
         let place = object.first_method as usize + usize::from(method);
         (method < object.method_count).then(|| self.methods.get(place).map(|row| (place, row))).flatten()
@@ -131,7 +132,7 @@ impl<'a> Policy<'a> {
 
     /// The fields of a method's request, or of its reply.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn fields(&self, method: &Method, reply: bool) -> &'a [Field] {
         let (skip, count) = if reply { (method.arguments, method.replies) } else { (0, method.arguments) };
         let first = method.first_field as usize + usize::from(skip);
@@ -140,7 +141,7 @@ impl<'a> Policy<'a> {
 
     /// The numbers of the rules of a subject for a method (by its place among all methods); denying ones first.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn references(&self, subject: u16, method_place: usize) -> &'a [u32] {
         if method_place >= self.methods.len() {
             return &[];
@@ -152,7 +153,7 @@ impl<'a> Policy<'a> {
 
     /// A rule, by a number of [`Policy::references`].
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn rule(&self, reference: u32) -> Option<&'a Rule> {
         self.rules.get(reference as usize)
     }
@@ -166,7 +167,7 @@ impl<'a> Policy<'a> {
 
     /// A rule's tests.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn conditions(&self, rule: &Rule) -> &'a [Condition] {
         let first = rule.first_condition as usize;
         self.conditions.get(first..first + usize::from(rule.condition_count)).unwrap_or(&[])

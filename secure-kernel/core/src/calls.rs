@@ -165,17 +165,15 @@ impl Kernel {
     pub(crate) fn reply(&mut self, platform: &mut impl Platform) -> Status {
         let current = self.current;
         let task = self.task(current);
-        let open = task.open;
-        let (status, len, words) = (task.registers.x[0], task.registers.x[7], task.registers.words());
+        let (status, len) = (task.registers.x[0], task.registers.x[7]);
         let Some(status) = Status::from_raw(status.cast_signed()) else { return Status::Malformed };
         let len = match u8::try_from(len) {
             Ok(len) if len <= 6 => len,
             _ => return Status::Malformed,
         };
-        let mut kept = words;
-        kept.iter_mut().skip(len.into()).for_each(|word| *word = 0);
-        task.open.client = Client::None;
-        match open.client {
+        let kept = task.registers.words_up_to(len);
+        let open = task.open;
+        match core::mem::replace(&mut task.open.client, Client::None) {
             Client::None => Status::Malformed,
             Client::Guest(token) => {
                 self.answer_guest(Reply { status, len, words: kept, token });

@@ -20,9 +20,18 @@ impl Registers {
     }
 
     /// x1-x6 (a call's or a reply's words).
+    #[inline(always)]
     pub(crate) fn words(&self) -> [u64; 6] {
         let x = &self.x;
         [x[1], x[2], x[3], x[4], x[5], x[6]]
+    }
+
+    /// As [`Registers::words`], with zeros after the first `len`.
+    #[inline(always)]
+    pub(crate) fn words_up_to(&self, len: u8) -> [u64; 6] {
+        let kept = |at: u8, word| if at < len { word } else { 0 };
+        let [w0, w1, w2, w3, w4, w5] = self.words();
+        [kept(0, w0), kept(1, w1), kept(2, w2), kept(3, w3), kept(4, w4), kept(5, w5)]
     }
 
     pub(crate) fn set_words(&mut self, words: [u64; 6]) {

@@ -54,20 +54,24 @@ impl Platform for Wall {
 extern "C" fn upcall(arguments: &[u64; 9]) -> *const Registers {
     let &[reason, header, w0, w1, w2, w3, w4, w5, token] = arguments;
     // SAFETY: see `Slot`.
-    let kernel = unsafe { &mut *KERNEL.0.get() };
-    let kernel = kernel.get_or_insert_with(|| {
-        // SAFETY: the bundle's builder put the boot information there, and maps it read only for good.
-        let info = unsafe { &*(wall::KERNEL_VA as *const BootInfo) };
-        let mut kernel = Kernel::new(info, instr::read_cntfrq() / 1_000_000);
-        kernel.start(&mut Wall);
-        kernel
-    });
+    let slot = unsafe { &mut *KERNEL.0.get() };
+    let Some(kernel) = slot else { return go_on(start(slot), false) };
     match reason {
         wall::UPCALL_CALL => kernel.guest_call(header, [w0, w1, w2, w3, w4, w5], token),
         wall::UPCALL_GUEST_RESET => kernel.guest_reset(),
         _ => {}
     }
     go_on(kernel, false)
+}
+
+/// The first entry, which brings nothing else.
+#[inline(never)]
+fn start(slot: &mut Option<Kernel>) -> &mut Kernel {
+    // SAFETY: the bundle's builder put the boot information there, and maps it read only for good.
+    let info = unsafe { &*(wall::KERNEL_VA as *const BootInfo) };
+    let kernel = slot.insert(Kernel::new(info, instr::read_cntfrq() / 1_000_000));
+    kernel.start(&mut Wall);
+    kernel
 }
 
 /// Exception class of `svc` (Arm ARM D17.2.37).

@@ -30,28 +30,26 @@ pub(crate) struct El1 {
 
 impl El1 {
     #[inline(always)]
-    fn read() -> Self {
-        Self {
-            sctlr: instr::read_sctlr_el1(),
-            tcr: instr::read_tcr_el1(),
-            ttbr0: instr::read_ttbr0_el1(),
-            ttbr1: instr::read_ttbr1_el1(),
-            mair: instr::read_mair_el1(),
-            vbar: instr::read_vbar_el1(),
-            cntkctl: instr::read_cntkctl_el1(),
-            sp_el1: instr::read_sp_el1(),
-            sp_el0: instr::read_sp_el0(),
-            elr: instr::read_elr_el1(),
-            spsr: instr::read_spsr_el1(),
-            esr: instr::read_esr_el1(),
-            far: instr::read_far_el1(),
-            pc: instr::read_elr_el2(),
-            pstate: instr::read_spsr_el2(),
-        }
+    fn save(&mut self) {
+        self.sctlr = instr::read_sctlr_el1();
+        self.tcr = instr::read_tcr_el1();
+        self.ttbr0 = instr::read_ttbr0_el1();
+        self.ttbr1 = instr::read_ttbr1_el1();
+        self.mair = instr::read_mair_el1();
+        self.vbar = instr::read_vbar_el1();
+        self.cntkctl = instr::read_cntkctl_el1();
+        self.sp_el1 = instr::read_sp_el1();
+        self.sp_el0 = instr::read_sp_el0();
+        self.elr = instr::read_elr_el1();
+        self.spsr = instr::read_spsr_el1();
+        self.esr = instr::read_esr_el1();
+        self.far = instr::read_far_el1();
+        self.pc = instr::read_elr_el2();
+        self.pstate = instr::read_spsr_el2();
     }
 
     #[inline(always)]
-    fn write(&self) {
+    fn load(&self) {
         instr::write_sctlr_el1(self.sctlr);
         instr::write_tcr_el1(self.tcr);
         instr::write_ttbr0_el1(self.ttbr0);
@@ -81,8 +79,8 @@ const CPTR_SECURE: u64 = CPTR_GUEST | 1 << 10;
 
 /// From the guest to the secure partition: it is entered at its upcall entry with constant registers, nothing of it was kept.
 #[inline(always)]
-pub(crate) fn to_secure(stage2: Stage2, kernel_root: u64) -> El1 {
-    let guest = El1::read();
+pub(crate) fn to_secure(stage2: Stage2, kernel_root: u64, guest: &mut El1) {
+    guest.save();
     El1 {
         sctlr: wall::SCTLR,
         tcr: wall::TCR,
@@ -96,19 +94,18 @@ pub(crate) fn to_secure(stage2: Stage2, kernel_root: u64) -> El1 {
         pstate: 0x3c5,
         ..El1::default()
     }
-    .write();
+    .load();
     instr::write_vttbr_el2(stage2.secure);
     instr::write_hcr_el2(HCR);
     instr::write_cptr_el2(CPTR_SECURE);
     gic::pause_guest();
     vectors::install_secure();
-    guest
 }
 
 /// Back to the guest.
 #[inline(always)]
 pub(crate) fn to_guest(stage2: Stage2, guest: &El1) {
-    guest.write();
+    guest.load();
     instr::write_vttbr_el2(stage2.guest);
     instr::write_hcr_el2(HCR);
     instr::write_cptr_el2(CPTR_GUEST);
