@@ -109,13 +109,13 @@ pub(crate) extern "C" fn guest_sync(frame: &mut Frame) -> Upcall {
         return cpu.call(frame);
     }
     match Exit::decode(syndrome) {
+        Exit::Data(access) => cpu.memory(frame, access),
         Exit::Hvc(_) => cpu.call(frame),
         Exit::Smc(_) => {
             // A trapped SMC returns to itself (Arm ARM D1.3.4): step over it.
             advance();
             cpu.call(frame)
         }
-        Exit::Data(access) => cpu.memory(frame, access),
         Exit::SystemRegister { encoding, is_read, register } => cpu.system_register(frame, encoding, is_read, register),
         exit => cpu.other(exit),
     }
@@ -298,19 +298,16 @@ impl Cpu {
     #[inline(never)]
     fn system_register(&mut self, frame: &mut Frame, encoding: u16, is_read: bool, register: u8) -> Upcall {
         let value = frame.get(register.into());
+        if encoding == sysreg::ICC_SGI1R_EL1 && !is_read && self.gate.sends_sgi() {
+            return self.send_sgi(value);
+        }
         let action = sysreg::decide(encoding, is_read);
         let action =
             if self.judge_guest(&sysreg::message(encoding, is_read, value)) { action } else { action.refused() };
         let value = match action {
             sysreg::Action::Emulate(value) => value,
             sysreg::Action::Feature => sysreg::filter(encoding, feature_register(encoding)),
-            sysreg::Action::SendSgi => {
-                if let Some(intid) = self_sgi(value) {
-                    self.gic.raise(intid);
-                    gic::deliver_pending(&mut self.gic);
-                }
-                0
-            }
+            sysreg::Action::SendSgi => return self.send_sgi(value),
             sysreg::Action::Undefined => {
                 guest::inject(UNKNOWN, None);
                 return GUEST;
@@ -323,8 +320,17 @@ impl Cpu {
         GUEST
     }
 
-    /// An access to memory that stage 2 does not give to the guest: its interrupt controller, a served device, or nothing.
     #[inline(always)]
+    fn send_sgi(&mut self, value: u64) -> Upcall {
+        if let Some(intid) = self_sgi(value) {
+            gic::raise(&mut self.gic, intid);
+        }
+        advance();
+        GUEST
+    }
+
+    /// An access to memory that stage 2 does not give to the guest: its interrupt controller, a served device, or nothing.
+    #[inline(never)]
     fn memory(&mut self, frame: &mut Frame, access: MemoryAccess) -> Upcall {
         let address = fault_address(instr::read_hpfar_el2(), instr::read_far_el2());
         let value = match self.gic_frame(address) {

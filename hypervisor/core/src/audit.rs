@@ -13,28 +13,37 @@ pub struct Trail<'a> {
     window_ticks: u64,
     /// Where the last record lies.
     last: usize,
+    /// What it is about.
+    last_key: Packed,
 }
 
 impl<'a> Trail<'a> {
     /// Starts an empty trail.
     pub fn new(header: &'a mut RingHeader, records: &'a mut [Record], window_ticks: u64) -> Self {
         *header = RingHeader { magic: RING_MAGIC, version: 1, next_seq: 0, events: 0, window_ticks, reserved: [0; 12] };
-        Self { header, records, window_ticks, last: usize::MAX }
+        Self { header, records, window_ticks, last: usize::MAX, last_key: Packed::default() }
     }
 
     /// Puts an event on record. `key` decides whether it is like the last one; `fill` writes the rest of a new record.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, key: &Key, now: u64, fill: impl FnOnce(&mut Record)) {
         self.header.events += 1;
-        if let Some(last) = self.records.get_mut(self.last)
+        let packed = key.packed();
+        if packed == self.last_key
             && key.kind == Kind::Call
-            && key.is_of(last)
+            && let Some(last) = self.records.get_mut(self.last)
             && now.wrapping_sub(last.time_ticks) < self.window_ticks
         {
             last.count += 1;
             last.last_ticks = now;
             return;
         }
+        self.last_key = packed;
+        self.begin(key, now, fill);
+    }
+
+    #[inline(never)]
+    fn begin(&mut self, key: &Key, now: u64, fill: impl FnOnce(&mut Record)) {
         let seq = self.header.next_seq;
         let next = self.last.wrapping_add(1);
         self.last = if next < self.records.len() { next } else { 0 };
@@ -46,6 +55,10 @@ impl<'a> Trail<'a> {
         self.header.next_seq = seq + 1;
     }
 }
+
+/// A [`Key`] in two words, to be compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Packed(u64, u32);
 
 /// What makes two events alike: all but arguments and time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,14 +81,10 @@ pub struct Key {
 
 impl Key {
     #[inline(always)]
-    const fn is_of(&self, record: &Record) -> bool {
-        self.subject == record.subject
-            && self.object == record.object
-            && self.method == record.method
-            && self.rule == record.rule
-            && self.kind as u8 == record.kind
-            && self.phase as u8 == record.phase
-            && self.reason as u8 == record.reason
+    const fn packed(&self) -> Packed {
+        let call =
+            self.subject as u64 | (self.object as u64) << 16 | (self.method as u64) << 32 | (self.rule as u64) << 48;
+        Packed(call, self.kind as u32 | (self.phase as u32) << 8 | (self.reason as u32) << 16)
     }
 
     const fn write(&self, record: &mut Record) {

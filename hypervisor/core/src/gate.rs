@@ -7,6 +7,7 @@ use bulkhead_model::{NONE, Phase, Policy, Reason, subject};
 use bulkhead_monitor::{Call, Verdict, decide, redacted};
 
 use crate::audit::{Key, Trail};
+use crate::sysreg;
 
 /// Objects below this number have their open methods cached.
 const CACHED: usize = 4;
@@ -18,6 +19,8 @@ pub struct Gate<'a> {
     trail: Trail<'a>,
     /// Bit m of entry o: method m of the built-in object o is always open to the guest, unrecorded.
     open: [u64; CACHED],
+    /// The guest may send software interrupts, whatever it writes.
+    sends_sgi: bool,
 }
 
 impl<'a> Gate<'a> {
@@ -29,7 +32,8 @@ impl<'a> Gate<'a> {
             let is_open = |&method: &u16| is_open(&policy, object, method);
             *bits = (0..64).filter(is_open).fold(0, |bits, method| bits | 1 << method);
         }
-        Self { policy, trail, open }
+        let sends_sgi = is_write_open(&policy, sysreg::ICC_SGI1R_EL1);
+        Self { policy, trail, open, sends_sgi }
     }
 
     /// The policy in force.
@@ -43,6 +47,13 @@ impl<'a> Gate<'a> {
     #[inline(always)]
     pub fn is_open(&self, object: u16, method: u16) -> bool {
         self.open.get(usize::from(object)).is_some_and(|bits| bits >> (method & 63) & 1 != 0)
+    }
+
+    /// Whether the guest may send itself software interrupts. Nothing is recorded.
+    #[must_use]
+    #[inline(always)]
+    pub const fn sends_sgi(&self) -> bool {
+        self.sends_sgi
     }
 
     /// Whether an app serves the object.
@@ -81,13 +92,12 @@ impl<'a> Gate<'a> {
     #[inline(never)]
     pub fn judge(&mut self, call: &Call<'_>, pc: u64, now: u64) -> Verdict {
         let verdict = decide(&self.policy, call);
-        if verdict.audit {
-            self.record_call(call, verdict, pc, now);
-        }
-        verdict
+        if verdict.audit { self.recorded(call, verdict, pc, now) } else { verdict }
     }
 
-    fn record_call(&mut self, call: &Call<'_>, verdict: Verdict, pc: u64, now: u64) {
+    /// Puts a decided call on record; returns the verdict.
+    #[inline(never)]
+    fn recorded(&mut self, call: &Call<'_>, verdict: Verdict, pc: u64, now: u64) -> Verdict {
         let &Call { subject, object, method, phase, .. } = call;
         let key = Key { subject, object, method, rule: verdict.rule, kind: Kind::Call, phase, reason: verdict.reason };
         let policy = &self.policy;
@@ -99,6 +109,7 @@ impl<'a> Gate<'a> {
                 *slot = if record.redacted >> bit & 1 == 0 { argument } else { 0 };
             }
         });
+        verdict
     }
 
     /// Puts something on record that is no call.
@@ -134,4 +145,94 @@ fn is_open(policy: &Policy<'_>, object: u16, method: u16) -> bool {
     let first = policy.references(subject::GUEST, place).first().and_then(|&first| policy.rule(first));
     let Some(first) = first else { return false };
     first.deny == 0 && first.audit == 0 && first.condition_count == 0
+}
+
+/// Whether the guest may write a register whatever the value: some value is allowed without a record, and no rule asks for it.
+fn is_write_open(policy: &Policy<'_>, encoding: u16) -> bool {
+    let message = sysreg::message(encoding, false, 0);
+    let method = policy.object(message.object).and_then(|object| policy.method(object, message.method));
+    let Some((place, _)) = method else { return false };
+    let mut rules = policy.references(subject::GUEST, place).iter().filter_map(|&rule| policy.rule(rule));
+    let asks_for_value = rules.any(|rule| policy.conditions(rule).iter().any(|condition| condition.argument != 0));
+    let verdict = decide(policy, &guest_call(&message));
+    verdict.is_allowed() && !verdict.audit && !asks_for_value
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use bulkhead_abi::audit::{RING_RECORDS, Record, RingHeader};
+    use bulkhead_model::{method, object};
+    use zerocopy::FromZeros;
+
+    /// The policy of the text, and what the gate does with it.
+    fn with_gate(rules: &str, act: impl FnOnce(&mut Gate<'_>)) -> (RingHeader, std::vec::Vec<Record>) {
+        let text = std::format!(
+            "edition 1\npolicy t\ninterface P {{ method m(a: u8, secret b: u8) -> () }}\napp x\nservice s: P by x\n{rules}\n"
+        );
+        let mut load = |_: &str| Ok(text.clone());
+        let compiled = bulkhead_lang::compile(&mut load, "site.policy").expect("the policy compiles");
+        let policy = Policy::verify(&compiled.table).expect("the table verifies");
+        let mut header = RingHeader::new_zeroed();
+        let mut records = std::vec![Record::default(); RING_RECORDS];
+        act(&mut Gate::new(policy, Trail::new(&mut header, &mut records, 1000)));
+        (header, records)
+    }
+
+    const CALL: Message = Message { object: 4, method: 0, len: 2, words: [7, 9, 0, 0, 0, 0] };
+
+    #[test]
+    fn what_is_open_for_good_needs_no_record_and_what_has_a_condition_is_never_open() {
+        with_gate("allow guest psci.version, psci.off audit\nallow guest psci.features", |gate| {
+            assert!(gate.is_open(object::PSCI, method::psci::FEATURES));
+            assert!(!gate.is_open(object::PSCI, method::psci::VERSION), "audited");
+            assert!(!gate.is_open(object::PSCI, method::psci::RESET), "no rule");
+        });
+        with_gate("allow guest s.m when a == 1\nallow guest psci.version\ndeny guest psci.version", |gate| {
+            assert!(!gate.is_open(object::PSCI, method::psci::VERSION), "denied");
+        });
+    }
+
+    #[test]
+    fn software_interrupts_are_open_only_if_no_rule_asks_for_the_value() {
+        with_gate("allow guest sysreg.write when encoding in software_interrupts", |gate| assert!(gate.sends_sgi()));
+        with_gate("allow guest sysreg.write when encoding in software_interrupts and value == 0", |gate| {
+            assert!(!gate.sends_sgi());
+        });
+        with_gate("allow guest sysreg.write when encoding == 1", |gate| assert!(!gate.sends_sgi()));
+        with_gate("allow guest sysreg.write\ndeny guest sysreg.write when value == 5", |gate| {
+            assert!(!gate.sends_sgi())
+        });
+    }
+
+    #[test]
+    fn a_refusal_is_recorded_without_its_secrets_and_an_allowed_call_is_not() {
+        let (header, records) = with_gate("allow guest s.m when a == 1", |gate| {
+            assert!(!gate.judge(&guest_call(&CALL), 0x1000, 5).is_allowed());
+            assert!(gate.judge(&guest_call(&Message { words: [1, 9, 0, 0, 0, 0], ..CALL }), 0x1000, 6).is_allowed());
+        });
+        assert_eq!((header.next_seq, header.events), (1, 1));
+        assert_eq!((records[0].pc, records[0].len, records[0].redacted), (0x1000, 2, 2));
+        assert_eq!(records[0].args, [7, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn an_audited_rule_records_what_it_allows() {
+        let (header, records) = with_gate("allow guest s.m audit", |gate| {
+            assert!(gate.judge(&guest_call(&CALL), 0, 5).is_allowed());
+        });
+        assert_eq!((header.next_seq, records[0].allowed), (1, 1));
+    }
+
+    #[test]
+    fn only_services_that_the_guest_may_call_are_described() {
+        with_gate("allow guest s.m", |gate| {
+            let info = gate.service_info(0).expect("one service");
+            assert_eq!((info[0], info[1]), (4 | 1 << 16, u64::from(b's')));
+            assert_eq!(gate.service_info(1), None);
+            assert!(gate.is_served(4) && !gate.is_served(object::PSCI) && !gate.is_served(99));
+        });
+        with_gate("deny guest s.m", |gate| assert_eq!(gate.service_info(0), None));
+    }
 }

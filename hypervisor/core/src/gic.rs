@@ -149,6 +149,20 @@ impl Gic {
         known
     }
 
+    /// Whether an emulated interrupt is enabled and may be delivered without waiting behind others.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_ready(&self, intid: u32) -> bool {
+        self.waiting == 0 && Self::has(&self.enabled, intid) && Self::has(&self.emulated, intid)
+    }
+
+    /// Whether [`Gic::take_pending`] may find one.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_waiting(&self) -> bool {
+        self.waiting != 0
+    }
+
     /// Takes the next emulated interrupt that is pending and enabled.
     #[inline]
     pub fn take_pending(&mut self) -> Option<u32> {

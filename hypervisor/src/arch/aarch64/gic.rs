@@ -81,6 +81,7 @@ impl Hardware {
     }
 
     /// Does what the model decided; the value of a read, 0 for a write.
+    #[inline(always)]
     pub(crate) fn apply(self, frame: Frame, action: Action) -> u64 {
         match action {
             Action::Value(value) => value,
@@ -147,8 +148,24 @@ pub(crate) fn resume_guest() {
     instr::write_ich_hcr_el2(1);
 }
 
+/// Raises an emulated interrupt of the guest: at once if a list register is free, else as soon as one is.
+#[inline(always)]
+pub(crate) fn raise(gic: &mut Gic, intid: u32) {
+    let is_free = instr::read_ich_elrsr_el2() & 0xf == 0xf;
+    if is_free && gic.is_ready(intid) {
+        instr::write_ich_lr0_el2(list_register_emulated(intid, gic.priority(intid)));
+        return;
+    }
+    gic.raise(intid);
+    deliver_pending(gic);
+}
+
 /// Delivers as many emulated interrupts as list registers are free.
+#[inline]
 pub(crate) fn deliver_pending(gic: &mut Gic) {
+    if !gic.has_waiting() {
+        return;
+    }
     while instr::read_ich_elrsr_el2() & 0xf != 0 {
         let Some(intid) = gic.take_pending() else { return };
         deliver(list_register_emulated(intid, gic.priority(intid)));
