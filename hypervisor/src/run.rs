@@ -105,19 +105,15 @@ fn open_gate(plan: &MachinePlan) -> Result<Gate<'static>, bulkhead_model::Format
 pub(crate) extern "C" fn guest_sync(frame: &mut Frame) -> Upcall {
     let Some(cpu) = the_cpu() else { return GUEST };
     let syndrome = instr::read_esr_el2();
-    if Exit::is_hvc(syndrome) {
-        return cpu.call(frame);
+    if !Exit::is_hvc(syndrome) {
+        return cpu.trap(frame, syndrome);
     }
-    match Exit::decode(syndrome) {
-        Exit::Data(access) => cpu.memory(frame, access),
-        Exit::Hvc(_) => cpu.call(frame),
-        Exit::Smc(_) => {
-            // A trapped SMC returns to itself (Arm ARM D1.3.4): step over it.
-            advance();
-            cpu.call(frame)
+    match call::is_null(frame.get(0)) {
+        Some(bits) => {
+            frame.set(0, bits);
+            GUEST
         }
-        Exit::SystemRegister { encoding, is_read, register } => cpu.system_register(frame, encoding, is_read, register),
-        exit => cpu.other(exit),
+        None => cpu.call(frame),
     }
 }
 
@@ -183,8 +179,26 @@ fn inject_abort(class: u64) {
 }
 
 impl Cpu {
-    /// The guest's calls: discovery, services, PSCI. What needs no memory but the frame comes first.
-    #[inline(always)]
+    /// Traps other than `hvc`; the shell's frame grows only where it must.
+    #[inline(never)]
+    fn trap(&mut self, frame: &mut Frame, syndrome: u64) -> Upcall {
+        match Exit::decode(syndrome) {
+            Exit::Data(access) => self.memory(frame, access),
+            Exit::SystemRegister { encoding, is_read, register } => {
+                self.system_register(frame, encoding, is_read, register)
+            }
+            Exit::Smc(_) => {
+                // A trapped SMC returns to itself (Arm ARM D1.3.4): step over it.
+                advance();
+                self.call(frame)
+            }
+            Exit::Hvc(_) => self.call(frame),
+            exit => self.other(exit),
+        }
+    }
+
+    /// The guest's calls: discovery, services, PSCI.
+    #[inline(never)]
     fn call(&mut self, frame: &mut Frame) -> Upcall {
         #[expect(clippy::cast_possible_truncation, reason = "SMCCC ids are 32 bits")]
         let id = frame.get(0) as u32;
@@ -330,7 +344,7 @@ impl Cpu {
     }
 
     /// An access to memory that stage 2 does not give to the guest: its interrupt controller, a served device, or nothing.
-    #[inline(never)]
+    #[inline(always)]
     fn memory(&mut self, frame: &mut Frame, access: MemoryAccess) -> Upcall {
         let address = fault_address(instr::read_hpfar_el2(), instr::read_far_el2());
         let value = match self.gic_frame(address) {

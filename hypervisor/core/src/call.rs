@@ -22,6 +22,13 @@ pub enum Function {
     Psci(u32),
 }
 
+/// The null call: the value of x0 as the guest wrote it names [`FEATURES`], whose answer this is.
+#[must_use]
+#[inline(always)]
+pub const fn is_null(id: u64) -> Option<u64> {
+    if id & 0xffff_ffff == FEATURES as u64 { Some(FEATURES_BITS) } else { None }
+}
+
 /// Decodes an id.
 #[must_use]
 #[inline(always)]
