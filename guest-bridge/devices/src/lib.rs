@@ -1,0 +1,16 @@
+//! Device models that the guest sees. Pure: guest memory is reached through [`SharedMem`] by copies only, and everything
+//! that the guest writes (registers, rings, descriptors, bytes) is hostile. Every walk has a bound. Their neighbour is
+//! the `bridge` app, which owns the memory, the interrupt and the meaning of a line.
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod console;
+mod memory;
+#[cfg(test)]
+mod tests;
+mod transport;
+mod virtqueue;
+
+pub use console::{Console, LINE_MAX, Line, MAX_PORTS};
+pub use memory::{OutOfRange, SharedMem};
+pub use virtqueue::QUEUE_MAX;
