@@ -89,8 +89,8 @@ impl Partition {
             is_overdue: false,
             alarm: u64::MAX,
             call_limit: ticks(plan.call_limit_us),
-            // Long enough for the kernel's longest path, the start of its tasks.
-            grace: ticks(2_000),
+            // Only a kernel that hangs takes this long: its paths are bounded, and a host that stalls the emulator is forgiven.
+            grace: ticks(1_000_000),
             upcall: [0; 9],
         }
     }

@@ -145,8 +145,7 @@ pub(crate) extern "C" fn secure_sync(secure: &mut SecureFrame, frame: &mut Frame
 pub(crate) extern "C" fn secure_irq(_secure: &mut SecureFrame, frame: &mut Frame) -> u64 {
     let Some(cpu) = the_cpu() else { return 1 };
     if gic::acknowledge(&cpu.gic, cpu.plan.timer_intid) && !cpu.partition.time_passes() {
-        let outcome = cpu.partition.kill([0, instr::read_elr_el2(), 0], &mut cpu.gate, frame);
-        return cpu.back_to_guest(outcome).into();
+        return cpu.end_partition([0, instr::read_elr_el2(), 0], frame).into();
     }
     0
 }
@@ -472,8 +471,7 @@ impl Cpu {
                 0
             }
             _ => {
-                let outcome = self.partition.kill([number, first, w0], &mut self.gate, frame);
-                return self.back_to_guest(outcome);
+                return self.end_partition([number, first, w0], frame);
             }
         };
         registers[0] = result;
@@ -486,9 +484,7 @@ impl Cpu {
         if self.partition.reflect(exit) {
             return false;
         }
-        let cause = [instr::read_esr_el2(), instr::read_elr_el2(), instr::read_far_el2()];
-        let outcome = self.partition.kill(cause, &mut self.gate, frame);
-        self.back_to_guest(outcome)
+        self.end_partition([instr::read_esr_el2(), instr::read_elr_el2(), instr::read_far_el2()], frame)
     }
 
     /// [`wall::JUDGE`]: the verdict word.
@@ -504,6 +500,18 @@ impl Cpu {
         let call = gate::call(u16::from_le_bytes([s0, s1]), phase, &message);
         let verdict = self.gate.judge(&call, 0, instr::read_cntvct_el0());
         u64::from(verdict.is_allowed()) | (verdict.reason as u64) << 8 | u64::from(verdict.rule) << 16
+    }
+
+    /// The secure kernel is not entered again; said once, as nobody is left who reads the trail.
+    #[inline(never)]
+    fn end_partition(&mut self, cause: [u64; 3], frame: &mut Frame) -> bool {
+        let [first, second, third] = cause;
+        let _ = writeln!(
+            self.console,
+            "wall: the secure kernel failed ({first:#x} {second:#x} {third:#x}); the guest goes on without it"
+        );
+        let outcome = self.partition.kill(cause, &mut self.gate, frame);
+        self.back_to_guest(outcome)
     }
 
     fn back_to_guest(&mut self, outcome: Outcome) -> bool {

@@ -1,16 +1,162 @@
 //! The line protocol of a named port (one port a service; the port's name is the service's):
 //!
 //! ```text
-//! request:  METHOD [ARG ...] \n          arguments: decimal, 0x hex, true/false, or an enum's word
+//! request:  METHOD [ARG ...] \n          arguments: decimal (negative where the field is signed), 0x hex, true, false
 //! reply:    ok [NAME=VALUE ...] \n
 //!           denied RULE \n               RULE: file:line of the rule, or "no-rule"
 //!           malformed WHY \n  unknown WHAT \n  busy \n  gone \n  timed-out \n  failed CODE \n
 //! ```
 //!
-//! A request `?` is answered with one `ok` line that lists the methods. A line longer than [`LINE_MAX`] is answered
-//! `malformed line-too-long` and dropped to its end.
+//! A request `?` is answered with one `ok` line that lists the methods with their arguments' names. A line longer than
+//! [`LINE_MAX`] is answered `malformed line-too-long` and dropped to its end. An empty line is not answered.
+
+use core::fmt;
 
 /// The longest line, either way, with its newline.
 pub const LINE_MAX: usize = 256;
 /// The longest port (service) name.
 pub const NAME_MAX: usize = 24;
+/// The most arguments.
+pub const ARGUMENTS: usize = 6;
+
+/// A request line, cut into words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The first word; `?` asks for the methods.
+    pub method: &'a str,
+    /// The rest.
+    pub arguments: [&'a str; ARGUMENTS],
+    /// How many there are.
+    pub count: usize,
+}
+
+/// Why a line is no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadLine {
+    /// Nothing but spaces: no answer is due.
+    Empty,
+    /// Not plain ASCII.
+    NotText,
+    /// More than [`ARGUMENTS`] arguments.
+    TooManyArguments,
+}
+
+impl<'a> Request<'a> {
+    /// Cuts a line without its newline.
+    ///
+    /// # Errors
+    /// [`BadLine`].
+    pub fn parse(line: &'a [u8]) -> Result<Self, BadLine> {
+        if !line.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
+            return Err(BadLine::NotText);
+        }
+        let text = core::str::from_utf8(line).map_err(|_| BadLine::NotText)?;
+        let mut words = text.split_ascii_whitespace();
+        let method = words.next().ok_or(BadLine::Empty)?;
+        let mut request = Self { method, arguments: [""; ARGUMENTS], count: 0 };
+        for word in words {
+            *request.arguments.get_mut(request.count).ok_or(BadLine::TooManyArguments)? = word;
+            request.count += 1;
+        }
+        Ok(request)
+    }
+}
+
+/// A number as a call carries it: signed ones sign-extended. `None` for what is no number of 64 bits.
+#[must_use]
+pub fn number(word: &str, is_signed: bool) -> Option<u64> {
+    match (word, word.strip_prefix("0x")) {
+        ("true", _) => Some(1),
+        ("false", _) => Some(0),
+        (_, Some(digits)) if digits.starts_with(|c: char| c.is_ascii_hexdigit()) => {
+            u64::from_str_radix(digits, 16).ok()
+        }
+        _ if word.starts_with('+') => None,
+        _ if is_signed => word.parse::<i64>().ok().map(i64::cast_unsigned),
+        _ => word.parse().ok(),
+    }
+}
+
+/// A reply line under construction. What does not fit is cut, and the line still ends with its newline.
+#[derive(Clone, Copy, Debug)]
+pub struct LineWriter {
+    bytes: [u8; LINE_MAX],
+    length: usize,
+}
+
+impl Default for LineWriter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LineWriter {
+    /// An empty line.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { bytes: [0; LINE_MAX], length: 0 }
+    }
+
+    /// The line with its newline.
+    pub fn finish(&mut self) -> &[u8] {
+        if let Some(slot) = self.bytes.get_mut(self.length) {
+            *slot = b'\n';
+        }
+        self.bytes.get(..=self.length).unwrap_or_default()
+    }
+}
+
+impl fmt::Write for LineWriter {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes().filter(|byte| *byte != b'\n') {
+            if self.length + 1 >= LINE_MAX {
+                return Err(fmt::Error);
+            }
+            if let Some(slot) = self.bytes.get_mut(self.length) {
+                *slot = byte;
+                self.length += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::fmt::Write;
+
+    #[test]
+    fn a_line_is_cut_into_words_and_bad_ones_are_told_apart() {
+        let request = Request::parse(b" append 120 \t-5 ").unwrap();
+        assert_eq!((request.method, request.count), ("append", 2));
+        assert_eq!(&request.arguments[..2], ["120", "-5"]);
+        assert_eq!(Request::parse(b"  "), Err(BadLine::Empty));
+        assert_eq!(Request::parse("sé".as_bytes()), Err(BadLine::NotText));
+        assert_eq!(Request::parse(b"m 1 2 3 4 5 6").map(|request| request.count), Ok(6));
+        assert_eq!(Request::parse(b"m 1 2 3 4 5 6 7"), Err(BadLine::TooManyArguments));
+    }
+
+    #[test]
+    fn numbers_are_read_as_their_field_says() {
+        assert_eq!(number("-5", true), Some((-5_i64).cast_unsigned()));
+        assert_eq!(number("-5", false), None);
+        assert_eq!(number("0xff", false), Some(255));
+        assert_eq!(number("true", false), Some(1));
+        assert_eq!(number("18446744073709551615", false), Some(u64::MAX));
+        for wrong in ["", "0x", "1.5", "18446744073709551616", "+1", "0x+1", "x"] {
+            assert_eq!(number(wrong, false), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_long_reply_is_cut_and_ends_with_its_newline() {
+        let mut line = LineWriter::new();
+        assert!(write!(line, "ok a=1").is_ok());
+        assert_eq!(line.finish(), b"ok a=1\n");
+        let mut line = LineWriter::new();
+        assert!(write!(line, "{}", "x".repeat(300)).is_err());
+        assert_eq!((line.finish().len(), line.finish().last()), (LINE_MAX, Some(&b'\n')));
+    }
+}

@@ -67,15 +67,8 @@ impl<'a> Gate<'a> {
     #[must_use]
     pub fn service_info(&self, n: u64) -> Option<[u64; 4]> {
         let is_callable = |&object: &u16| {
-            self.is_served(object)
-                && self.policy.object(object).is_some_and(|row| {
-                    (0..row.method_count).any(|method| {
-                        self.policy.method(row, method).is_some_and(|(place, _)| {
-                            let mut rules = self.policy.references(subject::GUEST, place).iter();
-                            rules.any(|&rule| self.policy.rule(rule).is_some_and(|rule| rule.deny == 0))
-                        })
-                    })
-                })
+            let row = self.policy.object(object).filter(|row| row.server != NONE);
+            row.is_some_and(|row| self.policy.is_callable(subject::GUEST, row))
         };
         let object = (0..NONE)
             .take_while(|&object| self.policy.object(object).is_some())

@@ -252,7 +252,9 @@ impl Gic {
             0x100..=0x1fc => Action::Read { offset, mask: physical, shadow: self.enabled[word] & emulated },
             0x200..=0x2fc => Action::Read { offset, mask: physical, shadow: self.pending[word] & emulated },
             0x300..=0x3fc => Action::Read { offset, mask: physical, shadow: 0 },
-            0xc00..=0xcfc => Action::Read { offset, mask: self.config_mask(offset), shadow: 0 },
+            0xc00..=0xcfc => {
+                Action::Read { offset, mask: self.config_mask(offset), shadow: self.emulated_config(offset) }
+            }
             _ => Action::Value(0),
         }
     }
@@ -280,7 +282,10 @@ impl Gic {
                 self.waiting |= 1 << word;
             }
             0x180..=0x1fc => self.enabled[word] &= !emulated,
-            0x200..=0x27c => self.pending[word] |= emulated,
+            0x200..=0x27c => {
+                self.pending[word] |= emulated;
+                self.waiting |= 1 << word;
+            }
             0x280..=0x2fc => self.pending[word] &= !emulated,
             0x300..=0x3fc => {}
             0xc00..=0xcfc => {
@@ -297,6 +302,14 @@ impl Gic {
 
     fn knows(&self, intid: usize) -> bool {
         self.physical.iter().zip(&self.emulated).nth(intid / 32).is_some_and(|(a, b)| (a | b) >> (intid % 32) & 1 != 0)
+    }
+
+    /// Emulated interrupts of devices are edge-triggered: the upper of two bits each.
+    fn emulated_config(&self, offset: u32) -> u32 {
+        let first = (offset - 0xc00) * 4;
+        let sixteen = self.emulated.get(first as usize / 32).map_or(0, |word| word >> (first % 32) & 0xffff);
+        let is_device = first >= 32;
+        (0..16).filter(|bit| is_device && sixteen >> bit & 1 != 0).fold(0, |bits, bit| bits | 2 << (bit * 2))
     }
 
     /// ICFGR holds two bits for each of 16 interrupts; SGIs and PPIs keep what the hardware has.
@@ -353,6 +366,20 @@ pub const fn list_register_emulated(intid: u32, priority: u8) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_served_devices_interrupt_is_edge_triggered_and_waits_until_it_is_enabled() {
+        let mut gic = Gic::new(27);
+        gic.declare_emulated(79);
+        let config = gic.read(Frame::Distributor, 0xc00 + 16, 4);
+        assert_eq!(config, Action::Read { offset: 0xc10, mask: 0, shadow: 2 << 30 });
+        assert!(gic.raise(79));
+        assert_eq!(gic.take_pending(), None);
+        gic.write(Frame::Distributor, 0x108, 4, 1 << 15);
+        assert_eq!(gic.take_pending(), Some(79));
+        assert_eq!(gic.take_pending(), None);
+        assert!(!gic.raise(80), "not the guest's");
+    }
 
     fn gic() -> Gic {
         let mut gic = Gic::new(27);

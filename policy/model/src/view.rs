@@ -158,6 +158,15 @@ impl<'a> Policy<'a> {
         self.rules.get(reference as usize)
     }
 
+    /// Whether a rule lets a subject call any method of an object, under whatever condition.
+    #[must_use]
+    pub fn is_callable(&self, subject: u16, object: &Object) -> bool {
+        (0..object.method_count).filter_map(|method| self.method(object, method)).any(|(place, _)| {
+            let mut rules = self.references(subject, place).iter().filter_map(|&rule| self.rule(rule));
+            rules.any(|rule| rule.deny == 0)
+        })
+    }
+
     /// Where the rule that users know by `source` was written: file and line.
     #[must_use]
     pub fn rule_place(&self, source: u16) -> Option<(&'a str, u32)> {

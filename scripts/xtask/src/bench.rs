@@ -69,7 +69,7 @@ fn measure() -> Result<BTreeMap<String, String>> {
     let path = folder.join("guest.img");
     let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, image));
     written.map_err(|error| Error(format!("cannot write {}: {error}", path.display())))?;
-    let words = ["--batch", "--icount", "--folder", "target/run/bench", "--kernel"];
+    let words = ["--batch", "--icount", "--quiet", "--folder", "target/run/bench", "--kernel"];
     let arguments = ["run"].into_iter().chain(words).map(String::from).chain([path.display().to_string()]);
     let said = run::guest_output(&Arguments::parse_from(arguments).options)?;
     let lines = said.lines().filter_map(|line| line.strip_prefix("bench: ")).filter_map(|line| line.split_once(' '));

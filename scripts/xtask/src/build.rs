@@ -11,6 +11,7 @@ pub(crate) const IMAGES: &[&str] = &[
     "bulkhead-loader",
     "bulkhead-kernel",
     "bulkhead-app-audit",
+    "bulkhead-app-bridge",
     "bulkhead-app-clock",
     "bulkhead-app-historian",
     "bulkhead-app-plant",

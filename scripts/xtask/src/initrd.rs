@@ -12,11 +12,17 @@ pub(crate) fn demo() -> Result<Vec<u8>> {
     let script = root().join("policy/sites/demo/guest/init");
     let script = fs::read(&script).map_err(|error| Error(format!("cannot read {}: {error}", script.display())))?;
     let mut archive = Vec::new();
-    for folder in ["bin", "proc", "sys", "dev"] {
+    for folder in ["bin", "proc", "sys", "dev", "lib"] {
         entry(&mut archive, folder, 0o040_755, &[]);
     }
     entry(&mut archive, "bin/busybox", 0o100_755, &busybox);
     entry(&mut archive, "bin/sh", 0o120_777, b"busybox");
+    for module in ["virtio/virtio_mmio.ko", "char/virtio_console.ko"] {
+        let path = setup::guest_module(module)?;
+        let name = module.rsplit('/').next().unwrap_or(module);
+        let bytes = fs::read(&path).map_err(|error| Error(format!("cannot read {}: {error}", path.display())))?;
+        entry(&mut archive, &format!("lib/{name}"), 0o100_644, &bytes);
+    }
     entry(&mut archive, "init", 0o100_755, &script);
     entry(&mut archive, "TRAILER!!!", 0, &[]);
     Ok(archive)

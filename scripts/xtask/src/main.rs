@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod build;
 mod command;
+mod console;
 mod initrd;
 mod run;
 mod setup;

@@ -1,10 +1,8 @@
 //! Booting a guest beneath the wall in the emulator.
 
 use std::fs;
-use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
+use std::process::Command;
 
 use bulkhead_bundle::build::{bundle, flatten};
 use bulkhead_bundle::{Kind, kernel};
@@ -12,6 +10,7 @@ use zerocopy::IntoBytes;
 
 use crate::build;
 use crate::command::{Error, Result, root, step};
+use crate::console::Output;
 use crate::initrd;
 use crate::setup;
 use crate::site::Site;
@@ -43,7 +42,10 @@ pub(crate) struct Options {
     /// Counts instructions: the exact clock (one instruction a nanosecond)
     #[arg(long)]
     icount: bool,
-    /// Where the loader's Image, the bundle and the wall's log are left
+    /// Prints the guest's lines alone, without prefixes
+    #[arg(long)]
+    quiet: bool,
+    /// Where the loader's Image and the bundle are left
     #[arg(long, default_value = "target/run")]
     folder: PathBuf,
     /// Longest time in seconds for --batch
@@ -51,11 +53,10 @@ pub(crate) struct Options {
     timeout: u32,
 }
 
-/// What the emulator is started with, and where the wall's console goes.
+/// What the emulator is started with.
 pub(crate) struct Files {
     loader: PathBuf,
     bundle: PathBuf,
-    wall: PathBuf,
 }
 
 /// Builds everything and leaves it in target/run.
@@ -69,86 +70,60 @@ pub(crate) fn prepare(options: &Options) -> Result<Files> {
             .map_err(|error| Error(format!("cannot write {}: {error}", path.display())))
             .map(|()| path)
     };
-    Ok(Files {
-        loader: write("loader.img", &loader)?,
-        bundle: write("bundle.img", &bundle)?,
-        wall: write("wall.log", b"")?,
-    })
+    Ok(Files { loader: write("loader.img", &loader)?, bundle: write("bundle.img", &bundle)? })
 }
 
 /// The verb.
 pub(crate) fn run_guest(options: &Options) -> Result<()> {
-    let said = guest_output(options)?;
-    if options.batch {
-        print!("{said}");
-    }
-    Ok(())
+    guest_output(options).map(|_| ())
 }
 
 /// Runs a guest; in a batch its lines are returned when it has ended well.
 pub(crate) fn guest_output(options: &Options) -> Result<String> {
-    let Files { loader, bundle, wall } = prepare(options)?;
+    let Files { loader, bundle } = prepare(options)?;
     step("starting the emulator");
+    let mut command = emulator(options);
+    command.arg("-kernel").arg(&loader).arg("-initrd").arg(&bundle);
+    let output = crate::console::run(command, options.batch, options.quiet)?;
+    if options.batch {
+        let missing = missing_lines(options, &output);
+        if !missing.is_empty() {
+            return Err(Error(format!("the run ended without the expected lines:\n  {}", missing.join("\n  "))));
+        }
+    }
+    Ok(output.guest)
+}
+
+/// What every batch must show; the demonstration's own lines besides, when it is the demonstration that ran.
+fn missing_lines(options: &Options, output: &Output) -> Vec<String> {
+    let mut wanted = vec!["wall: up at EL2".to_string(), "; stopping the machine".to_string()];
+    if options.kernel.is_none() && options.initrd.is_none() {
+        let path = root().join(&options.site).join("expected");
+        let lines = fs::read_to_string(path).unwrap_or_default();
+        let lines = lines.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        wanted.extend(lines.map(str::to_string));
+        if output.guest.contains("(UNEXPECTED)") {
+            return vec!["the guest saw something (UNEXPECTED)".to_string()];
+        }
+    }
+    wanted.retain(|line| !output.wall.contains(line.as_str()) && !output.guest.contains(line.as_str()));
+    wanted
+}
+
+fn emulator(options: &Options) -> Command {
     let mut command = Command::new("timeout");
     command.args(["--foreground", "--kill-after=5", &if options.batch { options.timeout } else { 0 }.to_string()]);
     let randomness = if options.icount { ",dtb-randomness=off" } else { "" };
     command.args(["qemu-system-aarch64", "-M"]).arg(format!("virt,virtualization=on,gic-version=3{randomness}"));
-    command.args([
-        "-cpu",
-        &options.cpu,
-        "-smp",
-        "1",
-        "-m",
-        &options.memory,
-        "-display",
-        "none",
-        "-nic",
-        "none",
-        "-no-reboot",
-    ]);
+    command.args(["-cpu", &options.cpu, "-smp", "1", "-m", &options.memory]);
+    command.args(["-display", "none", "-nic", "none", "-no-reboot"]);
     if options.icount {
         command.args(["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm"]);
     }
-    command.arg("-kernel").arg(&loader).arg("-initrd").arg(&bundle);
-    command.args(["-device", "virtio-serial-device", "-device", "virtconsole,chardev=wall", "-chardev"]);
-    command.arg(format!("file,id=wall,path={}", wall.display())).args(["-serial", "stdio"]);
-    let seen = if options.batch { batch(command)? } else { interactive(command)? };
-    let said = fs::read_to_string(&wall).unwrap_or_default();
-    said.lines().for_each(|line| eprintln!("wall  | {line}"));
-    let came_up = said.contains("wall: up at EL2") && said.contains("; stopping the machine");
-    let demo = options.kernel.is_some() || seen.contains("bulkhead-guest: done");
-    if options.batch && !(came_up && demo) {
-        return Err(Error(format!("the guest did not come up, run and power off; it said:\n{seen}")));
-    }
-    Ok(seen)
-}
-
-/// Without a person: the guest's lines are gathered.
-fn batch(mut command: Command) -> Result<String> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| Error(format!("cannot start the emulator: {error}")))?;
-    let output = child.stdout.take().ok_or_else(|| Error("the emulator has no output".to_string()))?;
-    let reader = thread::spawn(move || {
-        let mut all = String::new();
-        for line in BufReader::new(output).split(b'\n').map_while(std::result::Result::ok) {
-            let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_string();
-            all.push_str(&line);
-            all.push('\n');
-        }
-        all
-    });
-    let status = child.wait().map_err(|error| Error(format!("the emulator was lost: {error}")))?;
-    let seen = reader.join().map_err(|_| Error("the emulator's output was lost".to_string()))?;
-    if status.success() { Ok(seen) } else { Err(Error(format!("the emulator ended with {status} (124: time limit)"))) }
-}
-
-/// With a person: the terminal is the guest's.
-fn interactive(mut command: Command) -> Result<String> {
-    if std::io::stdin().is_terminal() {
-        step("the terminal is the guest's shell; 'poweroff -f' ends it");
-    }
-    let status = command.status().map_err(|error| Error(format!("cannot start the emulator: {error}")))?;
-    if status.success() { Ok(String::new()) } else { Err(Error(format!("the emulator ended with {status}"))) }
+    // The wall writes to a console of its own, which the guest cannot reach: it comes out of the emulator's standard error.
+    command.args(["-device", "virtio-serial-device", "-device", "virtconsole,chardev=wall"]);
+    command.args(["-chardev", "file,id=wall,path=/dev/stderr", "-serial", "stdio"]);
+    command
 }
 
 /// The loader's Image and the bundle.

@@ -86,3 +86,16 @@ pub(crate) fn guest_kernel() -> Result<PathBuf> {
         .max()
         .ok_or_else(|| Error(format!("no kernel in {}; remove target/cache and set up again", boot.display())))
 }
+
+/// A driver of the guest kernel, by its place among its drivers.
+pub(crate) fn guest_module(name: &str) -> Result<PathBuf> {
+    let modules = cache().join("guest/lib/modules");
+    let entries =
+        fs::read_dir(&modules).map_err(|error| Error(format!("cannot read {}: {error}", modules.display())))?;
+    let versions =
+        entries.filter_map(std::result::Result::ok).map(|entry| entry.path().join("kernel/drivers").join(name));
+    let found = versions.filter(|path| path.is_file()).max();
+    found.ok_or_else(|| {
+        Error(format!("no driver {name} in {}; remove target/cache and set up again", modules.display()))
+    })
+}

@@ -51,7 +51,7 @@ impl Call<'_> {
     /// Calls in the app's own name, and blocks until the reply.
     ///
     /// # Errors
-    /// The status, and for `Denied` the rule (0xffff: none).
+    /// The status; for `Denied` the rule (0xffff: none), for `Failed` the service's code.
     pub fn send(&self) -> Result<[u64; 6], (Status, u16)> {
         self.go(0)
     }
@@ -74,6 +74,7 @@ impl Call<'_> {
             svc(number::CALL, [message.header(), w0, w1, w2, w3, w4, w5, flags]);
         match Status::from_raw(status.cast_signed()) {
             Some(Status::Ok) => Ok([r0, r1, r2, r3, r4, r5]),
+            Some(Status::Failed) => Err((Status::Failed, u16::try_from(r0).unwrap_or(0xffff))),
             other => Err((other.unwrap_or(Status::Failed), u16::try_from(rule).unwrap_or(0xffff))),
         }
     }
