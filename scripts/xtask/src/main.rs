@@ -44,7 +44,7 @@ enum Verb {
 fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Setup => setup::run(),
-        Verb::Build(options) => setup::run().and_then(|()| run::prepare(&options).map(|_| ())),
+        Verb::Build(options) => setup::run().and_then(|()| run::prepare(&options)).and_then(|_| run::test_guests()),
         Verb::Run(options) => setup::run().and_then(|()| run::run_guest(&options)),
         Verb::Bench(options) => setup::run().and_then(|()| bench::run_bench(&options)),
         Verb::Size => size::check(),

@@ -126,6 +126,19 @@ fn emulator(options: &Options) -> Command {
     command
 }
 
+/// Leaves the test guests' Images in target/run/guests.
+pub(crate) fn test_guests() -> Result<()> {
+    let programs = root().join("target").join(setup::IMAGE_TARGET).join("release");
+    let folder = root().join("target/run/guests");
+    for name in ["bench", "hostile", "restless", "spinner"] {
+        let image = plain_image(&programs.join(format!("bulkhead-guest-{name}")))?;
+        let path = folder.join(format!("{name}.img"));
+        let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, image));
+        written.map_err(|error| Error(format!("cannot write {}: {error}", path.display())))?;
+    }
+    Ok(())
+}
+
 /// The loader's Image and the bundle.
 fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
     let folder = build::run_build()?;

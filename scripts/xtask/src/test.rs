@@ -20,7 +20,10 @@ pub(crate) fn run_tests() -> Result<()> {
     step("tests on the host");
     let host = cargo_test(&["test", "--no-fail-fast"])?;
     let features = cargo_test(&["test", "--no-fail-fast", "--package", "bulkhead-bundle", "--features", "build"])?;
-    let loader = cargo_test(&["test", "--no-fail-fast", "--package", "bulkhead-loader", "--lib"])?;
+    let halves = ["loader", "app-audit", "app-bridge", "app-clock", "app-historian", "app-plant"];
+    let packages = halves.iter().map(|name| format!("--package=bulkhead-{name}")).collect::<Vec<_>>();
+    let words = ["test", "--no-fail-fast", "--lib"].into_iter().chain(packages.iter().map(String::as_str));
+    let loader = cargo_test(&words.collect::<Vec<_>>())?;
     step("tests under the emulator");
     run(program("cargo", &["xtask", "build", "--batch"]))?;
     let machine =

@@ -4,67 +4,11 @@
 #![no_main]
 #![expect(unsafe_code, reason = "bare metal: calls, counters and device registers")]
 
-use core::arch::{asm, global_asm};
-use core::fmt::{self, Write};
-use core::panic::PanicInfo;
+use core::arch::asm;
+use core::fmt::Write;
 
-use bulkhead_wire::call::{CALL_UID, FEATURES, SERVICE_CALL, SERVICE_INFO, UID};
-
-global_asm!(
-    r#"
-    .section .text.entry, "ax"
-    .global _start
-_start:
-    b     entry
-    .long 0
-    .quad 0
-    .quad image_bytes
-    .quad 0xa
-    .quad 0, 0, 0
-    .long 0x644d5241
-    .long 0
-entry:
-    adr   x3, _start
-    adrp  x1, rela_start
-    add   x1, x1, :lo12:rela_start
-    adrp  x2, rela_end
-    add   x2, x2, :lo12:rela_end
-1:  cmp   x1, x2
-    b.hs  2f
-    ldp   x4, x5, [x1]
-    ldr   x6, [x1, #16]
-    add   x6, x6, x3
-    str   x6, [x3, x4]
-    add   x1, x1, #24
-    b     1b
-2:  adrp  x1, stack_top
-    add   x1, x1, :lo12:stack_top
-    mov   sp, x1
-    adrp  x1, vectors
-    add   x1, x1, :lo12:vectors
-    msr   vbar_el1, x1
-    isb
-    bl    {main}
-
-    .balign 2048
-vectors:                                // only the interrupt at EL1 with its own stack pointer is ever taken
-    .skip 0x280
-    mrs   x16, cntvct_el0               // when the handler began
-    mrs   x17, icc_iar1_el1
-    cmp   x17, #27
-    b.ne  1f
-    msr   cntv_ctl_el0, xzr
-1:  msr   icc_eoir1_el1, x17
-    eret
-    .balign 2048
-
-    .section .bss.stack, "aw", %nobits
-    .balign 4096
-    .skip 16384
-stack_top:
-    "#,
-    main = sym main,
-);
+use bulkhead_guests::{Uart, call, find_service, park, service_call};
+use bulkhead_wire::call::{CALL_UID, FEATURES, SERVICE_CALL, UID};
 
 const PSCI_VERSION: u32 = 0x8400_0000;
 const SYSTEM_OFF: u32 = 0x8400_0008;
@@ -76,11 +20,12 @@ const TURNS: u64 = 16_000;
 /// Instructions of the loop around the operation: subtract and branch.
 const LOOP: u64 = 2;
 
-extern "C" fn main() -> ! {
+#[unsafe(no_mangle)]
+extern "C" fn guest_main() -> ! {
     let mut out = Uart;
     let empty = measure_nothing();
     let _ = writeln!(out, "bench: loop {}.{:02}", empty / 100, empty % 100);
-    if call(CALL_UID) != u64::from(UID[0]) {
+    if call(CALL_UID, [0; 3]) != u64::from(UID[0]) {
         let _ = writeln!(out, "bench: no wall beneath: nothing to measure");
     } else {
         for (name, id) in [("null_call", FEATURES), ("psci_version", PSCI_VERSION), ("unknown_call", UNKNOWN)] {
@@ -94,7 +39,7 @@ extern "C" fn main() -> ! {
         report(&mut out, "self_sgi", measure_sgi());
         services(&mut out);
     }
-    call(SYSTEM_OFF);
+    call(SYSTEM_OFF, [0; 3]);
     park()
 }
 
@@ -137,51 +82,22 @@ fn measure_call(id: u32) -> u64 {
 
 /// The plant's service, found by its name: one call that reads, and one that the policy refuses.
 fn services(out: &mut Uart) {
-    let Some(plant) = (0..16).map(service_info).take_while(|info| info[0] == 0).find(|info| info[2] == PLANT) else {
+    let Some(object) = find_service("plant") else {
         let _ = writeln!(out, "bench: no service called plant");
         return;
     };
-    let object = plant[1] & 0xffff;
     let level = object;
     let set_pump = object | 2 << 16 | 1 << 32;
     for (name, header, argument, wanted) in
         [("service_call", level, 0, 0), ("refused_call", set_pump, 2900, u64::MAX - 1)]
     {
-        let status = service_call(header, argument);
+        let [status, ..] = service_call(header, [argument, 0, 0, 0, 0, 0]);
         if status == wanted {
             report(out, name, measure_service(header, argument));
         } else {
             let _ = writeln!(out, "bench: {name}: status {status:#x}");
         }
     }
-}
-
-/// "plant", zero-padded.
-const PLANT: u64 = u64::from_le_bytes(*b"plant\0\0\0");
-
-/// x0-x3 of `SERVICE_INFO`.
-fn service_info(n: u64) -> [u64; 4] {
-    let (status, object, first, second): (u64, u64, u64, u64);
-    // SAFETY: the call changes x0-x4 at the most, no memory.
-    unsafe {
-        asm!(
-            "hvc #0", inout("x0") u64::from(SERVICE_INFO) => status, inout("x1") n => object, out("x2") first,
-            out("x3") second, out("x4") _, options(nostack)
-        );
-    }
-    [status, object, first, second]
-}
-
-fn service_call(header: u64, argument: u64) -> u64 {
-    let status;
-    // SAFETY: the call changes x0-x6 at the most, no memory.
-    unsafe {
-        asm!(
-            "hvc #0", inout("x0") u64::from(SERVICE_CALL) => status, inout("x1") header => _, inout("x2") argument => _,
-            out("x3") _, out("x4") _, out("x5") _, out("x6") _, options(nostack)
-        );
-    }
-    status
 }
 
 fn measure_service(header: u64, argument: u64) -> u64 {
@@ -250,38 +166,4 @@ fn measure_read(address: u64) -> u64 {
         );
     }
     a_turn(counter() - start, LOOP)
-}
-
-fn call(id: u32) -> u64 {
-    let result;
-    // SAFETY: as in `measure_call`; SYSTEM_OFF does not return.
-    unsafe {
-        asm!("hvc #0", inout("x0") u64::from(id) => result, out("x1") _, out("x2") _, out("x3") _, options(nostack));
-    }
-    result
-}
-
-/// The PL011, which the wall opens to the guest.
-struct Uart;
-
-impl Write for Uart {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            // SAFETY: UARTDR of the PL011 at the address that the demonstration's site declares.
-            unsafe { (0x0900_0000 as *mut u32).write_volatile(u32::from(byte)) };
-        }
-        Ok(())
-    }
-}
-
-#[panic_handler]
-fn panic(_info: &PanicInfo<'_>) -> ! {
-    park()
-}
-
-fn park() -> ! {
-    loop {
-        // SAFETY: waiting changes no state.
-        unsafe { asm!("wfi", options(nomem, nostack)) };
-    }
 }
