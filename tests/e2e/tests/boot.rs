@@ -42,6 +42,7 @@ fn expect(said: &str, line: &str) {
 fn run(folder: &str, words: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO"));
     command.args(["xtask", "run", "--batch", "--folder", folder]).args(words);
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
     let output = command.output().expect("cargo runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));

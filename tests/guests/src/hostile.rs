@@ -111,7 +111,9 @@ fn device(report: &mut Report) {
     // Rings in the wall's memory, then across the end of the guest's.
     let is_memory = |&end: &u64| load(end - 16) != 0xffff_ffff;
     let end = (0..64).map(|blocks| 0x8000_0000 - blocks * 0x20_0000).find(is_memory).unwrap_or(0x8000_0000);
-    for base in [0x7ff0_0000, end - 16] {
+    // One buffer is available there, and its entry lies beyond the end.
+    store(end - 4, 1 << 16);
+    for base in [0x7ff0_0000, end - 4] {
         store(PORTS + 0x70, 0);
         for (offset, value) in [(0x70, 3), (0x24, 1), (0x20, 1), (0x24, 0), (0x20, 2), (0x70, 0xb)] {
             store(PORTS + offset, value);
@@ -141,7 +143,7 @@ fn load(address: u64) -> u64 {
 }
 
 fn store(address: u64, value: u64) {
-    // SAFETY: as for `load`; none of the addresses is memory of this guest.
+    // SAFETY: as for `load`; of the guest's own memory only the last word is written, where nothing lies.
     unsafe { asm!("str {v:w}, [{a}]", v = in(reg) value, a = in(reg) address, out("x16") _, out("x17") _) };
 }
 

@@ -1,0 +1,135 @@
+//! The site engineer's command: checks a policy, compiles it, and explains what it says about a call.
+//!
+//! Exit status: 0 all is well (explain: allowed); 1 the policy has errors (explain: refused); 2 wrong usage, or a file that
+//! cannot be read or written.
+
+mod explain;
+mod report;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bulkhead_lang::{Compiled, compile_folder};
+use clap::{Parser, Subcommand};
+use serde_json::json;
+
+/// Bulkhead's policies: check, compile, explain.
+///
+/// A SITE is a folder with a file site.policy. Exit status: 0 well (explain: allowed), 1 errors in the policy (explain:
+/// refused), 2 wrong usage or files.
+#[derive(Parser)]
+#[command(name = "bulkhead", version)]
+struct Cli {
+    /// One JSON object on standard output in the place of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Checks a site's policy and prints what is wrong with it
+    Check {
+        /// The site's folder
+        #[arg(default_value = ".")]
+        site: PathBuf,
+    },
+    /// Compiles a site's policy to the table that the wall evaluates
+    Compile {
+        /// The site's folder
+        #[arg(default_value = ".")]
+        site: PathBuf,
+        /// Where the table goes
+        #[arg(short, long)]
+        output: PathBuf,
+    },
+    /// Says how the policy decides on a call, and why: "guest -> historian.append(120, 5)"
+    Explain {
+        /// SUBJECT -> OBJECT.METHOD(ARGUMENT, ...)
+        call: String,
+        /// The site's folder
+        #[arg(long, default_value = ".")]
+        site: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.verb {
+        Verb::Check { site } => check(site, cli.json),
+        Verb::Compile { site, output } => compile(site, output, cli.json),
+        Verb::Explain { call, site } => explain::explain(site, call, cli.json),
+    };
+    match done {
+        Ok(code) => code,
+        Err(why) => {
+            eprintln!("bulkhead: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The compiled policy, or the exit status after its findings were printed.
+pub(crate) fn open(site: &Path, json: bool) -> Result<Result<Compiled, ExitCode>, String> {
+    if !site.join(bulkhead_lang::MAIN).is_file() {
+        return Err(format!(
+            "there is no {} in {}; name the site's folder (in this project: policy/sites/demo)",
+            bulkhead_lang::MAIN,
+            site.display()
+        ));
+    }
+    Ok(compile_folder(site).map_err(|report| {
+        report::print(&report.findings, &report.sources, json, &json!({}));
+        ExitCode::from(1)
+    }))
+}
+
+fn check(site: &Path, as_json: bool) -> Result<ExitCode, String> {
+    let compiled = match open(site, as_json)? {
+        Ok(compiled) => compiled,
+        Err(code) => return Ok(code),
+    };
+    let facts = facts(&compiled);
+    report::print(&compiled.warnings, &compiled.sources, as_json, &facts);
+    if !as_json {
+        let policy = &compiled.policy;
+        println!(
+            "{}: {} rules, {} subjects, {} objects, {} bytes; the most expensive decision looks at {} rows with {} tests",
+            policy.name,
+            policy.rules.len(),
+            policy.subjects.len(),
+            policy.objects.len(),
+            compiled.table.len(),
+            compiled.worst.rules,
+            compiled.worst.tests
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn facts(compiled: &Compiled) -> serde_json::Value {
+    json!({
+        "policy": compiled.policy.name,
+        "rules": compiled.policy.rules.len(),
+        "subjects": compiled.policy.subjects,
+        "objects": compiled.policy.objects.iter().map(|object| &object.name).collect::<Vec<_>>(),
+        "table_bytes": compiled.table.len(),
+        "worst_rows": compiled.worst.rules,
+        "worst_tests": compiled.worst.tests,
+    })
+}
+
+fn compile(site: &Path, output: &Path, as_json: bool) -> Result<ExitCode, String> {
+    let compiled = match open(site, as_json)? {
+        Ok(compiled) => compiled,
+        Err(code) => return Ok(code),
+    };
+    fs::write(output, &compiled.table).map_err(|error| format!("cannot write {}: {error}", output.display()))?;
+    report::print(&compiled.warnings, &compiled.sources, as_json, &facts(&compiled));
+    if !as_json {
+        println!("{}: {} bytes", output.display(), compiled.table.len());
+    }
+    Ok(ExitCode::SUCCESS)
+}
