@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::command::{Result, program, root, run, step};
-use crate::setup::IMAGE_TARGET;
+use crate::setup::{GUEST_TARGET, IMAGE_TARGET};
 
 /// The packages that are images.
 pub(crate) const IMAGES: &[&str] = &[
@@ -27,4 +27,13 @@ pub(crate) fn run_build() -> Result<PathBuf> {
     }
     run(program("cargo", &args))?;
     Ok(root().join("target").join(IMAGE_TARGET).join("release"))
+}
+
+/// Builds the guest's command, a static program; returns its path.
+pub(crate) fn guest_command() -> Result<PathBuf> {
+    run(program(
+        "cargo",
+        &["build", "--quiet", "--release", "--target", GUEST_TARGET, "--package", "bulkhead-client"],
+    ))?;
+    Ok(root().join("target").join(GUEST_TARGET).join("release/bulkhead-guest"))
 }

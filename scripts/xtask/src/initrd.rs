@@ -1,6 +1,10 @@
-//! The demonstration's initial RAM disk: busybox and a script, as a newc archive.
+//! The demonstration's initial RAM disk: busybox, two drivers, the guest's command and a script, as a packed newc archive.
 
 use std::fs;
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use crate::command::{Error, Result, root};
 use crate::setup;
@@ -11,11 +15,14 @@ pub(crate) fn demo() -> Result<Vec<u8>> {
     let busybox = fs::read(&busybox).map_err(|error| Error(format!("cannot read {}: {error}", busybox.display())))?;
     let script = root().join("policy/sites/demo/guest/init");
     let script = fs::read(&script).map_err(|error| Error(format!("cannot read {}: {error}", script.display())))?;
+    let client = crate::build::guest_command()?;
+    let client = fs::read(&client).map_err(|error| Error(format!("cannot read {}: {error}", client.display())))?;
     let mut archive = Vec::new();
     for folder in ["bin", "proc", "sys", "dev", "lib"] {
         entry(&mut archive, folder, 0o040_755, &[]);
     }
     entry(&mut archive, "bin/busybox", 0o100_755, &busybox);
+    entry(&mut archive, "bin/bulkhead-guest", 0o100_755, &client);
     entry(&mut archive, "bin/sh", 0o120_777, b"busybox");
     for module in ["virtio/virtio_mmio.ko", "char/virtio_console.ko"] {
         let path = setup::guest_module(module)?;
@@ -25,7 +32,9 @@ pub(crate) fn demo() -> Result<Vec<u8>> {
     }
     entry(&mut archive, "init", 0o100_755, &script);
     entry(&mut archive, "TRAILER!!!", 0, &[]);
-    Ok(archive)
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    let packed = packed.write_all(&archive).and_then(|()| packed.finish());
+    packed.map_err(|error| Error(format!("cannot pack the initial RAM disk: {error}")))
 }
 
 /// One file: a header of hexadecimal fields, the name, the contents, each padded to four bytes.

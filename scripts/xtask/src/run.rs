@@ -102,7 +102,7 @@ fn missing_lines(options: &Options, output: &Output) -> Vec<String> {
         let lines = fs::read_to_string(path).unwrap_or_default();
         let lines = lines.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         wanted.extend(lines.map(str::to_string));
-        if output.guest.contains("(UNEXPECTED)") {
+        if output.guest.contains("UNEXPECTED") {
             return vec!["the guest saw something (UNEXPECTED)".to_string()];
         }
     }

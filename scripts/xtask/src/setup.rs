@@ -8,6 +8,9 @@ use crate::command::{self, Error, Result, has, output, program, root, step};
 /// The images' target.
 pub(crate) const IMAGE_TARGET: &str = "aarch64-unknown-none-softfloat";
 
+/// The target of the guest's command: Linux, without a C library of its own.
+pub(crate) const GUEST_TARGET: &str = "aarch64-unknown-linux-musl";
+
 /// Where downloads are kept.
 pub(crate) fn cache() -> PathBuf {
     root().join("target/cache")
@@ -22,11 +25,13 @@ pub(crate) fn run() -> Result<()> {
 
 fn rust_target() -> Result<()> {
     let sysroot = output(program("rustc", &["--print", "sysroot"]))?;
-    if Path::new(sysroot.trim()).join("lib/rustlib").join(IMAGE_TARGET).is_dir() {
-        return Ok(());
+    for target in [IMAGE_TARGET, GUEST_TARGET] {
+        if !Path::new(sysroot.trim()).join("lib/rustlib").join(target).is_dir() {
+            step(&format!("adding the Rust target {target}"));
+            command::run(program("rustup", &["target", "add", target]))?;
+        }
     }
-    step(&format!("adding the Rust target {IMAGE_TARGET}"));
-    command::run(program("rustup", &["target", "add", IMAGE_TARGET]))
+    Ok(())
 }
 
 fn emulator() -> Result<()> {
