@@ -30,7 +30,10 @@ impl Kernel {
         task.restarts = restarts;
         task.notifications = kept;
         task.registers = Registers { pc: app.entry, sp: APP_STACK_TOP, ..Registers::new() };
-        self.loads |= 1 << index;
+        // The bundle brings every app's memory ready for its first start.
+        if restarts > 0 {
+            self.loads |= 1 << index;
+        }
         platform.record(Kind::TaskStart, app.subject, [restarts.into(), 0]);
     }
 
