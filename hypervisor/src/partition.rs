@@ -129,11 +129,11 @@ impl Partition {
 
     /// A call of the guest that the gate allows. Ask [`Partition::is_alive`] first.
     #[inline(always)]
-    pub(crate) fn call(&mut self, message: &Message, waiting: Waiting) -> Upcall {
+    pub(crate) fn call(&mut self, header: u64, words: &[u64; 6], waiting: Waiting) -> Upcall {
         let now = instr::read_cntvct_el0();
         self.token += 1;
-        let [w0, w1, w2, w3, w4, w5] = message.words;
-        let arguments = [wall::UPCALL_CALL, message.header(), w0, w1, w2, w3, w4, w5, self.token];
+        let &[w0, w1, w2, w3, w4, w5] = words;
+        let arguments = [wall::UPCALL_CALL, header, w0, w1, w2, w3, w4, w5, self.token];
         self.enter(waiting, arguments, now + self.call_limit, now)
     }
 

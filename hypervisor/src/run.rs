@@ -15,6 +15,7 @@ use bulkhead_hypervisor_core::gic::{Frame as GicFrame, Gic, self_sgi};
 use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::{psci, sysreg};
 use bulkhead_model::{Phase, Policy, method, object, subject};
+use bulkhead_monitor::Call;
 
 use crate::arch::gic::{self, Hardware};
 use crate::arch::vectors::{self, Frame, SecureFrame};
@@ -106,7 +107,10 @@ pub(crate) extern "C" fn guest_sync(frame: &mut Frame) -> Upcall {
     let Some(cpu) = the_cpu() else { return GUEST };
     let syndrome = instr::read_esr_el2();
     if !Exit::is_hvc(syndrome) {
-        return cpu.trap(frame, syndrome);
+        return match Exit::described(syndrome) {
+            Some(access) => cpu.memory(frame, access),
+            None => cpu.trap(frame, syndrome),
+        };
     }
     match call::is_null(frame.get(0)) {
         Some(bits) => {
@@ -257,21 +261,27 @@ impl Cpu {
     /// A call of a service by registers.
     #[inline(never)]
     fn service(&mut self, frame: &mut Frame) -> Upcall {
-        let words = [frame.get(2), frame.get(3), frame.get(4), frame.get(5), frame.get(6), frame.get(7)];
-        let Some(message) = Message::from_header(frame.get(1), words) else {
+        let Some((object, method, len)) = Message::unpack(frame.get(1)) else {
             return refuse(frame, Status::Malformed, NO_RULE);
         };
-        let verdict = self.gate.judge(&gate::guest_call(&message), instr::read_elr_el2(), instr::read_cntvct_el0());
+        let call = Call { subject: subject::GUEST, object, method, phase: Phase::Request, len, args: frame.words() };
+        let verdict = self.gate.judge(&call, instr::read_elr_el2(), instr::read_cntvct_el0());
         if !verdict.is_allowed() {
             return refuse(frame, Status::refusal(verdict.reason), verdict.rule.into());
         }
-        if !self.gate.is_served(message.object) {
+        self.forward(frame, object, method)
+    }
+
+    /// An allowed call goes to its server.
+    #[inline(never)]
+    fn forward(&mut self, frame: &mut Frame, object: u16, method: u16) -> Upcall {
+        if !self.gate.is_served(object) {
             return refuse(frame, Status::Unknown, NO_RULE);
         }
         if !self.partition.is_alive() {
             return refuse(frame, Status::Gone, 0);
         }
-        self.partition.call(&message, Waiting::Call(message.object, message.method))
+        self.partition.call(frame.get(1), frame.words(), Waiting::Call(object, method))
     }
 
     /// Puts a call of the guest to the monitor.
@@ -343,7 +353,7 @@ impl Cpu {
     }
 
     /// An access to memory that stage 2 does not give to the guest: its interrupt controller, a served device, or nothing.
-    #[inline(always)]
+    #[inline(never)]
     fn memory(&mut self, frame: &mut Frame, access: MemoryAccess) -> Upcall {
         let address = fault_address(instr::read_hpfar_el2(), instr::read_far_el2());
         let value = match self.gic_frame(address) {
@@ -392,7 +402,7 @@ impl Cpu {
             advance();
             let waiting =
                 if access.is_write { Waiting::Store } else { Waiting::Load(message.object, message.method, access) };
-            return self.partition.call(&message, waiting);
+            return self.partition.call(message.header(), &message.words, waiting);
         }
         if is_served && is_allowed && access.is_write {
             inject_abort(0x25);

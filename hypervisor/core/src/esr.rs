@@ -62,6 +62,16 @@ impl Exit {
         esr >> 26 & 0x3f == 0x16
     }
 
+    /// The access, if it is [`Exit::Data`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn described(esr: u64) -> Option<MemoryAccess> {
+        match Self::decode(esr) {
+            Self::Data(access) => Some(access),
+            _ => None,
+        }
+    }
+
     /// Decodes ESR_EL2. Never fails: what is not known is [`Exit::Other`].
     #[must_use]
     #[inline(always)]

@@ -49,7 +49,7 @@ impl Verdict {
 /// Decides. A message that does not fit its interface is refused before any rule is looked at; a reply belongs to a request
 /// that was allowed and needs no rule of its own.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn decide(policy: &Policy<'_>, call: &Call<'_>) -> Verdict {
     const ALLOWED: Verdict = Verdict { reason: Reason::Allowed, rule: NONE, audit: false };
     if usize::from(call.subject) >= policy.subject_count() {
@@ -97,7 +97,7 @@ pub fn redacted(policy: &Policy<'_>, call: &Call<'_>) -> u8 {
     fields.iter().zip(0..8).fold(0, |bits, (field, bit)| bits | u8::from(field.secret != 0) << bit)
 }
 
-#[inline]
+#[inline(always)]
 fn matches(policy: &Policy<'_>, rule: &Rule, args: &[u64; MAX_ARGS]) -> bool {
     for condition in policy.conditions(rule) {
         let value = args.get(usize::from(condition.argument)).copied().unwrap_or(0);
@@ -108,7 +108,7 @@ fn matches(policy: &Policy<'_>, rule: &Rule, args: &[u64; MAX_ARGS]) -> bool {
     true
 }
 
-#[inline]
+#[inline(always)]
 const fn is_within(value: u64, min: u64, max: u64, signed: bool) -> bool {
     // Adding 2^63 orders signed numbers as unsigned ones.
     let shift = if signed { 1 << 63 } else { 0 };

@@ -26,16 +26,27 @@ impl Message {
         self.object as u64 | (self.method as u64) << 16 | (self.len as u64) << 32
     }
 
+    /// Object, method and length of a header that the other side wrote. `None` if the length is too large or a reserved bit
+    /// is set.
+    #[must_use]
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the fields are cut out by position")]
+    pub const fn unpack(header: u64) -> Option<(u16, u16, u8)> {
+        if header >> 40 != 0 || header >> 32 > MESSAGE_WORDS as u64 {
+            return None;
+        }
+        Some((header as u16, (header >> 16) as u16, (header >> 32) as u8))
+    }
+
     /// Reads a header and words that the other side wrote. `None` if the length is too large or
     /// a reserved bit of the header is set.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the fields are cut out by position")]
+    #[inline(always)]
     pub const fn from_header(header: u64, words: [u64; MESSAGE_WORDS]) -> Option<Self> {
-        let len = (header >> 32) as u8;
-        if header >> 40 != 0 || len as usize > MESSAGE_WORDS {
-            return None;
+        match Self::unpack(header) {
+            Some((object, method, len)) => Some(Self { object, method, len, words }),
+            None => None,
         }
-        Some(Self { object: header as u16, method: (header >> 16) as u16, len, words })
     }
 
     /// The words in use.

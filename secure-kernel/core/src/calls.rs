@@ -93,6 +93,7 @@ impl Kernel {
     }
 
     /// A call of the guest, already judged by the gate.
+    #[inline(always)]
     pub fn guest_call(&mut self, header: u64, words: [u64; 6], token: u64) {
         let refuse = |status| Reply { status, len: 0, words: [0; 6], token };
         let Some(message) = Message::from_header(header, words) else {
@@ -110,6 +111,7 @@ impl Kernel {
     }
 
     /// The running task waits for a request or a notification; what is there already is delivered at once.
+    #[inline(always)]
     pub(crate) fn receive(&mut self) {
         let current = self.current;
         if self.task(current).open.client != Client::None {
@@ -121,7 +123,15 @@ impl Kernel {
     }
 
     /// Gives a receiving task what waits for it: notifications first, then the guest's call, then the first task's.
+    #[inline(always)]
     pub(crate) fn deliver_next(&mut self, index: usize) {
+        if self.task(index).notifications != 0 || self.guest.is_some() || self.senders != 0 {
+            self.deliver_waiting(index);
+        }
+    }
+
+    #[inline(never)]
+    fn deliver_waiting(&mut self, index: usize) {
         let bits = core::mem::take(&mut self.task(index).notifications);
         if bits != 0 {
             self.set_state(index, State::Ready);
@@ -131,9 +141,6 @@ impl Kernel {
             return;
         }
         let server = number(index);
-        if self.guest.is_none() && self.senders == 0 {
-            return;
-        }
         if let Some(call) = self.guest.take_if(|call| call.server == server) {
             return self.deliver(server, &call.message, subject::GUEST, Client::Guest(call.token));
         }
@@ -150,6 +157,7 @@ impl Kernel {
         }
     }
 
+    #[inline(always)]
     fn deliver(&mut self, server: u8, message: &Message, from: u16, client: Client) {
         self.set_state(server.into(), State::Ready);
         let task = self.task(server.into());
@@ -162,6 +170,7 @@ impl Kernel {
     }
 
     /// The running task answers. A reply to a task is judged here, one to the guest at the gate: once each.
+    #[inline(always)]
     pub(crate) fn reply(&mut self, platform: &mut impl Platform) -> Status {
         let current = self.current;
         let task = self.task(current);
@@ -180,16 +189,28 @@ impl Kernel {
                 Status::Ok
             }
             Client::Task(caller) => {
-                let phase = if status == Status::Ok { Phase::Reply } else { Phase::Error };
                 let message = Message { object: open.object, method: open.method, len, words: kept };
-                let verdict = platform.judge(open.subject, phase, &message);
-                let fits = verdict.reason == Reason::Allowed;
-                let (status, words) = if fits { (status, kept) } else { (Status::Failed, [0; 6]) };
-                self.task(caller.into()).registers.set_words(words);
-                self.finish(caller.into(), status, NO_RULE);
-                if fits { Status::Ok } else { Status::refusal(verdict.reason) }
+                self.reply_to_task(platform, caller.into(), status, open.subject, &message)
             }
         }
+    }
+
+    #[inline(never)]
+    fn reply_to_task(
+        &mut self,
+        platform: &mut impl Platform,
+        caller: usize,
+        status: Status,
+        as_subject: u16,
+        message: &Message,
+    ) -> Status {
+        let phase = if status == Status::Ok { Phase::Reply } else { Phase::Error };
+        let verdict = platform.judge(as_subject, phase, message);
+        let fits = verdict.reason == Reason::Allowed;
+        let (status, words) = if fits { (status, message.words) } else { (Status::Failed, [0; 6]) };
+        self.task(caller).registers.set_words(words);
+        self.finish(caller, status, NO_RULE);
+        if fits { Status::Ok } else { Status::refusal(verdict.reason) }
     }
 
     /// A call is over: its caller goes on.

@@ -38,6 +38,8 @@ impl Kernel {
     }
 
     /// The running task faulted: whoever waits for its answer gets `Gone`; it is started again, or given up.
+    #[cold]
+    #[inline(never)]
     pub fn fault(&mut self, platform: &mut impl Platform, details: [u64; 2]) {
         let index = self.current;
         let Some(app) = self.app(index) else { return };
@@ -71,6 +73,8 @@ impl Kernel {
     }
 
     /// The guest was started anew: what it had open is void, and who speaks for it is told.
+    #[cold]
+    #[inline(never)]
     pub fn guest_reset(&mut self) {
         self.guest = None;
         for index in 0..self.info.app_count as usize {

@@ -147,6 +147,13 @@ impl Kernel {
         self.app(self.current).map_or(0, |app| app.root)
     }
 
+    /// Whether [`Kernel::take_load`] has any.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_loads(&self) -> bool {
+        self.loads != 0
+    }
+
     /// A task whose memory must be put back to its start before it runs.
     pub fn take_load(&mut self) -> Option<usize> {
         let index = self.loads.trailing_zeros();
@@ -155,12 +162,13 @@ impl Kernel {
     }
 
     /// Indices are below [`MAX_APPS`] by construction; one that is not reaches the last slot, which harms nobody else.
+    #[inline(always)]
     fn task(&mut self, index: usize) -> &mut Task {
         &mut self.tasks[index & (MAX_APPS - 1)]
     }
 
     /// Changes what a task waits for.
-    #[inline]
+    #[inline(always)]
     fn set_state(&mut self, index: usize, state: State) {
         let bit = 1 << (index & (MAX_APPS - 1));
         self.ready = if state == State::Ready { self.ready | bit } else { self.ready & !bit };
@@ -168,7 +176,7 @@ impl Kernel {
         self.task(index).state = state;
     }
 
-    #[inline]
+    #[inline(always)]
     fn answer_guest(&mut self, reply: Reply) {
         self.reply = reply;
         self.has_reply = true;

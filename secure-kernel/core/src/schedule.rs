@@ -21,9 +21,12 @@ pub enum Next {
 
 impl Kernel {
     /// Decides at time `now`. `is_time_up`: the partition has to leave whatever is ready.
+    #[inline(always)]
     pub fn next(&mut self, now: u64, is_time_up: bool) -> Next {
         self.charge(now);
-        self.fire_timers(now);
+        if now >= self.earliest {
+            self.fire_timers(now);
+        }
         let chosen = self.pick(now);
         if let Some(index) = chosen.filter(|_| !self.has_reply && !is_time_up) {
             self.current = index;
@@ -41,6 +44,7 @@ impl Kernel {
     }
 
     /// Adds what the running task used to its account.
+    #[inline(always)]
     fn charge(&mut self, now: u64) {
         let used = now.saturating_sub(self.entered);
         let current = self.current;
@@ -48,6 +52,7 @@ impl Kernel {
     }
 
     /// The ready task of the highest priority that has time left.
+    #[inline(always)]
     fn pick(&mut self, now: u64) -> Option<usize> {
         let mut left = self.ready;
         while left != 0 {
@@ -61,6 +66,7 @@ impl Kernel {
         None
     }
 
+    #[inline(never)]
     fn has_budget(&mut self, index: usize, budget_us: u32, period_us: u32, now: u64) -> bool {
         let (budget, period) = (u64::from(budget_us) * self.ticks_per_us, u64::from(period_us) * self.ticks_per_us);
         let task = self.task(index);
@@ -72,6 +78,8 @@ impl Kernel {
     }
 
     /// When the first ready task without budget gets its next one.
+    #[cold]
+    #[inline(never)]
     fn next_budget(&mut self) -> u64 {
         let ticks_per_us = self.ticks_per_us;
         let apps = self.info.apps.iter().enumerate().take(self.info.app_count as usize);

@@ -13,18 +13,27 @@ const LOG_PERIOD_US: u64 = 100_000;
 
 impl Kernel {
     /// The running task made a system call. Call [`Kernel::next`] afterwards.
+    #[inline(always)]
     pub fn syscall(&mut self, platform: &mut impl Platform, now: u64) {
         match self.registers().x[8] {
+            // A reply that the server got wrong is its own affair; the next request is delivered all the same.
+            number::REPLY_RECEIVE => {
+                let _ = self.reply(platform);
+                self.receive();
+            }
+            number => self.other_syscall(platform, now, number),
+        }
+    }
+
+    /// All but the one that a server's loop makes.
+    #[inline(never)]
+    fn other_syscall(&mut self, platform: &mut impl Platform, now: u64, number: u64) {
+        match number {
             number::CALL => self.call(platform),
             number::RECEIVE => self.receive(),
             number::REPLY => {
                 let status = self.reply(platform);
                 self.done(status);
-            }
-            // A reply that the server got wrong is its own affair; the next request is delivered all the same.
-            number::REPLY_RECEIVE => {
-                let _ = self.reply(platform);
-                self.receive();
             }
             number::SET_TIMER => self.set_timer(),
             number::LOG => self.log(platform, now),
@@ -117,10 +126,9 @@ impl Kernel {
     }
 
     /// Timers that are due become notifications.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn fire_timers(&mut self, now: u64) {
-        if now < self.earliest {
-            return;
-        }
         let mut earliest = u64::MAX;
         for index in 0..self.tasks.len() {
             let task = self.task(index);

@@ -109,8 +109,8 @@ fn with_kernel(act: impl FnOnce(&mut Kernel) -> *const Registers) -> *const Regi
 /// Runs the next task, or gives the CPU back.
 #[inline(always)]
 fn go_on(kernel: &mut Kernel, is_time_up: bool) -> *const Registers {
-    while let Some(index) = kernel.take_load() {
-        kernel.app(index).into_iter().for_each(load);
+    if kernel.has_loads() {
+        load_all(kernel);
     }
     match kernel.next(instr::read_cntvct(), is_time_up) {
         Next::Run => {
@@ -122,6 +122,14 @@ fn go_on(kernel: &mut Kernel, is_time_up: bool) -> *const Registers {
             let answers = if has_reply { wall::SWITCH_REPLY } else { 0 };
             instr::switch(more | answers, kernel.reply_to_guest(), wake)
         }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn load_all(kernel: &mut Kernel) {
+    while let Some(index) = kernel.take_load() {
+        kernel.app(index).into_iter().for_each(load);
     }
 }
 

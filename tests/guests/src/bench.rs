@@ -87,10 +87,8 @@ fn services(out: &mut Uart) {
         return;
     };
     let level = object;
-    let set_pump = object | 2 << 16 | 1 << 32;
-    for (name, header, argument, wanted) in
-        [("service_call", level, 0, 0), ("refused_call", set_pump, 2900, u64::MAX - 1)]
-    {
+    let drain = object | 3 << 16 | 1 << 32;
+    for (name, header, argument, wanted) in [("service_call", level, 0, 0), ("refused_call", drain, 1, u64::MAX - 1)] {
         let [status, ..] = service_call(header, [argument, 0, 0, 0, 0, 0]);
         if status == wanted {
             report(out, name, measure_service(header, argument));

@@ -81,20 +81,17 @@ const CPTR_SECURE: u64 = CPTR_GUEST | 1 << 10;
 #[inline(always)]
 pub(crate) fn to_secure(stage2: Stage2, kernel_root: u64, guest: &mut El1) {
     guest.save();
-    El1 {
-        sctlr: wall::SCTLR,
-        tcr: wall::TCR,
-        ttbr0: 0,
-        ttbr1: kernel_root,
-        mair: wall::MAIR,
-        vbar: wall::VECTORS,
-        cntkctl: wall::CNTKCTL,
-        pc: wall::UPCALL_ENTRY,
-        // EL1h, DAIF masked.
-        pstate: 0x3c5,
-        ..El1::default()
-    }
-    .load();
+    // SP_EL0, SP_EL1, ELR, SPSR, ESR and FAR of EL1 the kernel writes itself before it reads them, or runs anything.
+    instr::write_sctlr_el1(wall::SCTLR);
+    instr::write_tcr_el1(wall::TCR);
+    instr::write_ttbr0_el1(0);
+    instr::write_ttbr1_el1(kernel_root);
+    instr::write_mair_el1(wall::MAIR);
+    instr::write_vbar_el1(wall::VECTORS);
+    instr::write_cntkctl_el1(wall::CNTKCTL);
+    instr::write_elr_el2(wall::UPCALL_ENTRY);
+    // EL1h, DAIF masked.
+    instr::write_spsr_el2(0x3c5);
     instr::write_vttbr_el2(stage2.secure);
     instr::write_hcr_el2(HCR);
     instr::write_cptr_el2(CPTR_SECURE);

@@ -22,6 +22,17 @@ impl Frame {
         self.registers.get(register).copied().unwrap_or(0)
     }
 
+    /// x2-x7: the words of a register call.
+    #[inline(always)]
+    pub(crate) const fn words(&self) -> &[u64; 6] {
+        const { assert!(size_of::<Self>() == 256) };
+        match self.registers.split_at(2).1.first_chunk() {
+            Some(words) => words,
+            // There are 29 registers from x2 on.
+            None => &[0; 6],
+        }
+    }
+
     /// Writes x0-x30; a write to the zero register is dropped.
     #[inline(always)]
     pub(crate) fn set(&mut self, register: usize, value: u64) {
