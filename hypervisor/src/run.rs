@@ -210,9 +210,8 @@ impl Cpu {
                 frame.set(0, bits);
                 GUEST
             }
-            Function::Psci(id) if self.gate.is_open(object::PSCI, psci::method(id)) => self.psci(frame, id),
-            Function::Psci(id) => self.psci_judged(frame, id),
             Function::Service => self.service(frame),
+            Function::Psci(id) => self.power(frame, id),
             Function::Identity(values) => {
                 (0..).zip(values).for_each(|(register, value)| frame.set(register, value));
                 GUEST
@@ -233,6 +232,15 @@ impl Cpu {
         frame.set(0, status.raw().cast_unsigned());
         (1..).zip(answer.unwrap_or_default()).for_each(|(register, value)| frame.set(register, value));
         GUEST
+    }
+
+    /// PSCI: what the policy opens for good is answered at once.
+    #[inline(never)]
+    fn power(&mut self, frame: &mut Frame, id: u32) -> Upcall {
+        if self.gate.is_open(object::PSCI, psci::method(id)) {
+            return self.psci(frame, id);
+        }
+        self.psci_judged(frame, id)
     }
 
     /// A function that the policy allows.

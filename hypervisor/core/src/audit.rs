@@ -21,29 +21,29 @@ impl<'a> Trail<'a> {
     /// Starts an empty trail.
     pub fn new(header: &'a mut RingHeader, records: &'a mut [Record], window_ticks: u64) -> Self {
         *header = RingHeader { magic: RING_MAGIC, version: 1, next_seq: 0, events: 0, window_ticks, reserved: [0; 12] };
-        Self { header, records, window_ticks, last: usize::MAX, last_key: Packed::default() }
+        Self { header, records, window_ticks, last: usize::MAX, last_key: Packed::NONE }
     }
 
-    /// Puts an event on record. `key` decides whether it is like the last one; `fill` writes the rest of a new record.
+    /// Counts an event with the last record if it is like it and that record is young. False: [`Trail::begin`] a record.
+    #[must_use]
     #[inline(always)]
-    pub fn add(&mut self, key: &Key, now: u64, fill: impl FnOnce(&mut Record)) {
+    pub fn merge(&mut self, key: &Key, now: u64) -> bool {
         self.header.events += 1;
-        let packed = key.packed();
-        if packed == self.last_key
-            && key.kind == Kind::Call
+        if key.packed() == self.last_key
             && let Some(last) = self.records.get_mut(self.last)
             && now.wrapping_sub(last.time_ticks) < self.window_ticks
         {
             last.count += 1;
             last.last_ticks = now;
-            return;
+            return true;
         }
-        self.last_key = packed;
-        self.begin(key, now, fill);
+        false
     }
 
-    #[inline(never)]
-    fn begin(&mut self, key: &Key, now: u64, fill: impl FnOnce(&mut Record)) {
+    /// Puts an event that was not merged on record; `fill` writes what the key does not hold.
+    pub fn begin(&mut self, key: &Key, now: u64, fill: impl FnOnce(&mut Record)) {
+        // Only calls are counted together.
+        self.last_key = if key.kind == Kind::Call { key.packed() } else { Packed::NONE };
         let seq = self.header.next_seq;
         let next = self.last.wrapping_add(1);
         self.last = if next < self.records.len() { next } else { 0 };
@@ -54,11 +54,23 @@ impl<'a> Trail<'a> {
         }
         self.header.next_seq = seq + 1;
     }
+
+    /// [`Trail::merge`], else [`Trail::begin`].
+    pub fn add(&mut self, key: &Key, now: u64, fill: impl FnOnce(&mut Record)) {
+        if !self.merge(key, now) {
+            self.begin(key, now, fill);
+        }
+    }
 }
 
 /// A [`Key`] in two words, to be compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Packed(u64, u32);
+
+impl Packed {
+    /// Like no key's.
+    const NONE: Self = Self(u64::MAX, u32::MAX);
+}
 
 /// What makes two events alike: all but arguments and time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

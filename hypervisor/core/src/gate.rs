@@ -89,12 +89,20 @@ impl<'a> Gate<'a> {
     }
 
     /// Puts a decided call on record; returns the verdict.
-    #[inline(never)]
+    #[inline(always)]
     fn recorded(&mut self, call: &Call<'_>, verdict: Verdict, pc: u64, now: u64) -> Verdict {
         let &Call { subject, object, method, phase, .. } = call;
         let key = Key { subject, object, method, rule: verdict.rule, kind: Kind::Call, phase, reason: verdict.reason };
+        if self.trail.merge(&key, now) { verdict } else { self.record_call(call, verdict, pc, now) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn record_call(&mut self, call: &Call<'_>, verdict: Verdict, pc: u64, now: u64) -> Verdict {
+        let &Call { subject, object, method, phase, .. } = call;
+        let key = Key { subject, object, method, rule: verdict.rule, kind: Kind::Call, phase, reason: verdict.reason };
         let policy = &self.policy;
-        self.trail.add(&key, now, |record| {
+        self.trail.begin(&key, now, |record| {
             record.pc = pc;
             record.len = call.len;
             record.redacted = redacted(policy, call);

@@ -1,0 +1,345 @@
+//! The kernel against the real monitor: calls between tasks and from the guest, refusals, faults, budgets.
+
+extern crate std;
+
+use bulkhead_abi::boot::{BootInfo, Capability, NO_OBJECT, flags};
+use bulkhead_abi::{Message, Status, audit, syscall};
+use bulkhead_lang::Compiled;
+use bulkhead_model::{Phase, Policy};
+use bulkhead_monitor::{Call, decide};
+use std::boxed::Box;
+use std::string::{String, ToString};
+use std::vec::Vec;
+use zerocopy::FromZeros;
+
+use crate::{Kernel, Next, Platform, Verdict};
+
+/// Apps: 0 server `plant`, 1 server `store`, 2 client `hmi`, 3 `bridge` that speaks for the guest.
+const SITE: &str = "edition 1\npolicy t\n\
+    interface Plant { method set(rpm: u16 in 0..100) -> (level: u16 in 0..50)\n method stop() -> () }\n\
+    interface Store { method put(value: u64) -> () }\n\
+    app plant\napp store\napp hmi\napp bridge\nservice plant: Plant by plant\nservice store: Store by store\n\
+    allow kernel task.start\nallow hmi plant.set when rpm < 60\nallow hmi plant.stop\nallow hmi store.put\n\
+    allow plant store.put\nallow store plant.stop\nallow guest plant.set when rpm < 10\n";
+
+struct Monitor {
+    compiled: Compiled,
+    judged: usize,
+    records: Vec<(audit::Kind, u16)>,
+    text: String,
+}
+
+impl Platform for Monitor {
+    fn judge(&mut self, subject: u16, phase: Phase, message: &Message) -> Verdict {
+        self.judged += 1;
+        let policy = Policy::verify(&self.compiled.table).unwrap();
+        let &Message { object, method, len, ref words } = message;
+        let verdict = decide(&policy, &Call { subject, object, method, phase, len, args: words });
+        Verdict { reason: verdict.reason, rule: verdict.rule }
+    }
+    fn record(&mut self, kind: audit::Kind, subject: u16, _details: [u64; 2]) {
+        self.records.push((kind, subject));
+    }
+    fn raise(&mut self, _intid: u32) -> Status {
+        Status::Ok
+    }
+    fn print(&mut self, _subject: u16, len: u64, words: [u64; 6]) {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).take(usize::try_from(len).unwrap()).collect();
+        self.text.push_str(&String::from_utf8_lossy(&bytes));
+    }
+}
+
+const PLANT: usize = 0;
+const STORE: usize = 1;
+const HMI: usize = 2;
+const BRIDGE: usize = 3;
+
+struct Machine {
+    kernel: Kernel,
+    monitor: Monitor,
+    now: u64,
+}
+
+impl Machine {
+    /// All tasks started, and the servers waiting for requests; one tick is a microsecond.
+    fn new(site: &str, change: impl FnOnce(&mut BootInfo)) -> Self {
+        let compiled = bulkhead_lang::compile(&mut |_| Ok(site.to_string()), "site.policy").unwrap();
+        let mut info = BootInfo::new_zeroed();
+        for (index, name) in ["plant", "store", "hmi", "bridge"].iter().enumerate() {
+            let subject = compiled.subject(name).unwrap();
+            let app = &mut info.apps[index];
+            app.subject = subject;
+            app.serves = compiled.object(name).unwrap_or(NO_OBJECT);
+            app.priority = u8::try_from(index).unwrap();
+            app.restart_limit = 1;
+            app.flags = if index == BRIDGE { flags::SPEAKS_FOR_GUEST } else { 0 };
+            let reach = compiled.reach(subject);
+            app.cap_count = u8::try_from(reach.len()).unwrap();
+            for (slot, reach) in app.caps.iter_mut().zip(reach) {
+                *slot = Capability { object: reach.object, reserved: [0; 3], open_methods: reach.open_methods };
+            }
+        }
+        info.app_count = 4;
+        change(&mut info);
+        let mut kernel = Kernel::new(Box::leak(Box::new(info)), 1);
+        let mut monitor = Monitor { compiled, judged: 0, records: Vec::new(), text: String::new() };
+        kernel.start(&mut monitor);
+        let mut machine = Self { kernel, monitor, now: 1000 };
+        assert_eq!(machine.next(), Some(PLANT));
+        machine.syscall(syscall::RECEIVE, [0; 8]);
+        assert_eq!(machine.next(), Some(STORE));
+        machine.syscall(syscall::RECEIVE, [0; 8]);
+        machine.monitor.judged = 0;
+        machine
+    }
+
+    /// The task that runs next; `None` if the kernel leaves.
+    fn next(&mut self) -> Option<usize> {
+        match self.kernel.next(self.now, false) {
+            Next::Run => Some(self.kernel.current),
+            Next::Leave { .. } => None,
+        }
+    }
+
+    fn syscall(&mut self, number: u64, arguments: [u64; 8]) {
+        let x = &mut self.kernel.registers().x;
+        x[..8].copy_from_slice(&arguments);
+        x[8] = number;
+        self.kernel.syscall(&mut self.monitor, self.now);
+    }
+
+    fn call(&mut self, target: &str, method: u16, argument: Option<u64>, flags: u64) {
+        let object = self.monitor.compiled.object(target).unwrap();
+        let len = u8::from(argument.is_some());
+        let header = Message { object, method, len, words: [0; 6] }.header();
+        self.syscall(syscall::CALL, [header, argument.unwrap_or(0), 0, 0, 0, 0, 0, flags]);
+    }
+
+    fn x(&mut self, register: usize) -> u64 {
+        self.kernel.registers().x[register]
+    }
+
+    fn status(&mut self) -> Option<Status> {
+        Status::from_raw(self.x(0).cast_signed())
+    }
+
+    /// The guest calls `plant.set(rpm)`, as the gate hands it over.
+    fn guest_call(&mut self, rpm: u64, token: u64) {
+        let object = self.monitor.compiled.object("plant").unwrap();
+        let header = Message { object, method: 0, len: 1, words: [0; 6] }.header();
+        self.kernel.guest_call(header, [rpm, 0, 0, 0, 0, 0], token);
+    }
+}
+
+fn machine() -> Machine {
+    Machine::new(SITE, |_| {})
+}
+
+#[test]
+fn a_call_is_judged_delivered_and_answered() {
+    let mut machine = machine();
+    assert_eq!(machine.next(), Some(HMI));
+    machine.call("plant", 0, Some(50), 0);
+    assert_eq!(machine.next(), Some(PLANT));
+    assert_eq!((machine.x(0), machine.x(2)), (syscall::RECEIVED_REQUEST, 50));
+    assert_eq!(machine.x(9), u64::from(machine.monitor.compiled.subject("hmi").unwrap()));
+    machine.syscall(syscall::REPLY_RECEIVE, [0, 42, 7, 7, 7, 7, 7, 1]);
+    assert_eq!(machine.next(), Some(HMI));
+    assert_eq!((machine.status(), machine.x(1), machine.x(2)), (Some(Status::Ok), 42, 0));
+    assert_eq!(machine.monitor.judged, 2, "once in each direction");
+}
+
+#[test]
+fn what_the_policy_does_not_allow_reaches_nobody() {
+    let mut machine = machine();
+    assert_eq!(machine.next(), Some(HMI));
+    for (method, argument, wanted) in
+        [(0, Some(60), Status::Denied), (0, Some(101), Status::Malformed), (0, None, Status::Malformed), (9, None, Status::Unknown)]
+    {
+        machine.call("plant", method, argument, 0);
+        assert_eq!((machine.next(), machine.status()), (Some(HMI), Some(wanted)));
+    }
+    machine.call("plant", 0, Some(5), 2);
+    assert_eq!(machine.status(), Some(Status::Malformed), "unknown flags");
+    machine.syscall(syscall::CALL, [1 << 60, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(machine.status(), Some(Status::Malformed), "reserved bits");
+}
+
+#[test]
+fn only_who_may_speak_for_the_guest_does() {
+    let mut machine = machine();
+    assert_eq!(machine.next(), Some(HMI));
+    machine.call("plant", 0, Some(5), syscall::CALL_FOR_GUEST);
+    assert_eq!(machine.status(), Some(Status::Denied));
+    machine.syscall(syscall::RECEIVE, [0; 8]);
+    assert_eq!(machine.next(), Some(BRIDGE));
+    machine.call("plant", 0, Some(50), syscall::CALL_FOR_GUEST);
+    assert_eq!(machine.status(), Some(Status::Denied), "the guest may not set 50");
+    machine.call("plant", 0, Some(5), 0);
+    assert_eq!(machine.status(), Some(Status::Denied), "the bridge itself may nothing");
+    machine.call("plant", 0, Some(5), syscall::CALL_FOR_GUEST);
+    assert_eq!((machine.next(), machine.x(9)), (Some(PLANT), 0));
+}
+
+#[test]
+fn a_reply_that_does_not_fit_its_interface_is_none() {
+    let mut machine = machine();
+    assert_eq!(machine.next(), Some(HMI));
+    machine.call("plant", 0, Some(5), 0);
+    assert_eq!(machine.next(), Some(PLANT));
+    machine.syscall(syscall::REPLY_RECEIVE, [0, 51, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(machine.next(), Some(HMI));
+    assert_eq!((machine.status(), machine.x(1)), (Some(Status::Failed), 0));
+}
+
+#[test]
+fn a_busy_server_takes_its_callers_one_after_the_other() {
+    let mut machine = machine();
+    machine.guest_call(5, 77);
+    assert_eq!(machine.next(), Some(PLANT));
+    machine.guest_call(6, 78);
+    machine.syscall(syscall::REPLY_RECEIVE, [0, 1, 0, 0, 0, 0, 0, 1]);
+    assert_eq!((machine.x(0), machine.x(2)), (syscall::RECEIVED_REQUEST, 6), "the second call of the guest");
+    assert_eq!(machine.next(), None, "the first answer goes out at once");
+    let reply = *machine.kernel.reply_to_guest();
+    assert_eq!((reply.status, reply.len, reply.words[0], reply.token), (Status::Ok, 1, 1, 77));
+}
+
+#[test]
+fn calls_in_a_circle_end_as_busy() {
+    let mut machine = machine();
+    assert_eq!(machine.next(), Some(HMI));
+    machine.call("store", 0, Some(1), 0);
+    assert_eq!(machine.next(), Some(STORE));
+    machine.call("plant", 1, None, 0);
+    assert_eq!(machine.next(), Some(PLANT));
+    machine.call("store", 0, Some(1), 0);
+    assert_eq!((machine.next(), machine.status()), (Some(PLANT), Some(Status::Busy)));
+}
+
+#[test]
+fn a_faulting_server_is_restarted_then_given_up_and_its_callers_hear_of_it() {
+    let mut machine = machine();
+    for (fault, wanted) in [(1, Status::Gone), (2, Status::Gone)] {
+        while machine.next() != Some(HMI) {
+            machine.syscall(syscall::RECEIVE, [0; 8]);
+        }
+        machine.call("plant", 0, Some(5), 0);
+        assert_eq!(machine.next(), Some(PLANT), "fault {fault}");
+        machine.kernel.fault(&mut machine.monitor, [0x9200_0047, 0]);
+        assert_eq!(machine.kernel.take_load(), (fault == 1).then_some(PLANT), "memory is put back at a restart");
+        while machine.next() != Some(HMI) {
+            machine.syscall(syscall::RECEIVE, [0; 8]);
+        }
+        assert_eq!(machine.status(), Some(wanted));
+    }
+    machine.call("plant", 0, Some(5), 0);
+    assert_eq!(machine.status(), Some(Status::Gone), "given up");
+    machine.guest_call(5, 9);
+    assert_eq!(machine.next(), None);
+    assert_eq!(machine.kernel.reply_to_guest().status, Status::Gone);
+    let plant = machine.monitor.compiled.subject("plant").unwrap();
+    let kinds: Vec<audit::Kind> =
+        machine.monitor.records.iter().filter(|(_, subject)| *subject == plant).map(|(kind, _)| *kind).collect();
+    use audit::Kind::{TaskFault, TaskGivenUp, TaskStart};
+    assert_eq!(kinds, [TaskStart, TaskFault, TaskStart, TaskFault, TaskGivenUp]);
+}
+
+#[test]
+fn no_task_starts_without_the_monitors_verdict() {
+    let site = SITE.replace("allow kernel task.start\n", "");
+    let compiled = bulkhead_lang::compile(&mut |_| Ok(site.clone()), "site.policy").unwrap();
+    let mut info = BootInfo::new_zeroed();
+    info.app_count = 1;
+    info.apps[0].subject = compiled.subject("plant").unwrap();
+    let mut kernel = Kernel::new(Box::leak(Box::new(info)), 1);
+    let mut monitor = Monitor { compiled, judged: 0, records: Vec::new(), text: String::new() };
+    kernel.start(&mut monitor);
+    assert!(matches!(kernel.next(0, false), Next::Leave { has_more: false, wake: u64::MAX, .. }));
+    assert_eq!(monitor.records.first().map(|(kind, _)| *kind), Some(audit::Kind::TaskGivenUp));
+}
+
+#[test]
+fn timers_become_notifications_and_wake_the_partition() {
+    let mut machine = machine();
+    assert_eq!(machine.next(), Some(HMI));
+    machine.syscall(syscall::SET_TIMER, [5000, 0, 0, 0, 0, 0, 0, 0]);
+    machine.syscall(syscall::RECEIVE, [0; 8]);
+    assert_eq!(machine.next(), Some(BRIDGE));
+    machine.syscall(syscall::RECEIVE, [0; 8]);
+    let Next::Leave { has_more: false, wake: 5000, .. } = machine.kernel.next(4999, false) else { panic!("not yet") };
+    machine.now = 5000;
+    assert_eq!((machine.next(), machine.x(0), machine.x(1)), (Some(HMI), syscall::RECEIVED_NOTIFICATION, syscall::NOTIFY_TIMER));
+}
+
+#[test]
+fn a_task_that_spent_its_budget_waits_for_its_next_period() {
+    let mut machine = Machine::new(SITE, |info| (info.apps[HMI].budget_us, info.apps[HMI].period_us) = (100, 1000));
+    assert_eq!(machine.next(), Some(HMI));
+    machine.now += 100;
+    assert_eq!(machine.next(), Some(BRIDGE), "a lower priority runs");
+    machine.syscall(syscall::RECEIVE, [0; 8]);
+    let Next::Leave { has_more: false, wake, .. } = machine.kernel.next(machine.now, false) else { panic!("nobody may run") };
+    assert_eq!(wake, 2000);
+    machine.now = wake;
+    assert_eq!(machine.next(), Some(HMI));
+}
+
+#[test]
+fn when_its_time_is_up_the_partition_leaves_with_work_left() {
+    let mut machine = machine();
+    assert!(matches!(machine.kernel.next(machine.now, true), Next::Leave { has_more: true, .. }));
+}
+
+#[test]
+fn a_restarted_guest_is_announced_to_who_speaks_for_it() {
+    let mut machine = machine();
+    assert_eq!(machine.next(), Some(HMI));
+    machine.syscall(syscall::RECEIVE, [0; 8]);
+    assert_eq!(machine.next(), Some(BRIDGE));
+    machine.syscall(syscall::RECEIVE, [0; 8]);
+    machine.kernel.guest_reset();
+    assert_eq!((machine.next(), machine.x(1)), (Some(BRIDGE), syscall::NOTIFY_GUEST_RESET));
+}
+
+#[test]
+fn what_is_not_given_is_refused() {
+    let mut machine = machine();
+    assert_eq!(machine.next(), Some(HMI));
+    machine.syscall(syscall::GUEST_IRQ, [79, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(machine.status(), Some(Status::Denied));
+    machine.syscall(99, [0; 8]);
+    assert_eq!(machine.status(), Some(Status::NotSupported));
+    machine.syscall(syscall::NOTIFY, [5, 1 << 8, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(machine.status(), Some(Status::Ok), "its server is one it may call");
+    machine.syscall(syscall::NOTIFY, [5, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(machine.status(), Some(Status::Denied), "the kernel's own bits");
+    machine.syscall(syscall::REPLY, [0; 8]);
+    assert_eq!(machine.status(), Some(Status::Malformed), "nothing to answer");
+}
+
+#[test]
+fn a_task_that_floods_the_console_is_held_back() {
+    let mut machine = machine();
+    assert_eq!(machine.next(), Some(HMI));
+    let piece = [2, u64::from(u16::from_le_bytes(*b"ab")), 0, 0, 0, 0, 0, 0];
+    (0..1000).for_each(|_| machine.syscall(syscall::LOG, piece));
+    assert_eq!((machine.status(), machine.monitor.text.len()), (Some(Status::Busy), 128));
+    machine.now += 100_000;
+    machine.syscall(syscall::LOG, piece);
+    assert_eq!(machine.status(), Some(Status::Ok));
+    machine.syscall(syscall::LOG, [49, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(machine.status(), Some(Status::Malformed));
+}
+
+#[test]
+fn asking_makes_no_call() {
+    let mut machine = machine();
+    assert_eq!(machine.next(), Some(HMI));
+    let object = machine.monitor.compiled.object("plant").unwrap();
+    for (rpm, wanted) in [(5, Status::Ok), (60, Status::Denied)] {
+        let header = Message { object, method: 0, len: 1, words: [0; 6] }.header();
+        machine.syscall(syscall::ASK, [header, rpm, 0, 0, 0, 0, 0, 0]);
+        assert_eq!((machine.next(), machine.status()), (Some(HMI), Some(wanted)));
+    }
+}
