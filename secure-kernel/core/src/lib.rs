@@ -12,6 +12,8 @@ mod faults;
 mod schedule;
 mod syscalls;
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub use schedule::Next;
 pub use task::Registers;

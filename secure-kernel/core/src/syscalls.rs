@@ -4,11 +4,10 @@ use bulkhead_abi::Status;
 use bulkhead_abi::syscall as number;
 use bulkhead_abi::syscall::{LOG_MAX, NOTIFY_TIMER};
 
-use crate::task::State;
+use crate::task::{LOG_CREDIT, State};
 use crate::{Kernel, Platform};
 
-/// Pieces of text that a task may write in a log period, and its length.
-const LOG_CREDIT: u32 = 64;
+/// The period of [`LOG_CREDIT`].
 const LOG_PERIOD_US: u64 = 100_000;
 
 impl Kernel {

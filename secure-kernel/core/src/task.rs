@@ -72,6 +72,9 @@ pub(crate) struct Open {
     pub(crate) subject: u16,
 }
 
+/// Pieces of text that a task may write in a log period.
+pub(crate) const LOG_CREDIT: u32 = 64;
+
 pub(crate) struct Task {
     pub(crate) registers: Registers,
     pub(crate) state: State,
@@ -102,7 +105,7 @@ impl Task {
             restarts: 0,
             used: 0,
             period_start: 0,
-            log_credit: 0,
+            log_credit: LOG_CREDIT,
             log_period_start: 0,
         }
     }

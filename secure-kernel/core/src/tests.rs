@@ -44,7 +44,8 @@ impl Platform for Monitor {
         Status::Ok
     }
     fn print(&mut self, _subject: u16, len: u64, words: [u64; 6]) {
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).take(usize::try_from(len).unwrap()).collect();
+        let bytes: Vec<u8> =
+            words.iter().flat_map(|word| word.to_le_bytes()).take(usize::try_from(len).unwrap()).collect();
         self.text.push_str(&String::from_utf8_lossy(&bytes));
     }
 }
@@ -153,9 +154,12 @@ fn a_call_is_judged_delivered_and_answered() {
 fn what_the_policy_does_not_allow_reaches_nobody() {
     let mut machine = machine();
     assert_eq!(machine.next(), Some(HMI));
-    for (method, argument, wanted) in
-        [(0, Some(60), Status::Denied), (0, Some(101), Status::Malformed), (0, None, Status::Malformed), (9, None, Status::Unknown)]
-    {
+    for (method, argument, wanted) in [
+        (0, Some(60), Status::Denied),
+        (0, Some(101), Status::Malformed),
+        (0, None, Status::Malformed),
+        (9, None, Status::Unknown),
+    ] {
         machine.call("plant", method, argument, 0);
         assert_eq!((machine.next(), machine.status()), (Some(HMI), Some(wanted)));
     }
@@ -269,7 +273,10 @@ fn timers_become_notifications_and_wake_the_partition() {
     machine.syscall(syscall::RECEIVE, [0; 8]);
     let Next::Leave { has_more: false, wake: 5000, .. } = machine.kernel.next(4999, false) else { panic!("not yet") };
     machine.now = 5000;
-    assert_eq!((machine.next(), machine.x(0), machine.x(1)), (Some(HMI), syscall::RECEIVED_NOTIFICATION, syscall::NOTIFY_TIMER));
+    assert_eq!(
+        (machine.next(), machine.x(0), machine.x(1)),
+        (Some(HMI), syscall::RECEIVED_NOTIFICATION, syscall::NOTIFY_TIMER)
+    );
 }
 
 #[test]
@@ -279,7 +286,9 @@ fn a_task_that_spent_its_budget_waits_for_its_next_period() {
     machine.now += 100;
     assert_eq!(machine.next(), Some(BRIDGE), "a lower priority runs");
     machine.syscall(syscall::RECEIVE, [0; 8]);
-    let Next::Leave { has_more: false, wake, .. } = machine.kernel.next(machine.now, false) else { panic!("nobody may run") };
+    let Next::Leave { has_more: false, wake, .. } = machine.kernel.next(machine.now, false) else {
+        panic!("nobody may run")
+    };
     assert_eq!(wake, 2000);
     machine.now = wake;
     assert_eq!(machine.next(), Some(HMI));
