@@ -39,7 +39,7 @@ impl Ring for Mapped {
 }
 
 /// Lines a second.
-const LINES: u32 = 20;
+const LINES: u32 = 60;
 
 #[unsafe(no_mangle)]
 extern "C" fn app_main() -> ! {

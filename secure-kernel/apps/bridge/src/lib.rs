@@ -6,7 +6,7 @@
 use core::fmt::Write;
 
 use bulkhead_abi::Status;
-use bulkhead_model::{Method, NONE, Object, Policy, Reason, subject};
+use bulkhead_model::{Method, NONE, Object, Policy, subject};
 use bulkhead_wire::port::{ARGUMENTS, BadLine, LineWriter, Request, number};
 
 /// What a line asks for.
@@ -75,7 +75,8 @@ pub fn answer(policy: &Policy<'_>, object: u16, method: u16, result: Result<[u64
             Some((file, number)) => write!(line, "denied {file}:{number}"),
             None => write!(line, "denied no-rule"),
         },
-        Err((Status::Malformed, _)) => write!(line, "malformed {}", Reason::Malformed.word()),
+        // The number of arguments was checked before: a value is out of its field's range.
+        Err((Status::Malformed, _)) => write!(line, "malformed out-of-range"),
         Err((Status::Failed, code)) => write!(line, "failed {code}"),
         Err((status, _)) => write!(line, "{}", status.word()),
     };
@@ -182,6 +183,7 @@ mod tests {
             assert_eq!(text(answer(policy, 4, 1, Ok([0; 6]))), "ok\n");
             assert_eq!(text(answer(policy, 4, 0, Err((Status::Denied, 0)))), "denied site.policy:12\n");
             assert_eq!(text(answer(policy, 4, 0, Err((Status::Denied, 0xffff)))), "denied no-rule\n");
+            assert_eq!(text(answer(policy, 4, 0, Err((Status::Malformed, 0xffff)))), "malformed out-of-range\n");
             assert_eq!(text(answer(policy, 4, 0, Err((Status::Gone, 0xffff)))), "gone\n");
             assert_eq!(text(answer(policy, 4, 0, Err((Status::TimedOut, 0xffff)))), "timed-out\n");
         });
