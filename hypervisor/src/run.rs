@@ -55,6 +55,9 @@ pub(crate) extern "C" fn hypervisor_main(plan: *const MachinePlan) -> ! {
     let mut console = Console::new(&plan);
     vectors::install_guest();
     instr::isb();
+    if let Err(error) = plan.validate() {
+        stop(&mut console, format_args!("the machine plan is not sound: {error:x?}"));
+    }
     let stage2 = match mmu::build(&plan) {
         Ok(stage2) => stage2,
         Err(error) => stop(&mut console, format_args!("the machine plan cannot be mapped: {error:?}")),

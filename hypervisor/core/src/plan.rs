@@ -127,3 +127,176 @@ pub struct MachinePlan {
     /// Where the real PSCI conduit is: 1 SMC (only used to power the machine off), 0 none.
     pub psci_smc: u64,
 }
+
+/// What is wrong with a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanError {
+    /// Not a plan, or one of another version.
+    Version,
+    /// A range that must be page-aligned is not, wraps, or ends above 512 GiB.
+    Range(Range),
+    /// A part of the wall does not lie within what was taken from the guest.
+    Outside(Range),
+    /// Two ranges that must not share memory do.
+    Overlap(Range, Range),
+    /// A part of the start image, the entry or the device tree lies outside the guest's memory.
+    Start(Range),
+    /// An interrupt that no guest can be given.
+    Interrupt(u32),
+    /// The secure side's period, share or call limit is zero, or the share is longer than the period.
+    Times,
+}
+
+const PAGE: u64 = 4096;
+
+impl Range {
+    /// One past the last address, if it does not wrap.
+    #[must_use]
+    pub const fn end(self) -> Option<u64> {
+        self.base.checked_add(self.bytes)
+    }
+
+    /// Whether no address is in both.
+    #[must_use]
+    pub fn is_disjoint(self, other: Self) -> bool {
+        self.bytes == 0
+            || other.bytes == 0
+            || self.end().is_some_and(|end| end <= other.base)
+            || other.end().is_some_and(|end| end <= self.base)
+    }
+
+    /// Whether the other one lies within this one.
+    #[must_use]
+    pub fn holds(self, other: Self) -> bool {
+        other.base >= self.base && self.end().zip(other.end()).is_some_and(|(own, other)| other <= own)
+    }
+
+    fn check(self) -> Result<(), PlanError> {
+        let is_aligned = self.base.is_multiple_of(PAGE) && self.bytes.is_multiple_of(PAGE);
+        let is_low = self.end().is_some_and(|end| end <= 1 << 39);
+        if is_aligned && is_low { Ok(()) } else { Err(PlanError::Range(self)) }
+    }
+}
+
+impl MachinePlan {
+    /// Checks the whole plan: every range aligned, inside what it must be inside, disjoint from what it must be disjoint from.
+    ///
+    /// # Errors
+    /// The first rule that is broken, with the range.
+    pub fn validate(&self) -> Result<(), PlanError> {
+        if self.magic != PLAN_MAGIC || self.version != PLAN_VERSION {
+            return Err(PlanError::Version);
+        }
+        let store = Range { bytes: self.store.bytes.next_multiple_of(PAGE), ..self.store };
+        let own = [self.image, self.policy, store, self.audit, self.secure];
+        for range in
+            own.iter().chain(&self.guest_ram).chain(&self.guest_mmio).chain([&self.taken, &self.gicd, &self.gicr])
+        {
+            range.check()?;
+        }
+        if let Some(&outside) = own.iter().find(|range| range.bytes != 0 && !self.taken.holds(**range)) {
+            return Err(PlanError::Outside(outside));
+        }
+        if self.image_text_bytes.saturating_add(self.image_rodata_bytes) > self.image.bytes
+            || self.policy_bytes > self.policy.bytes
+        {
+            return Err(PlanError::Outside(self.image));
+        }
+        disjoint(&own)?;
+        let mut spaces = [Range::default(); 2 * MAX_RANGES + 7];
+        let devices = self.devices.iter().map(|device| device.range);
+        let all = self.guest_ram.iter().chain(&self.guest_mmio).copied().chain(devices);
+        for (slot, range) in spaces.iter_mut().zip(all.chain([self.taken, self.gicd, self.gicr])) {
+            *slot = range;
+        }
+        disjoint(&spaces)?;
+        self.check_start()?;
+        let interrupts = self.guest_interrupts.iter().copied().chain(self.devices.iter().map(|device| device.intid));
+        if let Some(intid) = interrupts.filter(|&intid| intid != 0).find(|intid| !(32..1020).contains(intid)) {
+            return Err(PlanError::Interrupt(intid));
+        }
+        let has_times = self.period_us > 0 && self.budget_us > 0 && self.call_limit_us > 0;
+        if has_times && self.budget_us <= self.period_us { Ok(()) } else { Err(PlanError::Times) }
+    }
+
+    /// What is copied at each start comes from the store and goes to the guest.
+    fn check_start(&self) -> Result<(), PlanError> {
+        let is_guests = |range: Range| self.guest_ram.iter().any(|ram| ram.bytes != 0 && ram.holds(range));
+        for part in self.parts.iter().filter(|part| part.target.bytes != 0) {
+            if !self.store.holds(part.stored) || !is_guests(part.target) {
+                return Err(PlanError::Start(part.target));
+            }
+        }
+        let places = [self.guest_entry, self.guest_dtb].map(|base| Range { base, bytes: 4 });
+        places.into_iter().find(|place| !is_guests(*place)).map_or(Ok(()), |place| Err(PlanError::Start(place)))
+    }
+}
+
+fn disjoint(ranges: &[Range]) -> Result<(), PlanError> {
+    for (index, &a) in ranges.iter().enumerate() {
+        if let Some(&b) = ranges.iter().skip(index + 1).find(|b| !a.is_disjoint(**b)) {
+            return Err(PlanError::Overlap(a, b));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromZeros;
+
+    fn plan() -> MachinePlan {
+        let mut plan = MachinePlan::new_zeroed();
+        let range = |base, bytes| Range { base, bytes };
+        (plan.magic, plan.version) = (PLAN_MAGIC, PLAN_VERSION);
+        plan.taken = range(0x7f00_0000, 0x100_0000);
+        plan.secure = range(0x7f00_0000, 0x20_0000);
+        plan.image = range(0x7f20_0000, 0x4_0000);
+        plan.policy = range(0x7f24_0000, 0x1000);
+        plan.audit = range(0x7f25_0000, 0x1_0000);
+        plan.store = range(0x7f26_0000, 0x80_0000);
+        plan.guest_ram[0] = range(0x4000_0000, 0x3f00_0000);
+        plan.guest_mmio[0] = range(0x0900_0000, 0x1000);
+        plan.guest_interrupts[0] = 33;
+        plan.devices[0] = Device { range: range(0x0a00_3e00, 0x200), object: 8, reserved: 0, intid: 79 };
+        plan.parts[0] = StoredPart { stored: range(0x7f26_0000, 100), target: range(0x4000_0000, 5000), encoding: 1 };
+        (plan.guest_entry, plan.guest_dtb) = (0x4000_0000, 0x4800_0000);
+        (plan.gicd, plan.gicr) = (range(0x0800_0000, 0x1_0000), range(0x080a_0000, 0x2_0000));
+        (plan.period_us, plan.budget_us, plan.call_limit_us) = (1000, 100, 2000);
+        plan
+    }
+
+    #[test]
+    fn a_sound_plan_is_taken() {
+        assert_eq!(plan().validate(), Ok(()));
+    }
+
+    #[test]
+    fn every_rule_of_a_plan_has_its_refusal() {
+        type Break = fn(&mut MachinePlan);
+        let broken: [(&str, Break); 14] = [
+            ("another version", |plan| plan.version += 1),
+            ("guest memory over the wall", |plan| plan.guest_ram[1] = Range { base: 0x7f80_0000, bytes: 0x1000 }),
+            ("guest memory twice", |plan| plan.guest_ram[1] = plan.guest_ram[0]),
+            ("a passed-through range over the controller", |plan| plan.guest_mmio[1] = plan.gicd),
+            ("a passed-through range that is no page", |plan| {
+                plan.guest_mmio[1] = Range { base: 0x900_0800, bytes: 0x800 }
+            }),
+            ("a served device over a passed-through range", |plan| plan.devices[1].range = plan.guest_mmio[0]),
+            ("the image outside what is taken", |plan| plan.image.base = 0x7e00_0000),
+            ("policy and image overlap", |plan| plan.policy.base = plan.image.base),
+            ("a range that wraps", |plan| plan.guest_mmio[1] = Range { base: u64::MAX - 0xfff, bytes: 0x2000 }),
+            ("a part that goes to the wall", |plan| plan.parts[0].target.base = 0x7f00_0000),
+            ("a part that comes from the guest", |plan| plan.parts[0].stored.base = 0x4000_0000),
+            ("an entry outside the guest", |plan| plan.guest_entry = 0x7f00_0000),
+            ("an interrupt of the wall's", |plan| plan.guest_interrupts[1] = 26),
+            ("no time", |plan| plan.budget_us = plan.period_us + 1),
+        ];
+        for (what, act) in broken {
+            let mut plan = plan();
+            act(&mut plan);
+            assert!(plan.validate().is_err(), "{what}");
+        }
+    }
+}

@@ -5,10 +5,11 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 
 use bulkhead_abi::wall;
-use bulkhead_hypervisor_core::paging::{Access, ENTRIES, MAIR_EL2, MapError, TableMemory, map};
+use bulkhead_hypervisor_core::paging::{Access, ENTRIES, MAIR_EL2, MapError, PAGE_BYTES, TableMemory, map};
 use bulkhead_hypervisor_core::plan::{MachinePlan, Range, console};
 
 use super::instr;
+use super::vectors::STACK_BYTES;
 
 const TABLES: usize = 16;
 
@@ -95,7 +96,11 @@ fn map_el2(tables: &mut Tables, plan: &MachinePlan) -> Result<(), MapError> {
     };
     same(Range { base: image.base, bytes: plan.image_text_bytes }, Access::El2Code)?;
     same(Range { base: image.base + plan.image_text_bytes, bytes: plan.image_rodata_bytes }, Access::El2ReadOnly)?;
-    same(Range { base: image.base + data, bytes: image.bytes.saturating_sub(data) }, Access::El2Data)?;
+    // The page below the stack stays unmapped: an overflow faults instead of writing over the tables.
+    let stack = image.base + image.bytes.saturating_sub(STACK_BYTES);
+    let data = image.base + data;
+    same(Range { base: data, bytes: stack.saturating_sub(data + PAGE_BYTES) }, Access::El2Data)?;
+    same(Range { base: stack, bytes: STACK_BYTES }, Access::El2Data)?;
     same(plan.policy, Access::El2ReadOnly)?;
     same(plan.store, Access::El2ReadOnly)?;
     same(plan.audit, Access::El2Data)?;

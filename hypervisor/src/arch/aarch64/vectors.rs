@@ -3,6 +3,9 @@
 
 use core::arch::{asm, global_asm};
 
+/// EL2's stack: the last pages of the image.
+pub(crate) const STACK_BYTES: u64 = 0x1_0000;
+
 /// The guest's general registers, as the vectors leave them on the stack.
 #[repr(C)]
 pub(crate) struct Frame {
@@ -173,6 +176,9 @@ start_guest:                            // x0: the first frame
     mrs   x0, esr_el2
     mrs   x1, elr_el2
     mrs   x2, far_el2
+    adrp  x3, stack_top                 // the stack may be what failed
+    add   x3, x3, :lo12:stack_top
+    mov   sp, x3
     b     {fatal}
     .endm
 
@@ -216,11 +222,12 @@ secure_vector_table:
     secure secure_irq_entry
     secure secure_sync_entry
 
-    .section .bss.stack, "aw", %nobits
+    .section .stack, "aw", %nobits
     .balign 4096
-    .skip 65536
+    .skip {stack_bytes}
 stack_top:
     "#,
+    stack_bytes = const STACK_BYTES,
     main = sym crate::run::hypervisor_main,
     sync = sym crate::run::guest_sync,
     irq = sym crate::run::guest_irq,
