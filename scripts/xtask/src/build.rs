@@ -13,6 +13,7 @@ pub(crate) const IMAGES: &[&str] = &[
     "bulkhead-app-audit",
     "bulkhead-app-bridge",
     "bulkhead-app-clock",
+    "bulkhead-app-faulty",
     "bulkhead-app-historian",
     "bulkhead-app-plant",
     "bulkhead-guests",

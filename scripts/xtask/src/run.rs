@@ -144,7 +144,7 @@ pub(crate) fn hypervisor_text_bytes() -> Result<u64> {
 pub(crate) fn test_guests() -> Result<()> {
     let programs = root().join("target").join(setup::IMAGE_TARGET).join("release");
     let folder = root().join("target/run/guests");
-    for name in ["bench", "hostile", "native", "restless", "spinner"] {
+    for name in ["bench", "broken", "hostile", "native", "restless", "spinner"] {
         let image = plain_image(&programs.join(format!("bulkhead-guest-{name}")))?;
         let path = folder.join(format!("{name}.img"));
         let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, image));

@@ -41,6 +41,8 @@ pub(crate) struct Guest {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AppEntry {
+    /// The program, if it is not called as the app is.
+    program: Option<String>,
     priority: u8,
     restart_limit: u32,
     #[serde(default)]
@@ -143,7 +145,7 @@ impl Site {
         let devices = compiled.policy.devices.iter().filter(|device| device.server == subject);
         Ok(App {
             name: name.to_string(),
-            program: program(&programs.join(name))?,
+            program: program(&programs.join(entry.program.as_deref().unwrap_or(name)))?,
             subject,
             serves: serves.map_or(NO_OBJECT, |(number, _)| number),
             priority: entry.priority,

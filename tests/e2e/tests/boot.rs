@@ -74,6 +74,15 @@ fn a_hostile_guest_gets_a_defined_answer_to_everything_and_the_secure_side_lives
 
 #[test]
 #[ignore = "needs the emulator: cargo xtask test"]
+fn apps_that_crash_hang_or_lie_give_defined_errors_and_the_rest_lives_on() {
+    let words = ["--site", "tests/sites/faulty", "--kernel", "target/run/guests/broken.img"];
+    let said = run("target/run/broken", &words);
+    expect(&said, "broken: done, 0 failed");
+    assert!(!said.contains("the secure kernel failed"), "{said}");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
 fn a_guest_that_spins_with_interrupts_masked_does_not_stop_the_secure_side() {
     let said = run("target/run/spinner", &["--kernel", "target/run/guests/spinner.img"]);
     let masked = said.split("spinner: spins").nth(1).and_then(|rest| rest.split("spinner: done").next());
