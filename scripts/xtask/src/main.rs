@@ -12,6 +12,7 @@ mod build;
 mod command;
 mod console;
 mod initrd;
+mod lint;
 mod run;
 mod setup;
 mod site;
@@ -36,6 +37,8 @@ enum Verb {
     Run(run::Options),
     /// Measures the wall: instructions a round trip
     Bench(bench::Options),
+    /// Formatting, clippy, dependencies
+    Lint,
     /// Counts code lines and holds them against the budgets
     Size,
     /// Runs every check and test; the last line counts them
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Verb::Build(options) => setup::run().and_then(|()| run::prepare(&options)).and_then(|_| run::test_guests()),
         Verb::Run(options) => setup::run().and_then(|()| run::run_guest(&options)),
         Verb::Bench(options) => setup::run().and_then(|()| bench::run_bench(&options)),
+        Verb::Lint => setup::run().and_then(|()| lint::check()),
         Verb::Size => size::check(),
         Verb::Test => setup::run().and_then(|()| test::run_tests()),
     };

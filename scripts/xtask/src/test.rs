@@ -1,20 +1,12 @@
 //! Every check and test, and the closing line that counts them.
 
-use crate::build;
 use crate::command::{Error, Result, program, run, step};
-use crate::setup::IMAGE_TARGET;
+use crate::lint;
 use crate::size;
 
-/// Formatting, lints, then the tests of all crates that run on the host.
+/// Formatting, lints, what the dependencies may be; then the tests of all crates, on the host and under the emulator.
 pub(crate) fn run_tests() -> Result<()> {
-    step("rustfmt");
-    run(program("cargo", &["fmt", "--all", "--check"]))?;
-    step("clippy, warnings denied");
-    run(program("cargo", &["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"]))?;
-    let images = ["clippy", "--quiet", "--release", "--target", IMAGE_TARGET];
-    let packages = build::IMAGES.iter().flat_map(|image| ["--package", image]);
-    let arguments: Vec<&str> = images.into_iter().chain(packages).chain(["--", "--deny", "warnings"]).collect();
-    run(program("cargo", &arguments))?;
+    lint::check()?;
     step("line budgets");
     size::check()?;
     step("tests on the host");
