@@ -2,12 +2,13 @@
 //! left by its kernel, or by force when its time is long up. Nothing of it is kept between two entries.
 
 use bulkhead_abi::audit::Kind;
-use bulkhead_abi::{Message, Status, wall};
+use bulkhead_abi::{Status, wall};
 use bulkhead_hypervisor_core::esr::{Exit, MemoryAccess};
-use bulkhead_hypervisor_core::gate::{self, Gate};
+use bulkhead_hypervisor_core::gate::Gate;
 use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::share::Share;
 use bulkhead_model::{Phase, subject};
+use bulkhead_monitor::Call;
 
 use crate::arch::el1::{self, El1};
 use crate::arch::instr;
@@ -35,18 +36,8 @@ pub(crate) enum Outcome {
     DeadDevice,
 }
 
-/// What the kernel gave back when it left.
-struct Reply {
-    status: Status,
-    len: u8,
-    words: [u64; 6],
-}
-
-impl Reply {
-    const fn error(status: Status) -> Self {
-        Self { status, len: 0, words: [0; 6] }
-    }
-}
+/// No words.
+const NOTHING: &[u64; 6] = &[0; 6];
 
 pub(crate) struct Partition {
     /// Its kernel has not failed.
@@ -151,52 +142,70 @@ impl Partition {
     }
 
     /// The kernel leaves ([`wall::SWITCH`]): the guest's state is back when this returns.
+    #[inline(always)]
     pub(crate) fn leave(&mut self, registers: &[u64; 12], gate: &mut Gate<'_>, guest: &mut Frame) -> Outcome {
-        let &[_, flags, status, w0, w1, w2, w3, w4, w5, token, wake, _] = registers;
+        let &[_, flags, status, .., token, wake, _] = registers;
         let now = instr::read_cntvct_el0();
         let used = if matches!(self.waiting, Waiting::Nothing) { now.saturating_sub(self.entered) } else { 0 };
         self.share.leave(used, if flags & wall::SWITCH_MORE != 0 { now } else { wake });
         el1::to_guest(self.stage2, &self.guest);
         self.arm();
-        let reply = if flags & wall::SWITCH_REPLY != 0 && token == self.token {
-            let [_, len, ..] = flags.to_le_bytes();
-            let status = Status::from_raw(status.cast_signed()).unwrap_or(Status::Failed);
-            Reply { status, len, words: [w0, w1, w2, w3, w4, w5] }
-        } else {
-            if !matches!(self.waiting, Waiting::Nothing) {
-                gate.record(Kind::CallTimedOut, subject::GUEST, [self.token, 0, 0], now);
-            }
-            Reply::error(Status::TimedOut)
-        };
-        self.finish(reply, gate, guest, now)
+        if flags & wall::SWITCH_REPLY == 0 || token != self.token {
+            return self.late(gate, guest, now);
+        }
+        let [_, len, ..] = flags.to_le_bytes();
+        let status = Status::from_raw(status.cast_signed()).unwrap_or(Status::Failed);
+        let words = registers.split_at(3).1.first_chunk().unwrap_or(NOTHING);
+        self.finish(status, len, words, gate, guest, now)
+    }
+
+    /// The kernel left without the answer that the guest waits for.
+    #[cold]
+    #[inline(never)]
+    fn late(&mut self, gate: &mut Gate<'_>, guest: &mut Frame, now: u64) -> Outcome {
+        if !matches!(self.waiting, Waiting::Nothing) {
+            gate.record(Kind::CallTimedOut, subject::GUEST, [self.token, 0, 0], now);
+        }
+        self.finish(Status::TimedOut, 0, NOTHING, gate, guest, now)
     }
 
     /// The partition is not entered again: its kernel failed, or did not leave in time.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn kill(&mut self, cause: [u64; 3], gate: &mut Gate<'_>, guest: &mut Frame) -> Outcome {
         self.is_alive = false;
         let now = instr::read_cntvct_el0();
         gate.record(Kind::KernelFatal, subject::KERNEL, cause, now);
         el1::to_guest(self.stage2, &self.guest);
         self.arm();
-        self.finish(Reply::error(Status::Gone), gate, guest, now)
+        self.finish(Status::Gone, 0, NOTHING, gate, guest, now)
     }
 
-    /// Gives the guest what it waits for, after the gate has judged it.
+    /// Gives the guest what it waits for, after the gate has judged it. A reply that does not fit its interface is none.
     #[inline(always)]
-    fn finish(&mut self, reply: Reply, gate: &mut Gate<'_>, guest: &mut Frame, now: u64) -> Outcome {
+    fn finish(
+        &mut self,
+        status: Status,
+        len: u8,
+        words: &[u64; 6],
+        gate: &mut Gate<'_>,
+        guest: &mut Frame,
+        now: u64,
+    ) -> Outcome {
         match core::mem::replace(&mut self.waiting, Waiting::Nothing) {
             Waiting::Nothing => {}
             Waiting::Call(object, method) => {
-                let reply = judged(object, method, reply, gate, now);
-                guest.set(0, reply.status.raw().cast_unsigned());
-                (1..).zip(reply.words).for_each(|(register, word)| guest.set(register, word));
+                let fits = fits(object, method, status, len, words, gate, now);
+                let (status, words) = if fits { (status, words) } else { (Status::Failed, NOTHING) };
+                guest.set(0, status.raw().cast_unsigned());
+                (1..).zip(words).for_each(|(register, &word)| guest.set(register, word));
             }
             Waiting::Load(object, method, access) => {
-                let reply = judged(object, method, reply, gate, now);
-                let value = if reply.status == Status::Ok { reply.words[0] } else { u64::MAX };
+                let is_good = status == Status::Ok && fits(object, method, status, len, words, gate, now);
+                let value = if is_good { words[0] } else { u64::MAX };
                 guest.set(access.register.into(), access.extend(value));
             }
-            Waiting::Store if reply.status == Status::Gone => return Outcome::DeadDevice,
+            Waiting::Store if status == Status::Gone => return Outcome::DeadDevice,
             Waiting::Store => {}
         }
         Outcome::Done
@@ -246,15 +255,13 @@ impl Partition {
     }
 }
 
-/// A reply that does not fit its interface is none.
+/// Whether an answer fits its interface; the gate has recorded it if it does not.
 #[inline(always)]
-fn judged(object: u16, method: u16, reply: Reply, gate: &mut Gate<'_>, now: u64) -> Reply {
-    let phase = if reply.status == Status::Ok { Phase::Reply } else { Phase::Error };
-    let message = Message { object, method, len: reply.len, words: reply.words };
-    if gate.judge(&gate::call(subject::GUEST, phase, &message), 0, now).is_allowed() {
-        reply
-    } else {
-        Reply::error(Status::Failed)
+fn fits(object: u16, method: u16, status: Status, len: u8, words: &[u64; 6], gate: &mut Gate<'_>, now: u64) -> bool {
+    let call = |phase| Call { subject: subject::GUEST, object, method, phase, len, args: words };
+    match status {
+        Status::Ok => gate.judge_reply(&call(Phase::Reply), now),
+        _ => gate.judge(&call(Phase::Error), 0, now).is_allowed(),
     }
 }
 

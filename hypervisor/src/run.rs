@@ -8,7 +8,7 @@ use core::panic::PanicInfo;
 use bulkhead_abi::audit::{Kind, RING_RECORDS, Record, RingHeader};
 use bulkhead_abi::{Message, Status, wall};
 use bulkhead_hypervisor_core::audit::Trail;
-use bulkhead_hypervisor_core::call::{self, Function};
+use bulkhead_hypervisor_core::call::{self, Function, Hot};
 use bulkhead_hypervisor_core::esr::{Exit, MemoryAccess, fault_address};
 use bulkhead_hypervisor_core::gate::{self, Gate};
 use bulkhead_hypervisor_core::gic::{Frame as GicFrame, Gic, self_sgi};
@@ -115,12 +115,13 @@ pub(crate) extern "C" fn guest_sync(frame: &mut Frame) -> Upcall {
             None => cpu.trap(frame, syndrome),
         };
     }
-    match call::is_null(frame.get(0)) {
-        Some(bits) => {
+    match call::hot(frame.get(0)) {
+        Hot::Null(bits) => {
             frame.set(0, bits);
             GUEST
         }
-        None => cpu.call(frame),
+        Hot::Service => cpu.service(frame),
+        Hot::Other => cpu.call(frame),
     }
 }
 
@@ -449,27 +450,19 @@ impl Cpu {
     /// A call of the secure kernel (`bulkhead_abi::wall`). True if the guest goes on.
     #[inline(always)]
     fn secure_call(&mut self, registers: &mut [u64; 12], frame: &mut Frame) -> bool {
-        let &mut [number, first, w0, w1, w2, w3, w4, w5, ..] = registers;
-        let words = [w0, w1, w2, w3, w4, w5];
-        if number == wall::SWITCH {
+        if registers[0] == wall::SWITCH {
             let outcome = self.partition.leave(registers, &mut self.gate, frame);
             gic::deliver_pending(&mut self.gic);
             return self.back_to_guest(outcome);
         }
-        self.secure_question(number, first, words, registers, frame)
+        self.secure_question(registers, frame)
     }
 
     /// The kernel's calls from which it comes back. True if it does not, and the guest goes on.
     #[inline(never)]
-    fn secure_question(
-        &mut self,
-        number: u64,
-        first: u64,
-        words: [u64; 6],
-        registers: &mut [u64; 12],
-        frame: &mut Frame,
-    ) -> bool {
-        let [w0, w1, ..] = words;
+    fn secure_question(&mut self, registers: &mut [u64; 12], frame: &mut Frame) -> bool {
+        let &mut [number, first, w0, w1, w2, w3, w4, w5, ..] = registers;
+        let words = [w0, w1, w2, w3, w4, w5];
         let result = match number {
             wall::JUDGE => self.judge(first, words),
             wall::SET_TIMER => self.partition.set_alarm(first).into(),

@@ -22,11 +22,28 @@ pub enum Function {
     Psci(u32),
 }
 
-/// The null call: the value of x0 as the guest wrote it names [`FEATURES`], whose answer this is.
+/// The calls that are told apart first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hot {
+    /// [`FEATURES`], with its answer: the null call.
+    Null(u64),
+    /// [`SERVICE_CALL`].
+    Service,
+    /// Anything else: [`decode`] it.
+    Other,
+}
+
+/// Looks at the value of x0 as the guest wrote it; its upper half means nothing.
 #[must_use]
 #[inline(always)]
-pub const fn is_null(id: u64) -> Option<u64> {
-    if id & 0xffff_ffff == FEATURES as u64 { Some(FEATURES_BITS) } else { None }
+pub const fn hot(id: u64) -> Hot {
+    const NULL: u64 = FEATURES as u64;
+    const SERVICE: u64 = SERVICE_CALL as u64;
+    match id & 0xffff_ffff {
+        NULL => Hot::Null(FEATURES_BITS),
+        SERVICE => Hot::Service,
+        _ => Hot::Other,
+    }
 }
 
 /// Decodes an id.

@@ -81,6 +81,23 @@ impl<'a> Gate<'a> {
         Some([u64::from(object) | u64::from(row.method_count) << 16, word(0)?, word(8)?, word(16)?])
     }
 
+    /// Whether an answer to an allowed request fits its interface; one that does not is put on record.
+    #[inline(always)]
+    pub fn judge_reply(&mut self, call: &Call<'_>, now: u64) -> bool {
+        let object = self.policy.object(call.object);
+        if let Some((_, method)) = object.and_then(|object| self.policy.method(object, call.method)) {
+            let fields = self.policy.fields(method, true);
+            let mut fits = fields.len() == usize::from(call.len);
+            for (field, &value) in fields.iter().zip(call.args) {
+                fits &= bulkhead_monitor::fits(field, value);
+            }
+            if fits {
+                return true;
+            }
+        }
+        self.judge(call, 0, now).is_allowed()
+    }
+
     /// Decides and records: refusals always, allowed calls where the rule says so.
     #[inline(never)]
     pub fn judge(&mut self, call: &Call<'_>, pc: u64, now: u64) -> Verdict {

@@ -3,7 +3,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use bulkhead_model::{MAX_ARGS, NONE, Phase, Policy, Reason, Rule};
+use bulkhead_model::{Field, MAX_ARGS, NONE, Phase, Policy, Reason, Rule};
 
 /// What is decided on. Subject and object come from the wall or the kernel, never from the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub fn decide(policy: &Policy<'_>, call: &Call<'_>) -> Verdict {
         return Verdict::refuse(Reason::Malformed, NONE);
     }
     for (field, &value) in fields.iter().zip(call.args) {
-        if !is_within(value, field.min, field.max, field.signed != 0) {
+        if !fits(field, value) {
             return Verdict::refuse(Reason::Malformed, NONE);
         }
     }
@@ -108,6 +108,13 @@ fn matches(policy: &Policy<'_>, rule: &Rule, args: &[u64; MAX_ARGS]) -> bool {
     true
 }
 
+/// Whether a value is one of its field's.
+#[must_use]
+#[inline(always)]
+pub const fn fits(field: &Field, value: u64) -> bool {
+    is_within(value, field.min, field.max, field.signed != 0)
+}
+
 #[inline(always)]
 const fn is_within(value: u64, min: u64, max: u64, signed: bool) -> bool {
     // Adding 2^63 orders signed numbers as unsigned ones.
@@ -121,7 +128,7 @@ mod tests {
     extern crate std;
     use super::*;
     use bulkhead_model::build::Tables;
-    use bulkhead_model::{Condition, Field, Method, Object};
+    use bulkhead_model::{Condition, Method, Object};
     use proptest::prelude::*;
     use std::vec::Vec;
 

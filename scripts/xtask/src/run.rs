@@ -132,11 +132,14 @@ fn emulator(options: &Options) -> Command {
     command
 }
 
-/// Executable bytes of the hypervisor's image, whole pages.
+/// Executable bytes of the hypervisor's image, without the padding to a whole page.
 pub(crate) fn hypervisor_text_bytes() -> Result<u64> {
     let programs = root().join("target").join(setup::IMAGE_TARGET).join("release");
     let flat = flat_image(&programs.join("bulkhead-hypervisor"))?;
-    let text = bulkhead_bundle::flat::Flat::open(&flat).map(|image| image.header.text_bytes);
+    let text = bulkhead_bundle::flat::Flat::open(&flat).and_then(|image| {
+        let pages = image.segments.get(..usize::try_from(image.header.text_bytes).ok()?)?;
+        pages.iter().rposition(|byte| *byte != 0).map(|last| last as u64 + 1)
+    });
     text.ok_or_else(|| Error("the hypervisor's image is damaged".to_string()))
 }
 

@@ -66,6 +66,8 @@ pub struct Kernel {
     has_reply: bool,
     /// Bit i: task i is ready. Lower bits have higher priority: the bundle lists the apps in that order.
     ready: u16,
+    /// Bit i: task i has a budget of its own.
+    limited: u16,
     /// Bit i: task i waits for a server that is busy.
     senders: u16,
     /// Bit i: task i's memory must be loaded before it runs.
@@ -103,10 +105,12 @@ impl Kernel {
     #[must_use]
     pub fn new(info: &'static BootInfo, ticks_per_us: u64) -> Self {
         let mut servers = [NOBODY; MAX_OBJECTS];
+        let mut limited = 0;
         for (app, index) in info.apps.iter().take(info.app_count as usize).zip(0..) {
             if let Some(slot) = servers.get_mut(usize::from(app.serves)).filter(|_| app.serves != NO_OBJECT) {
                 *slot = index;
             }
+            limited |= u16::from(app.budget_us != 0) << index;
         }
         Self {
             info,
@@ -118,6 +122,7 @@ impl Kernel {
             reply: Reply { status: Status::Ok, len: 0, words: [0; 6], token: 0 },
             has_reply: false,
             ready: 0,
+            limited,
             senders: 0,
             loads: 0,
             ticks_per_us,

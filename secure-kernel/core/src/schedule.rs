@@ -23,7 +23,9 @@ impl Kernel {
     /// Decides at time `now`. `is_time_up`: the partition has to leave whatever is ready.
     #[inline(always)]
     pub fn next(&mut self, now: u64, is_time_up: bool) -> Next {
-        self.charge(now);
+        if self.limited != 0 {
+            self.charge(now);
+        }
         if now >= self.earliest {
             self.fire_timers(now);
         }
@@ -57,8 +59,7 @@ impl Kernel {
         let mut left = self.ready;
         while left != 0 {
             let index = left.trailing_zeros() as usize;
-            let (budget, period) = self.app(index).map_or((0, 0), |app| (app.budget_us, app.period_us));
-            if budget == 0 || self.has_budget(index, budget, period, now) {
+            if self.limited >> index & 1 == 0 || self.has_budget(index, now) {
                 return Some(index);
             }
             left &= left - 1;
@@ -67,7 +68,8 @@ impl Kernel {
     }
 
     #[inline(never)]
-    fn has_budget(&mut self, index: usize, budget_us: u32, period_us: u32, now: u64) -> bool {
+    fn has_budget(&mut self, index: usize, now: u64) -> bool {
+        let (budget_us, period_us) = self.app(index).map_or((0, 0), |app| (app.budget_us, app.period_us));
         let (budget, period) = (u64::from(budget_us) * self.ticks_per_us, u64::from(period_us) * self.ticks_per_us);
         let task = self.task(index);
         if now.wrapping_sub(task.period_start) >= period {

@@ -51,8 +51,17 @@ impl Platform for Wall {
 }
 
 /// Entered by the wall: reason, then what it brings. The first one starts the kernel.
-extern "C" fn upcall(arguments: &[u64; 9]) -> *const Registers {
-    let &[reason, header, w0, w1, w2, w3, w4, w5, token] = arguments;
+extern "C" fn upcall(
+    reason: u64,
+    header: u64,
+    w0: u64,
+    w1: u64,
+    w2: u64,
+    w3: u64,
+    w4: u64,
+    w5: u64,
+    token: u64,
+) -> *const Registers {
     // SAFETY: see `Slot`.
     let slot = unsafe { &mut *KERNEL.0.get() };
     let Some(kernel) = slot else { return go_on(start(slot), false) };

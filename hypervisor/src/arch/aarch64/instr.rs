@@ -10,7 +10,7 @@ macro_rules! readers {
             let value;
             // SAFETY: `mrs` of these registers touches no memory (acknowledging an interrupt changes the GIC's state
             // only); each exists at EL2 of an Armv8.0 CPU with a GICv3.
-            unsafe { asm!(concat!("mrs {}, ", $register), out(reg) value, options(nostack, preserves_flags)) };
+            unsafe { asm!(concat!("mrs {}, ", $register), out(reg) value, options(nomem, nostack, preserves_flags)) };
             value
         }
     )*};
@@ -22,7 +22,7 @@ macro_rules! writers {
         pub(crate) fn $name(value: u64) {
             // SAFETY: none of these registers moves or protects EL2's own memory (those that do are written in `mmu`
             // and `vectors`); they hold the guest's state and what it traps.
-            unsafe { asm!(concat!("msr ", $register, ", {}"), in(reg) value, options(nostack, preserves_flags)) };
+            unsafe { asm!(concat!("msr ", $register, ", {}"), in(reg) value, options(nomem, nostack, preserves_flags)) };
         }
     )*};
 }

@@ -64,13 +64,8 @@ vectors:
 upcall_entry:                           // wall::UPCALL_ENTRY: reason in x0, x1-x8
     adrp  x9, stack_top
     add   x9, x9, :lo12:stack_top
-    sub   sp, x9, #80
-    stp   x0, x1, [sp, #0]
-    stp   x2, x3, [sp, #16]
-    stp   x4, x5, [sp, #32]
-    stp   x6, x7, [sp, #48]
-    str   x8, [sp, #64]
-    mov   x0, sp
+    sub   sp, x9, #16                   // the ninth argument of a function lies on the stack
+    str   x8, [sp]
     bl    {upcall}
 resume:                                 // x0: the registers of the task to run
     mov   sp, x0
