@@ -14,9 +14,20 @@ pub fn now(ticks: u64, ticks_per_second: u64) -> [u64; 2] {
     [ticks / ticks_per_second.max(1), ticks]
 }
 
+/// Whether a heartbeat, one a second, is said: each for half a minute, then one a minute. The console is for people.
+#[must_use]
+pub const fn is_said(beat: u64) -> bool {
+    beat <= 30 || beat.is_multiple_of(60)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::now;
+    use super::{is_said, now};
+
+    #[test]
+    fn heartbeats_become_rare_after_half_a_minute() {
+        assert_eq!((1..=240).filter(|&beat| is_said(beat)).count(), 34);
+    }
 
     #[test]
     fn seconds_are_whole_and_a_counter_without_a_rate_does_not_divide_by_zero() {
