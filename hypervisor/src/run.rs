@@ -131,7 +131,7 @@ const GUEST: Upcall = core::ptr::null();
 /// An interrupt while the guest ran.
 pub(crate) extern "C" fn guest_irq(_frame: &mut Frame) -> Upcall {
     let Some(cpu) = the_cpu() else { return GUEST };
-    if gic::acknowledge(&cpu.gic, cpu.plan.timer_intid) { cpu.partition.tick() } else { GUEST }
+    if gic::acknowledge(&mut cpu.gic, cpu.plan.timer_intid) { cpu.partition.tick() } else { GUEST }
 }
 
 /// A system error while the guest ran: it is the guest's, whose access caused it; there is nothing to deliver.
@@ -152,7 +152,7 @@ pub(crate) extern "C" fn secure_sync(secure: &mut SecureFrame, frame: &mut Frame
 /// An interrupt while the secure partition ran. Returns 1 if the guest goes on.
 pub(crate) extern "C" fn secure_irq(_secure: &mut SecureFrame, frame: &mut Frame) -> u64 {
     let Some(cpu) = the_cpu() else { return 1 };
-    if gic::acknowledge(&cpu.gic, cpu.plan.timer_intid) && !cpu.partition.time_passes() {
+    if gic::acknowledge(&mut cpu.gic, cpu.plan.timer_intid) && !cpu.partition.time_passes() {
         return cpu.end_partition([0, instr::read_elr_el2(), 0], frame).into();
     }
     0
@@ -452,7 +452,6 @@ impl Cpu {
     fn secure_call(&mut self, registers: &mut [u64; 12], frame: &mut Frame) -> bool {
         if registers[0] == wall::SWITCH {
             let outcome = self.partition.leave(registers, &mut self.gate, frame);
-            gic::deliver_pending(&mut self.gic);
             return self.back_to_guest(outcome);
         }
         self.secure_question(registers, frame)
@@ -528,7 +527,9 @@ impl Cpu {
         self.back_to_guest(outcome)
     }
 
+    #[inline(always)]
     fn back_to_guest(&mut self, outcome: Outcome) -> bool {
+        gic::deliver_pending(&mut self.gic);
         if matches!(outcome, Outcome::DeadDevice) {
             // The store was stepped over when the device was called; the abort names it.
             instr::write_elr_el2(instr::read_elr_el2() - 4);

@@ -62,7 +62,7 @@ pub struct Gic {
     emulated: [u32; WORDS],
     /// Which of the emulated ones the guest has enabled.
     enabled: [u32; WORDS],
-    /// Which of the emulated ones wait to be delivered.
+    /// Which wait to be delivered: emulated ones, and those of the hardware that found no free list register.
     pending: [u32; WORDS],
     /// Bit w: a word of `pending` and `enabled` may have a bit in common.
     waiting: u32,
@@ -149,6 +149,25 @@ impl Gic {
         known
     }
 
+    /// Keeps an interrupt of the hardware, still active there, until a list register is free.
+    pub fn defer(&mut self, intid: u32) {
+        if let Some(word) = self.pending.get_mut(intid as usize / 32) {
+            *word |= 1 << (intid % 32);
+            self.waiting |= 1 << (intid / 32);
+        }
+    }
+
+    /// ICH_LR_EL2 for an interrupt that [`Gic::take_pending`] gave.
+    #[must_use]
+    pub fn list_register(&self, intid: u32) -> u64 {
+        let priority = self.priority(intid);
+        if self.is_physical(intid) {
+            list_register_physical(intid, priority)
+        } else {
+            list_register_emulated(intid, priority)
+        }
+    }
+
     /// Whether an emulated interrupt is enabled and may be delivered without waiting behind others.
     #[must_use]
     #[inline(always)]
@@ -169,7 +188,7 @@ impl Gic {
         while self.waiting != 0 {
             let word = self.waiting.trailing_zeros();
             let index = word as usize % WORDS;
-            let bits = self.pending[index] & self.enabled[index];
+            let bits = self.pending[index] & (self.enabled[index] | self.physical[index]);
             if bits != 0 {
                 let bit = bits.trailing_zeros();
                 self.pending[index] &= !(1 << bit);
@@ -366,6 +385,17 @@ pub const fn list_register_emulated(intid: u32, priority: u8) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interrupt_of_the_hardware_that_found_no_list_register_is_kept() {
+        let mut gic = Gic::new(27);
+        gic.defer(27);
+        assert!(gic.has_waiting());
+        assert_eq!(gic.take_pending(), Some(27));
+        assert_eq!(gic.list_register(27) >> 61 & 3, 3, "pending, and ended in the hardware by the guest");
+        assert_eq!(gic.list_register(3) >> 61 & 3, 2, "emulated");
+        assert_eq!(gic.take_pending(), None);
+    }
 
     #[test]
     fn a_served_devices_interrupt_is_edge_triggered_and_waits_until_it_is_enabled() {

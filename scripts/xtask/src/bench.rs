@@ -121,7 +121,7 @@ fn debian() -> Result<BTreeMap<String, String>> {
 
 /// A quiet batch under the exact instruction clock.
 fn guest(words: &[&str]) -> Result<Output> {
-    let arguments = ["run", "--batch", "--icount", "--quiet"].iter().chain(words);
+    let arguments = ["run", "--batch", "--icount", "--silent"].iter().chain(words);
     run::guest_output(&Arguments::parse_from(arguments).options)
 }
 

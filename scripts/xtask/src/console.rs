@@ -2,8 +2,6 @@
 
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::command::{Error, Result, step};
@@ -16,9 +14,21 @@ pub(crate) struct Output {
     pub(crate) wall: String,
 }
 
+/// What is printed while the emulator runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// Everything, behind prefixes.
+    #[default]
+    All,
+    /// The guest's lines as they are.
+    Guest,
+    /// Nothing: the caller reads the output.
+    Nothing,
+}
+
 /// Runs the emulator to its end. Each line is printed as it comes, behind a prefix that says whose it is; on a terminal in
 /// colour. Without `batch` the guest's console is the user's own terminal.
-pub(crate) fn run(mut command: Command, batch: bool, quiet: bool) -> Result<Output> {
+pub(crate) fn run(mut command: Command, batch: bool, what: Show) -> Result<Output> {
     let failed = |error| Error(format!("cannot start the emulator: {error}"));
     let has_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     command.stderr(Stdio::piped());
@@ -32,26 +42,19 @@ pub(crate) fn run(mut command: Command, batch: bool, quiet: bool) -> Result<Outp
     let errors = child.stderr.take().ok_or_else(lost)?;
     // A person's terminal is in raw mode while the guest uses it.
     let end = if batch { "\n" } else { "\r\n" };
-    let speaks = Arc::new(AtomicBool::new(!quiet));
-    let says = Arc::clone(&speaks);
     let wall = thread::spawn(move || {
         gather(errors, |line| {
-            if says.load(Ordering::Relaxed) || line.starts_with("qemu") {
+            if what == Show::All || line.starts_with("qemu") {
                 show(line, has_colour, end);
             }
         })
     });
-    let guest = child.stdout.take().map(|output| {
-        thread::spawn(move || {
-            gather(output, |line| {
-                if quiet {
-                    println!("{line}");
-                } else {
-                    show(&format!("guest: {line}"), has_colour, end);
-                }
-            })
-        })
-    });
+    let each = move |line: &str| match what {
+        Show::All => show(&format!("guest: {line}"), has_colour, end),
+        Show::Guest => println!("{line}"),
+        Show::Nothing => {}
+    };
+    let guest = child.stdout.take().map(|output| thread::spawn(move || gather(output, each)));
     let status = child.wait().map_err(|error| Error(format!("the emulator was lost: {error}")))?;
     let wall = wall.join().map_err(|_| lost())?;
     let guest = guest.map_or(Ok(String::new()), |reader| reader.join().map_err(|_| lost()))?;

@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 
 use crate::build;
 use crate::command::{Error, Result, root, step};
-use crate::console::Output;
+use crate::console::{Output, Show};
 use crate::initrd;
 use crate::setup;
 use crate::site::Site;
@@ -48,12 +48,25 @@ pub(crate) struct Options {
     /// Prints the guest's lines alone, without prefixes
     #[arg(long)]
     quiet: bool,
+    /// Prints nothing of what is said
+    #[arg(long, hide = true)]
+    silent: bool,
     /// Where the loader's Image and the bundle are left
     #[arg(long, default_value = "target/run")]
     folder: PathBuf,
     /// Longest time in seconds for --batch
     #[arg(long, default_value_t = 120)]
     timeout: u32,
+}
+
+impl Options {
+    fn show(&self) -> Show {
+        match (self.silent, self.quiet) {
+            (true, _) => Show::Nothing,
+            (_, true) => Show::Guest,
+            _ => Show::All,
+        }
+    }
 }
 
 /// What the emulator is started with.
@@ -87,7 +100,7 @@ pub(crate) fn guest_output(options: &Options) -> Result<Output> {
     step("starting the emulator");
     let mut command = emulator(options);
     command.arg("-kernel").arg(&loader).arg("-initrd").arg(&bundle);
-    let output = crate::console::run(command, options.batch, options.quiet)?;
+    let output = crate::console::run(command, options.batch, options.show())?;
     if options.batch {
         let missing = missing_lines(options, &output);
         if !missing.is_empty() {

@@ -28,7 +28,9 @@ fn rust_target() -> Result<()> {
     for target in [IMAGE_TARGET, GUEST_TARGET] {
         if !Path::new(sysroot.trim()).join("lib/rustlib").join(target).is_dir() {
             step(&format!("adding the Rust target {target}"));
-            command::run(program("rustup", &["target", "add", target]))?;
+            command::run(program("rustup", &["target", "add", target])).map_err(|error| {
+                Error(format!("{error}; the Rust target {target} is needed: where rustup may download, run: rustup target add {target}"))
+            })?;
         }
     }
     Ok(())

@@ -69,6 +69,7 @@ fn attack(report: &mut Report, plant: u64) {
     report.equal("starting a CPU", call(CPU_ON, [1, 0x4000_0000, 0]), NOT_SUPPORTED);
     report.equal("a service beyond the last", service_info(u64::MAX)[0], UNKNOWN);
     device(report);
+    interrupts(report);
     let refused = (0..1_000_000).all(|_| service_call(drain, [1, 0, 0, 0, 0, 0])[0] == DENIED);
     report.line("a million refused calls", refused);
     report.equal("the next good call", service_call(plant, [0; 6])[0], 0);
@@ -131,6 +132,39 @@ fn device(report: &mut Report) {
     }
     store(PORTS + 0x70, 0);
     report.equal("a reset mends the device", load(PORTS + 0x70), 0);
+}
+
+/// More interrupts at once than the hardware has list registers: eight of its own and the timer's, all masked at first.
+fn interrupts(report: &mut Report) {
+    const WANTED: u64 = 0xff | 1 << 27;
+    // Group 1 on; SGI 0-7 and the virtual timer enabled (addresses of QEMU's virt machine).
+    store(0x0800_0000, 0x13);
+    store(0x080b_0100, 1 << 27 | 0xff);
+    // SAFETY: the guest's own interrupt interface and timer; DAIF stays masked, nothing is taken.
+    unsafe {
+        asm!("msr icc_pmr_el1, {}", "msr icc_igrpen1_el1, {}", "isb", in(reg) 0xff_u64, in(reg) 1_u64);
+        (0..8_u64).for_each(|id| asm!("msr icc_sgi1r_el1, {}", "isb", in(reg) id << 24 | 1));
+        asm!("mrs {t}, cntvct_el0", "msr cntv_cval_el0, {t}", "msr cntv_ctl_el0, {}", "isb", in(reg) 1_u64, t = out(reg) _);
+    }
+    let mut seen = 0;
+    for _ in 0..1_000_000 {
+        let id: u64;
+        // SAFETY: acknowledges and ends what is pending, as an interrupt handler would; the timer is stopped.
+        unsafe {
+            asm!("mrs {}, icc_iar1_el1", out(reg) id);
+            if id == 27 {
+                asm!("msr cntv_ctl_el0, xzr", "isb");
+            }
+            if id < 1020 {
+                asm!("msr icc_eoir1_el1, {}", "isb", in(reg) id);
+                seen |= 1 << (id & 63);
+            }
+        }
+        if seen == WANTED {
+            break;
+        }
+    }
+    report.equal("nine interrupts in four list registers", seen, WANTED);
 }
 
 fn load(address: u64) -> u64 {

@@ -16,6 +16,11 @@ pub(crate) struct Hardware {
     timer: u32,
 }
 
+/// The virtual interface's own interrupt: a PPI by Arm's Base System Architecture.
+const MAINTENANCE: u32 = 25;
+/// ICH_HCR_EL2: En, UIE.
+const ENABLED: u64 = 1;
+const UNDERFLOW: u64 = 1 << 1;
 const GICD_CTLR: u32 = 0;
 const GICR_WAKER: u32 = 0x14;
 const IGROUPR: u32 = 0x80;
@@ -71,13 +76,13 @@ impl Hardware {
         }
         instr::write_ich_ap1r0_el2(0);
         instr::write_ich_vmcr_el2(0);
-        instr::write_ich_hcr_el2(1);
+        instr::write_ich_hcr_el2(ENABLED);
         // The wall's own timer, ahead of everything else.
         let word = IPRIORITYR + (self.timer & !3);
         let shift = self.timer % 4 * 8;
         let others = self.read(Frame::RedistributorSgi, word) & !(0xff << shift);
         self.write(Frame::RedistributorSgi, word, others | 0x20 << shift);
-        self.write(Frame::RedistributorSgi, ISENABLER, 1 << self.timer);
+        self.write(Frame::RedistributorSgi, ISENABLER, 1 << self.timer | 1 << MAINTENANCE);
     }
 
     /// Does what the model decided; the value of a read, 0 for a write.
@@ -122,16 +127,22 @@ impl Hardware {
 
 /// Takes one interrupt of the hardware and hands it to the guest if it is the guest's. True for the wall's own timer.
 #[inline(always)]
-pub(crate) fn acknowledge(gic: &Gic, timer: u32) -> bool {
+pub(crate) fn acknowledge(gic: &mut Gic, timer: u32) -> bool {
     #[expect(clippy::cast_possible_truncation, reason = "24 bits")]
     let intid = instr::read_icc_iar1_el1() as u32;
     if intid >= 1020 {
         return false;
     }
     instr::write_icc_eoir1_el1(u64::from(intid));
-    let delivered = gic.is_physical(intid) && deliver(list_register_physical(intid, gic.priority(intid)));
-    if !delivered {
+    if !gic.is_physical(intid) {
         instr::write_icc_dir_el1(u64::from(intid));
+        if intid == MAINTENANCE {
+            deliver_pending(gic);
+        }
+    } else if !deliver(list_register_physical(intid, gic.priority(intid))) {
+        // It stays active in the hardware, so that it does not come again before the guest has had it.
+        gic.defer(intid);
+        deliver_pending(gic);
     }
     intid == timer
 }
@@ -145,7 +156,7 @@ pub(crate) fn pause_guest() {
 /// What is in the list registers is delivered again.
 #[inline(always)]
 pub(crate) fn resume_guest() {
-    instr::write_ich_hcr_el2(1);
+    instr::write_ich_hcr_el2(ENABLED);
 }
 
 /// Raises an emulated interrupt of the guest: at once if a list register is free, else as soon as one is.
@@ -160,16 +171,24 @@ pub(crate) fn raise(gic: &mut Gic, intid: u32) {
     deliver_pending(gic);
 }
 
-/// Delivers as many emulated interrupts as list registers are free.
+/// Delivers as many waiting interrupts as list registers are free. While some are left, the maintenance interrupt comes as soon
+/// as the guest has taken all but one (ICH_HCR_EL2.UIE, IHI 0069 §12.4.3).
 #[inline]
 pub(crate) fn deliver_pending(gic: &mut Gic) {
-    if !gic.has_waiting() {
-        return;
+    if gic.has_waiting() {
+        deliver_waiting(gic);
     }
+}
+
+#[inline(never)]
+fn deliver_waiting(gic: &mut Gic) {
     while instr::read_ich_elrsr_el2() & 0xf != 0 {
-        let Some(intid) = gic.take_pending() else { return };
-        deliver(list_register_emulated(intid, gic.priority(intid)));
+        let Some(intid) = gic.take_pending() else { break };
+        deliver(gic.list_register(intid));
     }
+    // While the secure partition runs the interface is off, and stays so.
+    let rest = instr::read_ich_hcr_el2() & !UNDERFLOW;
+    instr::write_ich_hcr_el2(if gic.has_waiting() { rest | UNDERFLOW } else { rest });
 }
 
 /// Puts an interrupt into a free list register; false if there is none. One that lies in a list register already becomes

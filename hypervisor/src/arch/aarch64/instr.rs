@@ -38,7 +38,7 @@ readers! {
     read_cntvct_el0 "cntvct_el0" read_cntfrq_el0 "cntfrq_el0"
     read_ich_lr0_el2 "ich_lr0_el2" read_ich_lr1_el2 "ich_lr1_el2"
     read_ich_lr2_el2 "ich_lr2_el2" read_ich_lr3_el2 "ich_lr3_el2"
-    read_icc_iar1_el1 "icc_iar1_el1" read_ich_elrsr_el2 "ich_elrsr_el2"
+    read_icc_iar1_el1 "icc_iar1_el1" read_ich_elrsr_el2 "ich_elrsr_el2" read_ich_hcr_el2 "ich_hcr_el2"
     read_id_aa64pfr0_el1 "id_aa64pfr0_el1" read_id_aa64pfr1_el1 "id_aa64pfr1_el1"
     read_id_aa64dfr0_el1 "id_aa64dfr0_el1"
     read_id_aa64isar0_el1 "id_aa64isar0_el1" read_id_aa64isar1_el1 "id_aa64isar1_el1"
