@@ -56,6 +56,8 @@ pub(crate) struct Partition {
     is_overdue: bool,
     /// When its kernel wants the virtual interrupt.
     alarm: u64,
+    /// Bit i: the i-th interrupt of the apps' devices came and its kernel has not taken it.
+    interrupts: u32,
     call_limit: u64,
     grace: u64,
     upcall: [u64; 9],
@@ -79,6 +81,7 @@ impl Partition {
             limit: 0,
             is_overdue: false,
             alarm: u64::MAX,
+            interrupts: 0,
             call_limit: ticks(plan.call_limit_us),
             // Only a kernel that hangs takes this long: its paths are bounded, and a host that stalls the emulator is forgiven.
             grace: ticks(1_000_000),
@@ -107,6 +110,32 @@ impl Partition {
                 core::ptr::null()
             }
         }
+    }
+
+    /// A device that an app drives raised its interrupt: the partition runs as soon as its share allows.
+    #[inline(never)]
+    pub(crate) fn interrupt(&mut self, place: usize) -> Upcall {
+        self.interrupts |= 1 << (place & 31);
+        self.share.want(instr::read_cntvct_el0());
+        self.tick()
+    }
+
+    /// As [`Partition::interrupt`], while it runs: its kernel gets the virtual interrupt. It goes on.
+    #[inline(never)]
+    pub(crate) fn interrupt_inside(&mut self, place: usize) -> bool {
+        self.interrupts |= 1 << (place & 31);
+        instr::write_hcr_el2(el1::HCR | el1::VIRTUAL_IRQ);
+        true
+    }
+
+    /// The place of an interrupt that came.
+    pub(crate) const fn take_interrupt(&mut self) -> Option<usize> {
+        if self.interrupts == 0 {
+            return None;
+        }
+        let place = self.interrupts.trailing_zeros();
+        self.interrupts &= self.interrupts - 1;
+        Some(place as usize)
     }
 
     /// The guest was reset: the partition hears of it before the guest runs again.
@@ -147,7 +176,8 @@ impl Partition {
         let &[_, flags, status, .., token, wake, _] = registers;
         let now = instr::read_cntvct_el0();
         let used = if matches!(self.waiting, Waiting::Nothing) { now.saturating_sub(self.entered) } else { 0 };
-        self.share.leave(used, if flags & wall::SWITCH_MORE != 0 { now } else { wake });
+        let has_more = flags & wall::SWITCH_MORE != 0 || self.interrupts != 0;
+        self.share.leave(used, if has_more { now } else { wake });
         el1::to_guest(self.stage2, &self.guest);
         self.arm();
         if flags & wall::SWITCH_REPLY == 0 || token != self.token {

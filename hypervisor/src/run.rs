@@ -17,7 +17,7 @@ use bulkhead_hypervisor_core::{psci, sysreg};
 use bulkhead_model::{Phase, Policy, method, object, subject};
 use bulkhead_monitor::Call;
 
-use crate::arch::gic::{self, Hardware};
+use crate::arch::gic::{self, Hardware, Taken};
 use crate::arch::vectors::{self, Frame, SecureFrame};
 use crate::arch::{instr, mmu};
 use crate::console::Console;
@@ -131,7 +131,11 @@ const GUEST: Upcall = core::ptr::null();
 /// An interrupt while the guest ran.
 pub(crate) extern "C" fn guest_irq(_frame: &mut Frame) -> Upcall {
     let Some(cpu) = the_cpu() else { return GUEST };
-    if gic::acknowledge(&mut cpu.gic, cpu.plan.timer_intid) { cpu.partition.tick() } else { GUEST }
+    match gic::acknowledge(&mut cpu.gic, &cpu.hardware) {
+        Taken::Done => GUEST,
+        Taken::Timer => cpu.partition.tick(),
+        Taken::App(place) => cpu.partition.interrupt(place),
+    }
 }
 
 /// A system error while the guest ran: it is the guest's, whose access caused it; there is nothing to deliver.
@@ -152,10 +156,12 @@ pub(crate) extern "C" fn secure_sync(secure: &mut SecureFrame, frame: &mut Frame
 /// An interrupt while the secure partition ran. Returns 1 if the guest goes on.
 pub(crate) extern "C" fn secure_irq(_secure: &mut SecureFrame, frame: &mut Frame) -> u64 {
     let Some(cpu) = the_cpu() else { return 1 };
-    if gic::acknowledge(&mut cpu.gic, cpu.plan.timer_intid) && !cpu.partition.time_passes() {
-        return cpu.end_partition([0, instr::read_elr_el2(), 0], frame).into();
-    }
-    0
+    let goes_on = match gic::acknowledge(&mut cpu.gic, &cpu.hardware) {
+        Taken::Done => true,
+        Taken::Timer => cpu.partition.time_passes(),
+        Taken::App(place) => cpu.partition.interrupt_inside(place),
+    };
+    if goes_on { 0 } else { cpu.end_partition([0, instr::read_elr_el2(), 0], frame).into() }
 }
 
 /// The rule number of "no rule".
@@ -475,6 +481,16 @@ impl Cpu {
             wall::GUEST_IRQ => {
                 let is_known = u32::try_from(first).is_ok_and(|intid| intid >= 32 && self.gic.raise(intid));
                 if is_known { 0 } else { Status::Unknown.raw().cast_unsigned() }
+            }
+            wall::TAKE_IRQ => {
+                let place = self.partition.take_interrupt();
+                place.and_then(|place| self.plan.secure_interrupts.get(place)).map_or(0, |intid| u64::from(*intid))
+            }
+            wall::IRQ_DONE => {
+                let known =
+                    self.plan.secure_interrupts.iter().find(|intid| **intid != 0 && u64::from(**intid) == first);
+                known.into_iter().for_each(|intid| gic::finish(*intid));
+                if known.is_some() { 0 } else { Status::Unknown.raw().cast_unsigned() }
             }
             wall::LOG => {
                 let [length, _, low, high, ..] = first.to_le_bytes();

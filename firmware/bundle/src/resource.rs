@@ -26,4 +26,6 @@ pub enum ResourceKind {
     Passthrough = 1,
     /// Registers that exist for the guest only: an app answers each access.
     Served = 2,
+    /// Registers of the real machine that an app drives.
+    Driven = 3,
 }

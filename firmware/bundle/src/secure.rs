@@ -5,7 +5,8 @@ use std::string::String;
 use std::vec::Vec;
 
 use bulkhead_abi::boot::{
-    AppInfo, BOOT_MAGIC, BOOT_VERSION, BootInfo, Capability, MAX_APP_IRQS, MAX_APPS, MAX_CAPS, flags,
+    AppInfo, BOOT_MAGIC, BOOT_VERSION, BootInfo, Capability, MAX_APP_DEVICES, MAX_APP_IRQS, MAX_APPS, MAX_CAPS, Range,
+    flags,
 };
 use bulkhead_abi::wall;
 use bulkhead_hypervisor_core::paging::{ADDRESS_LIMIT, Access, ENTRIES, TableMemory, map};
@@ -43,6 +44,8 @@ pub struct App {
     pub flags: u32,
     /// Interrupts of guest devices it may raise.
     pub irqs: Vec<u32>,
+    /// Devices that it drives: registers (whole pages) and INTID, 0 for none.
+    pub devices: Vec<(Range, u32)>,
     /// What it may call.
     pub caps: Vec<Capability>,
     /// Stack, a multiple of 4 KiB.
@@ -124,6 +127,10 @@ fn place_app(image: &mut Image, app: &App, asid: u64, policy_bytes: usize) -> Re
     window(flags::AUDIT, wall::AUDIT_RING, bulkhead_abi::audit::RING_BYTES as u64, Access::AppReadOnly)?;
     window(flags::POLICY, wall::POLICY, (policy_bytes as u64).next_multiple_of(PAGE), Access::AppReadOnly)?;
     window(flags::GUEST_MEMORY, wall::GUEST_WINDOW, ADDRESS_LIMIT - wall::GUEST_WINDOW, Access::AppData)?;
+    for (range, _) in &app.devices {
+        let place = wall::DEVICE_WINDOW + range.base;
+        tables.map(place, place, range.bytes, Access::AppDevice)?;
+    }
     let mut info = AppInfo::new_zeroed();
     info.root = (wall::SECURE_IPA + image.place(&tables.bytes())) | asid << 48;
     info.entry = wall::APP_VA;
@@ -132,12 +139,19 @@ fn place_app(image: &mut Image, app: &App, asid: u64, policy_bytes: usize) -> Re
     (info.budget_us, info.period_us, info.restart_limit) = (app.budget_us, app.period_us, app.restart_limit);
     (info.flags, info.subject, info.serves, info.priority) = (app.flags, app.subject, app.serves, app.priority);
     let name = app.name.as_bytes();
-    if name.len() > info.name.len() || app.caps.len() > MAX_CAPS || app.irqs.len() > MAX_APP_IRQS {
-        return Err(FlattenError("an app's name, capabilities or interrupts are too many for its row"));
+    if name.len() > info.name.len()
+        || app.caps.len() > MAX_CAPS
+        || app.irqs.len() > MAX_APP_IRQS
+        || app.devices.len() > MAX_APP_DEVICES
+    {
+        return Err(FlattenError("an app's name, capabilities, interrupts or devices are too many for its row"));
     }
     info.name.iter_mut().zip(name).for_each(|(slot, &byte)| *slot = byte);
     info.caps.iter_mut().zip(&app.caps).for_each(|(slot, &capability)| *slot = capability);
     info.irqs.iter_mut().zip(&app.irqs).for_each(|(slot, &irq)| *slot = irq);
+    for ((slot, irq), &(range, intid)) in info.devices.iter_mut().zip(&mut info.device_irqs).zip(&app.devices) {
+        (*slot, *irq) = (range, intid);
+    }
     info.cap_count = u8::try_from(app.caps.len()).unwrap_or(0);
     info.irq_count = u8::try_from(app.irqs.len()).unwrap_or(0);
     Ok(info)

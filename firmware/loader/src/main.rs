@@ -235,6 +235,12 @@ fn machine_plan(
     {
         *slot = resource.intid;
     }
+    for (slot, resource) in plan.secure_mmio.iter_mut().zip(of_kind(ResourceKind::Driven)) {
+        *slot = Range { base: resource.base, bytes: resource.bytes };
+    }
+    for (slot, resource) in plan.secure_interrupts.iter_mut().zip(of_kind(ResourceKind::Driven)) {
+        *slot = resource.intid;
+    }
     for (slot, resource) in plan.devices.iter_mut().zip(of_kind(ResourceKind::Served)) {
         let range = Range { base: resource.base, bytes: resource.bytes };
         let object = u16::try_from(resource.object).unwrap_or(u16::MAX);

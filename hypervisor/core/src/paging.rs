@@ -46,6 +46,8 @@ pub enum Access {
     AppReadOnly,
     /// EL1 stage 1: an app reads and writes.
     AppData,
+    /// EL1 stage 1: device registers that an app drives.
+    AppDevice,
     /// EL2 stage 1: executable, read only.
     El2Code,
     /// EL2 stage 1: read only.
@@ -73,6 +75,7 @@ impl Access {
             Self::KernelData => AF | INNER | 1 << 2 | XN | PXN,
             Self::AppCode => AF | INNER | NG | 3 << 6 | 1 << 2 | PXN,
             Self::AppReadOnly => AF | INNER | NG | 3 << 6 | 1 << 2 | XN | PXN,
+            Self::AppDevice => AF | NG | 1 << 6 | XN | PXN,
             Self::AppData => AF | INNER | NG | 1 << 6 | 1 << 2 | XN | PXN,
             Self::Stage2Ram => AF | INNER | 3 << 6 | 0xf << 2,
             Self::Stage2Data => AF | INNER | 3 << 6 | 0xf << 2 | XN,

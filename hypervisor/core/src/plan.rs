@@ -12,6 +12,9 @@ pub const MAX_RANGES: usize = 8;
 /// The most interrupts in each list.
 pub const MAX_INTERRUPTS: usize = 32;
 
+/// The most interrupts that apps drive.
+pub const MAX_SECURE_INTERRUPTS: usize = 8;
+
 /// A range of host-physical addresses (equal to guest-physical ones: the guest is identity-mapped).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -92,6 +95,10 @@ pub struct MachinePlan {
     pub guest_mmio: [Range; MAX_RANGES],
     /// Physical interrupts (SPIs, INTID 32 and up) that the policy gives to the guest; 0 where unused.
     pub guest_interrupts: [u32; MAX_INTERRUPTS],
+    /// Registers that the policy opens to apps, page-aligned.
+    pub secure_mmio: [Range; MAX_RANGES],
+    /// Physical interrupts (SPIs) of those devices; 0 where unused.
+    pub secure_interrupts: [u32; MAX_SECURE_INTERRUPTS],
     /// Devices that apps serve to the guest.
     pub devices: [Device; 4],
     /// Parts copied to guest memory at each (re)start; unused ones have `target.bytes == 0`.
@@ -189,9 +196,11 @@ impl MachinePlan {
         }
         let store = Range { bytes: self.store.bytes.next_multiple_of(PAGE), ..self.store };
         let own = [self.image, self.policy, store, self.audit, self.secure];
-        for range in
-            own.iter().chain(&self.guest_ram).chain(&self.guest_mmio).chain([&self.taken, &self.gicd, &self.gicr])
-        {
+        for range in own.iter().chain(&self.guest_ram).chain(&self.guest_mmio).chain(&self.secure_mmio).chain([
+            &self.taken,
+            &self.gicd,
+            &self.gicr,
+        ]) {
             range.check()?;
         }
         if let Some(&outside) = own.iter().find(|range| range.bytes != 0 && !self.taken.holds(**range)) {
@@ -203,15 +212,25 @@ impl MachinePlan {
             return Err(PlanError::Outside(self.image));
         }
         disjoint(&own)?;
-        let mut spaces = [Range::default(); 2 * MAX_RANGES + 7];
+        let mut spaces = [Range::default(); 3 * MAX_RANGES + 7];
         let devices = self.devices.iter().map(|device| device.range);
-        let all = self.guest_ram.iter().chain(&self.guest_mmio).copied().chain(devices);
+        let all = self.guest_ram.iter().chain(&self.guest_mmio).chain(&self.secure_mmio).copied().chain(devices);
         for (slot, range) in spaces.iter_mut().zip(all.chain([self.taken, self.gicd, self.gicr])) {
             *slot = range;
         }
         disjoint(&spaces)?;
         self.check_start()?;
-        let interrupts = self.guest_interrupts.iter().copied().chain(self.devices.iter().map(|device| device.intid));
+        if let Some(&intid) =
+            self.secure_interrupts.iter().find(|intid| **intid != 0 && self.guest_interrupts.contains(intid))
+        {
+            return Err(PlanError::Interrupt(intid));
+        }
+        let interrupts = self
+            .guest_interrupts
+            .iter()
+            .chain(&self.secure_interrupts)
+            .copied()
+            .chain(self.devices.iter().map(|device| device.intid));
         if let Some(intid) = interrupts.filter(|&intid| intid != 0).find(|intid| !(32..1020).contains(intid)) {
             return Err(PlanError::Interrupt(intid));
         }
@@ -275,7 +294,9 @@ mod tests {
     #[test]
     fn every_rule_of_a_plan_has_its_refusal() {
         type Break = fn(&mut MachinePlan);
-        let broken: [(&str, Break); 14] = [
+        let broken: [(&str, Break); 16] = [
+            ("an app's device that is the guest's too", |plan| plan.secure_mmio[0] = plan.guest_mmio[0]),
+            ("an app's interrupt that is the guest's too", |plan| plan.secure_interrupts[0] = 33),
             ("another version", |plan| plan.version += 1),
             ("guest memory over the wall", |plan| plan.guest_ram[1] = Range { base: 0x7f80_0000, bytes: 0x1000 }),
             ("guest memory twice", |plan| plan.guest_ram[1] = plan.guest_ram[0]),

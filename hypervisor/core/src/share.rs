@@ -41,6 +41,11 @@ impl Share {
         (self.wake <= now && self.used < self.budget).then(|| now + (self.budget - self.used))
     }
 
+    /// It wants to run at once: an interrupt came for it.
+    pub fn want(&mut self, now: u64) {
+        self.wake = self.wake.min(now);
+    }
+
     /// The partition left after `used` ticks on its own account; it wants to run again at `wake`.
     #[inline]
     pub const fn leave(&mut self, used: u64, wake: u64) {

@@ -303,13 +303,20 @@ impl Checker<'_> {
     }
 
     fn use_rule(&mut self, rule: &tree::Rule, subject: u16, names: &[Name]) {
-        if subject != bulkhead_model::subject::GUEST || !rule.is_allow || rule.condition.is_some() || rule.audit {
-            let help = "write `allow guest use NAME`; what is not allowed is refused anyway";
-            self.error(rule.span, "a resource is given to the guest for good, or not at all", help);
+        let is_owner = subject != bulkhead_model::subject::KERNEL;
+        if !is_owner || !rule.is_allow || rule.condition.is_some() || rule.audit {
+            let help = "write `allow guest use NAME` or `allow APP use NAME`; what is not allowed is refused anyway";
+            self.error(rule.span, "a resource is given to the guest or to an app for good, or not at all", help);
         }
         for name in names {
+            let is_taken = |known: &Resource| known.name == name.text;
+            if self.policy.resources.iter().any(is_taken) || self.policy.driven.iter().any(|(_, known)| is_taken(known))
+            {
+                self.error(name.span, format!("`{}` is given twice", name.text), "a resource has one owner");
+            }
             match self.resources.iter().find(|resource| resource.name == name.text).cloned() {
-                Some(resource) => self.policy.resources.push(resource),
+                Some(resource) if subject == bulkhead_model::subject::GUEST => self.policy.resources.push(resource),
+                Some(resource) => self.policy.driven.push((subject, resource)),
                 None => {
                     let known: Vec<String> = self.resources.iter().map(|resource| resource.name.clone()).collect();
                     self.unknown(name, "resource", known.iter().map(String::as_str));

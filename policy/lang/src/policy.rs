@@ -23,6 +23,8 @@ pub struct Policy {
     pub devices: Vec<Device>,
     /// Resources that the guest may use.
     pub resources: Vec<Resource>,
+    /// Resources that apps drive, with the app's subject.
+    pub driven: Vec<(u16, Resource)>,
 }
 
 /// Something that has methods.

@@ -85,6 +85,16 @@ fn resources_are_given_only_by_a_rule() {
 }
 
 #[test]
+fn a_resource_has_one_owner_which_may_be_an_app() {
+    let text = SITE.replace("allow guest use uart", "allow plant use uart");
+    let site = build(&text).unwrap();
+    assert!(site.policy.resources.is_empty());
+    assert_eq!(site.policy.driven.first().map(|(subject, _)| *subject), site.subject("plant"));
+    assert!(build(&format!("{SITE}\nallow plant use uart")).unwrap_err().contains("given twice"));
+    assert!(build(&text.replace("allow plant use", "deny plant use")).unwrap_err().contains("for good, or not at all"));
+}
+
+#[test]
 fn findings_name_the_place_and_the_remedy() {
     for (wrong, right, message, help) in [
         (

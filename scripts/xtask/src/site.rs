@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bulkhead_abi::boot::{Capability, NO_OBJECT, flags};
+use bulkhead_abi::boot::{Capability, NO_OBJECT, Range, flags};
 use bulkhead_bundle::secure::{App, secure_image};
 use bulkhead_bundle::{Resource, ResourceKind, Settings};
 use bulkhead_lang::{Compiled, Severity, compile_folder};
@@ -102,7 +102,14 @@ impl Site {
             bytes: device.bytes,
             object: device.object.into(),
         });
-        passed.chain(served).collect()
+        let driven = self.compiled.policy.driven.iter().map(|(subject, resource)| Resource {
+            kind: ResourceKind::Driven as u32,
+            intid: resource.interrupt.unwrap_or(0),
+            base: resource.base,
+            bytes: resource.bytes,
+            object: (*subject).into(),
+        });
+        passed.chain(served).chain(driven).collect()
     }
 
     pub(crate) fn settings(&self) -> Settings {
@@ -153,10 +160,20 @@ impl Site {
             period_us: entry.period_us,
             restart_limit: entry.restart_limit,
             flags: rights(&entry.rights)?,
+            devices: self.driven(subject),
             irqs: devices.filter_map(|device| device.interrupt).collect(),
             caps: compiled.reach(subject).into_iter().map(capability).collect(),
             stack_bytes: entry.stack_kib.clamp(4, 256).next_multiple_of(4) * 1024,
         })
+    }
+}
+
+impl Site {
+    /// The machine's devices that an app drives.
+    fn driven(&self, subject: u16) -> Vec<(Range, u32)> {
+        let own = self.compiled.policy.driven.iter().filter(|(owner, _)| *owner == subject);
+        own.map(|(_, resource)| (Range { base: resource.base, bytes: resource.bytes }, resource.interrupt.unwrap_or(0)))
+            .collect()
     }
 }
 

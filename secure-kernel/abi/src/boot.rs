@@ -17,6 +17,9 @@ pub const MAX_GUEST_RANGES: usize = 4;
 /// The most virtual interrupts one app may raise.
 pub const MAX_APP_IRQS: usize = 4;
 
+/// The most devices that one app drives.
+pub const MAX_APP_DEVICES: usize = 2;
+
 /// The whole: fits in the first 64 KiB of the secure partition.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -95,6 +98,10 @@ pub struct AppInfo {
     pub reserved: u8,
     /// Guest interrupts it may raise.
     pub irqs: [u32; MAX_APP_IRQS],
+    /// Interrupts of the machine's devices that it drives; 0 where unused.
+    pub device_irqs: [u32; MAX_APP_DEVICES],
+    /// The registers of those devices, which appear at [`crate::wall::DEVICE_WINDOW`]; 0 bytes where unused.
+    pub devices: [Range; MAX_APP_DEVICES],
     /// What it may call, as its own subject.
     pub caps: [Capability; MAX_CAPS],
 }

@@ -29,6 +29,8 @@ pub const ASK: u64 = 8;
 pub const YIELD: u64 = 9;
 /// Ends the task on purpose (a panic); handled as a fault. In: x0 = code.
 pub const EXIT: u64 = 10;
+/// The device behind an interrupt was served. In: x0 = INTID. Out: x0 = status.
+pub const IRQ_DONE: u64 = 11;
 
 /// [`CALL`]/[`ASK`] flag: the subject is the guest, on whose behalf the caller acts (manifest: `speaks_for_guest`).
 pub const CALL_FOR_GUEST: u64 = 1;
@@ -42,6 +44,8 @@ pub const RECEIVED_NOTIFICATION: u64 = 1;
 pub const NOTIFY_TIMER: u64 = 1 << 0;
 /// Notification bit: the guest was restarted or stopped; whatever it had open is void.
 pub const NOTIFY_GUEST_RESET: u64 = 1 << 1;
+/// Notification bit: a device of the app's has raised its interrupt.
+pub const NOTIFY_IRQ: u64 = 1 << 2;
 
 /// The longest text that one [`LOG`] takes, in bytes.
 pub const LOG_MAX: u64 = 48;

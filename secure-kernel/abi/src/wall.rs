@@ -21,6 +21,11 @@ pub const AUDIT_EVENT: u64 = 4;
 pub const GUEST_IRQ: u64 = 5;
 /// Console output, at most 48 bytes. In: x1 = length | subject << 16, x2-x7 = the bytes, little-endian. Out: x0 = 0.
 pub const LOG: u64 = 6;
+/// Takes an interrupt of an app's device that came. Out: x0 = INTID, 0 if there is none left. It stays active until
+/// [`IRQ_DONE`].
+pub const TAKE_IRQ: u64 = 8;
+/// The device of an interrupt was served: it may come again. In: x1 = INTID. Out: x0 = status.
+pub const IRQ_DONE: u64 = 9;
 /// The kernel cannot go on. In: x1 = code, x2 = address. The hypervisor records it and answers the guest's calls with `Gone`.
 pub const FATAL: u64 = 7;
 
@@ -70,6 +75,8 @@ pub const CNTKCTL: u64 = 2;
 pub const GUEST_WINDOW: u64 = 0x20_0000_0000;
 /// Where the audit ring appears, read only, in IPA space and in the address space of apps that read it.
 pub const AUDIT_RING: u64 = 0x10_0000_0000;
+/// Where the registers of an app's device appear, in IPA space and in the app's address space: this plus their address.
+pub const DEVICE_WINDOW: u64 = 0x12_0000_0000;
 /// Where the compiled policy appears, read only, in IPA space and in the address space of apps that read names from it.
 pub const POLICY: u64 = 0x11_0000_0000;
 /// Top of an app's stack (EL0 virtual address); nothing is mapped below the stack.

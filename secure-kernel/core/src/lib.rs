@@ -42,6 +42,8 @@ pub trait Platform {
     fn record(&mut self, kind: audit::Kind, subject: u16, details: [u64; 2]);
     /// Raises an interrupt of a device that the guest sees.
     fn raise(&mut self, intid: u32) -> Status;
+    /// The device behind an interrupt was served.
+    fn irq_done(&mut self, intid: u32) -> Status;
     /// Console output of a task: `len` bytes, little-endian in the words.
     fn print(&mut self, subject: u16, len: u64, words: [u64; 6]);
 }

@@ -2,7 +2,7 @@
 
 use bulkhead_abi::Status;
 use bulkhead_abi::syscall as number;
-use bulkhead_abi::syscall::{LOG_MAX, NOTIFY_TIMER};
+use bulkhead_abi::syscall::{LOG_MAX, NOTIFY_IRQ, NOTIFY_TIMER};
 
 use crate::task::{LOG_CREDIT, State};
 use crate::{Kernel, Platform};
@@ -37,6 +37,7 @@ impl Kernel {
             number::SET_TIMER => self.set_timer(),
             number::LOG => self.log(platform, now),
             number::GUEST_IRQ => self.guest_irq(platform),
+            number::IRQ_DONE => self.irq_done(platform),
             number::NOTIFY => self.notify_object(),
             number::ASK => self.ask(platform),
             number::YIELD => self.give_budget_away(),
@@ -92,6 +93,27 @@ impl Kernel {
             _ => Status::Denied,
         };
         self.done(status);
+    }
+
+    fn irq_done(&mut self, platform: &mut impl Platform) {
+        let intid = self.registers().x[0];
+        let app = self.app(self.current);
+        let is_own = app.is_some_and(|app| app.device_irqs.iter().any(|irq| *irq != 0 && u64::from(*irq) == intid));
+        let status = match u32::try_from(intid) {
+            Ok(intid) if is_own => platform.irq_done(intid),
+            _ => Status::Denied,
+        };
+        self.done(status);
+    }
+
+    /// A device raised its interrupt: who drives it is notified.
+    #[cold]
+    pub fn interrupt(&mut self, intid: u32) {
+        let owner =
+            self.info.apps.iter().take(self.info.app_count as usize).position(|app| app.device_irqs.contains(&intid));
+        if let Some(owner) = owner.filter(|_| intid != 0) {
+            self.notify(owner, NOTIFY_IRQ);
+        }
     }
 
     /// Whoever may call an object may also notify its server.

@@ -43,6 +43,9 @@ impl Platform for Monitor {
     fn raise(&mut self, _intid: u32) -> Status {
         Status::Ok
     }
+    fn irq_done(&mut self, _intid: u32) -> Status {
+        Status::Ok
+    }
     fn print(&mut self, _subject: u16, len: u64, words: [u64; 6]) {
         let bytes: Vec<u8> =
             words.iter().flat_map(|word| word.to_le_bytes()).take(usize::try_from(len).unwrap()).collect();
@@ -325,6 +328,24 @@ fn what_is_not_given_is_refused() {
     assert_eq!(machine.status(), Some(Status::Denied), "the kernel's own bits");
     machine.syscall(syscall::REPLY, [0; 8]);
     assert_eq!(machine.status(), Some(Status::Malformed), "nothing to answer");
+}
+
+#[test]
+fn an_interrupt_reaches_who_drives_the_device_and_nobody_else_ends_it() {
+    let mut machine = Machine::new(SITE, |info| info.apps[HMI].device_irqs[0] = 34);
+    assert_eq!(machine.next(), Some(HMI));
+    machine.syscall(syscall::RECEIVE, [0; 8]);
+    assert_eq!(machine.next(), Some(BRIDGE));
+    machine.syscall(syscall::IRQ_DONE, [34, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(machine.status(), Some(Status::Denied));
+    machine.kernel.interrupt(35);
+    assert_eq!(machine.next(), Some(BRIDGE), "nobody's");
+    machine.kernel.interrupt(34);
+    assert_eq!((machine.next(), machine.x(1)), (Some(HMI), syscall::NOTIFY_IRQ));
+    machine.syscall(syscall::IRQ_DONE, [34, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(machine.status(), Some(Status::Ok));
+    machine.syscall(syscall::IRQ_DONE, [0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(machine.status(), Some(Status::Denied), "an unused slot is no interrupt");
 }
 
 #[test]

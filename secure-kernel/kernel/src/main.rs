@@ -45,6 +45,11 @@ impl Platform for Wall {
         Status::from_raw(status.cast_signed()).unwrap_or(Status::Failed)
     }
 
+    fn irq_done(&mut self, intid: u32) -> Status {
+        let status = instr::call(wall::IRQ_DONE, intid.into(), [0; 6]);
+        Status::from_raw(status.cast_signed()).unwrap_or(Status::Failed)
+    }
+
     fn print(&mut self, subject: u16, len: u64, words: [u64; 6]) {
         instr::call(wall::LOG, len | u64::from(subject) << 16, words);
     }
@@ -68,7 +73,7 @@ extern "C" fn upcall(
     match reason {
         wall::UPCALL_CALL => kernel.guest_call(header, [w0, w1, w2, w3, w4, w5], token),
         wall::UPCALL_GUEST_RESET => kernel.guest_reset(),
-        _ => {}
+        _ => take_interrupts(kernel),
     }
     go_on(kernel, false)
 }
@@ -103,8 +108,16 @@ extern "C" fn task_sync() -> *const Registers {
 extern "C" fn task_irq() -> *const Registers {
     with_kernel(|kernel| {
         let is_time_up = instr::call(wall::SET_TIMER, u64::MAX, [0; 6]) != 0;
+        take_interrupts(kernel);
         go_on(kernel, is_time_up)
     })
+}
+
+/// Interrupts of devices that apps drive; each comes once until it is done, so this ends.
+fn take_interrupts(kernel: &mut Kernel) {
+    while let intid @ 1.. = instr::call(wall::TAKE_IRQ, 0, [0; 6]) {
+        kernel.interrupt(u32::try_from(intid).unwrap_or(0));
+    }
 }
 
 fn with_kernel(act: impl FnOnce(&mut Kernel) -> *const Registers) -> *const Registers {

@@ -5,9 +5,9 @@
 mod syscall;
 mod text;
 
-pub use bulkhead_abi::syscall::{NOTIFY_GUEST_RESET, NOTIFY_TIMER};
+pub use bulkhead_abi::syscall::{NOTIFY_GUEST_RESET, NOTIFY_IRQ, NOTIFY_TIMER};
 pub use bulkhead_abi::{Message, Status};
-pub use syscall::{Call, exit, now, raise_guest_interrupt, set_timer, ticks_per_second};
+pub use syscall::{Call, exit, interrupt_done, now, raise_guest_interrupt, set_timer, ticks_per_second};
 pub use text::print;
 
 /// What came in.

@@ -112,6 +112,11 @@ pub fn raise_guest_interrupt(intid: u32) -> bool {
     svc(number::GUEST_IRQ, [intid.into(), 0, 0, 0, 0, 0, 0, 0]).0[0] == 0
 }
 
+/// Says that the device behind an interrupt was served: it may come again.
+pub fn interrupt_done(intid: u32) {
+    svc(number::IRQ_DONE, [intid.into(), 0, 0, 0, 0, 0, 0, 0]);
+}
+
 /// A piece of text, at most 48 bytes.
 pub(crate) fn log(length: u64, [w0, w1, w2, w3, w4, w5]: [u64; 6]) {
     svc(number::LOG, [length, w0, w1, w2, w3, w4, w5, 0]);

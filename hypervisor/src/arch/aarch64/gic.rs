@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "device registers are reached by volatile accesses")]
 
 use bulkhead_hypervisor_core::gic::{Action, Frame, Gic, list_register_emulated, list_register_physical};
-use bulkhead_hypervisor_core::plan::MachinePlan;
+use bulkhead_hypervisor_core::plan::{MAX_SECURE_INTERRUPTS, MachinePlan};
 
 use super::instr;
 
@@ -14,6 +14,8 @@ pub(crate) struct Hardware {
     gicr: u64,
     /// The wall's timer (a PPI).
     timer: u32,
+    /// Interrupts of the devices that apps drive; 0 where unused.
+    secure: [u32; MAX_SECURE_INTERRUPTS],
 }
 
 /// The virtual interface's own interrupt: a PPI by Arm's Base System Architecture.
@@ -34,7 +36,12 @@ impl Hardware {
     /// Takes the controller over: everything in group 1, disabled, at one priority; EL2 acknowledges, the guest
     /// deactivates (EOImode 1, IHI 0069 §4.8.3).
     pub(crate) fn take_over(plan: &MachinePlan) -> Self {
-        let gic = Self { gicd: plan.gicd.base, gicr: plan.gicr.base, timer: plan.timer_intid % 32 };
+        let gic = Self {
+            gicd: plan.gicd.base,
+            gicr: plan.gicr.base,
+            timer: plan.timer_intid % 32,
+            secure: plan.secure_interrupts,
+        };
         let lines = gic.read(Frame::Distributor, 4) & 0x1f;
         for word in 1..=lines {
             gic.write(Frame::Distributor, IGROUPR + word * 4, u32::MAX);
@@ -67,9 +74,15 @@ impl Hardware {
         let lines = self.read(Frame::Distributor, 4) & 0x1f;
         for word in 0..=lines {
             let frame = if word == 0 { Frame::RedistributorSgi } else { Frame::Distributor };
+            // What apps drive goes on while the guest starts anew.
+            let kept = self.secure.iter().filter(|intid| **intid / 32 == word && word != 0);
+            let others = kept.fold(u32::MAX, |others, intid| others & !(1 << (intid % 32)));
             for register in [ICENABLER, ICPENDR, ICACTIVER] {
-                self.write(frame, register + word * 4, u32::MAX);
+                self.write(frame, register + word * 4, others);
             }
+        }
+        for intid in self.secure.into_iter().filter(|intid| *intid != 0) {
+            self.write(Frame::Distributor, ISENABLER + intid / 32 * 4, 1 << (intid % 32));
         }
         for lr in 0..4 {
             write_list_register(lr, 0);
@@ -125,26 +138,57 @@ impl Hardware {
     }
 }
 
-/// Takes one interrupt of the hardware and hands it to the guest if it is the guest's. True for the wall's own timer.
+/// Whose interrupt came, where the guest has not got it already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Nothing is left to do.
+    Done,
+    /// The wall's own timer.
+    Timer,
+    /// A device's that an app drives: its place in the plan. It stays active until [`finish`].
+    App(usize),
+}
+
+/// Takes one interrupt of the hardware and hands it to the guest if it is the guest's.
 #[inline(always)]
-pub(crate) fn acknowledge(gic: &mut Gic, timer: u32) -> bool {
+pub(crate) fn acknowledge(gic: &mut Gic, hardware: &Hardware) -> Taken {
     #[expect(clippy::cast_possible_truncation, reason = "24 bits")]
     let intid = instr::read_icc_iar1_el1() as u32;
     if intid >= 1020 {
-        return false;
+        return Taken::Done;
     }
     instr::write_icc_eoir1_el1(u64::from(intid));
-    if !gic.is_physical(intid) {
-        instr::write_icc_dir_el1(u64::from(intid));
-        if intid == MAINTENANCE {
+    if gic.is_physical(intid) {
+        if !deliver(list_register_physical(intid, gic.priority(intid))) {
+            // It stays active in the hardware, so that it does not come again before the guest has had it.
+            gic.defer(intid);
             deliver_pending(gic);
         }
-    } else if !deliver(list_register_physical(intid, gic.priority(intid))) {
-        // It stays active in the hardware, so that it does not come again before the guest has had it.
-        gic.defer(intid);
+        return Taken::Done;
+    }
+    if intid == hardware.timer {
+        finish(intid);
+        return Taken::Timer;
+    }
+    not_the_guests(gic, hardware, intid)
+}
+
+#[inline(never)]
+fn not_the_guests(gic: &mut Gic, hardware: &Hardware, intid: u32) -> Taken {
+    if let Some(place) = hardware.secure.iter().position(|known| *known == intid) {
+        return Taken::App(place);
+    }
+    finish(intid);
+    if intid == MAINTENANCE {
         deliver_pending(gic);
     }
-    intid == timer
+    Taken::Done
+}
+
+/// Deactivates an interrupt: it may come again.
+#[inline(always)]
+pub(crate) fn finish(intid: u32) {
+    instr::write_icc_dir_el1(u64::from(intid));
 }
 
 /// No interrupt reaches the guest, and the secure kernel reaches nothing of its interface (ICH_HCR_EL2: En 0, TC, TALL0/1).

@@ -131,6 +131,9 @@ fn map_secure(tables: &mut Tables, plan: &MachinePlan) -> Result<(), MapError> {
     map(tables, wall::SECURE_IPA, plan.secure.base, plan.secure.bytes, Access::Stage2Ram)?;
     map(tables, wall::AUDIT_RING, plan.audit.base, plan.audit.bytes, Access::Stage2ReadOnly)?;
     map(tables, wall::POLICY, plan.policy.base, plan.policy.bytes, Access::Stage2ReadOnly)?;
+    for range in plan.secure_mmio.iter().filter(|range| range.bytes != 0) {
+        map(tables, wall::DEVICE_WINDOW + range.base, range.base, range.bytes, Access::Stage2Device)?;
+    }
     for range in plan.guest_ram.iter().filter(|range| range.bytes != 0) {
         map(tables, wall::GUEST_WINDOW + range.base, range.base, range.bytes, Access::Stage2Data)?;
     }
