@@ -150,7 +150,7 @@ pub(crate) extern "C" fn secure_sync(secure: &mut SecureFrame, frame: &mut Frame
     if Exit::is_hvc(syndrome) {
         return cpu.secure_call(&mut secure.0, frame).into();
     }
-    cpu.secure_fault(Exit::decode(syndrome), frame).into()
+    cpu.secure_fault(syndrome, frame).into()
 }
 
 /// An interrupt while the secure partition ran. Returns 1 if the guest goes on.
@@ -509,11 +509,11 @@ impl Cpu {
 
     /// A trap of the secure side that is no call: a task's, which its kernel hears of, or the kernel's own end.
     #[inline(never)]
-    fn secure_fault(&mut self, exit: Exit, frame: &mut Frame) -> bool {
-        if self.partition.reflect(exit) {
+    fn secure_fault(&mut self, syndrome: u64, frame: &mut Frame) -> bool {
+        if self.partition.reflect(Exit::decode(syndrome)) {
             return false;
         }
-        self.end_partition([instr::read_esr_el2(), instr::read_elr_el2(), instr::read_far_el2()], frame)
+        self.end_partition([syndrome, instr::read_elr_el2(), instr::read_far_el2()], frame)
     }
 
     /// [`wall::JUDGE`]: the verdict word.
