@@ -10,7 +10,7 @@ use bulkhead_hypervisor_core::share::Share;
 use bulkhead_model::{Phase, subject};
 use bulkhead_monitor::Call;
 
-use crate::arch::el1::{self, El1};
+use crate::arch::el1::{self, El1, Secure};
 use crate::arch::instr;
 use crate::arch::mmu::Stage2;
 use crate::arch::vectors::Frame;
@@ -43,7 +43,7 @@ pub(crate) struct Partition {
     /// Its kernel has not failed.
     is_alive: bool,
     stage2: Stage2,
-    kernel_root: u64,
+    secure: Secure,
     guest: El1,
     share: Share,
     waiting: Waiting,
@@ -72,7 +72,7 @@ impl Partition {
         Self {
             is_alive: plan.secure.bytes != 0,
             stage2,
-            kernel_root: plan.secure_root,
+            secure: Secure::new(plan.secure_root),
             guest: El1::default(),
             share: Share::new(ticks(plan.period_us), ticks(plan.budget_us)),
             waiting: Waiting::Nothing,
@@ -165,7 +165,7 @@ impl Partition {
         self.limit = until;
         self.is_overdue = false;
         self.alarm = u64::MAX;
-        el1::to_secure(self.stage2, self.kernel_root, &mut self.guest);
+        el1::to_secure(self.stage2, &self.secure, &mut self.guest);
         set_timer(until);
         &raw const self.upcall
     }

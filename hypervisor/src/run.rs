@@ -283,7 +283,10 @@ impl Cpu {
             return refuse(frame, Status::Malformed, NO_RULE);
         };
         let call = Call { subject: subject::GUEST, object, method, phase: Phase::Request, len, args: frame.words() };
-        let verdict = self.gate.judge(&call, instr::read_elr_el2(), instr::read_cntvct_el0());
+        let verdict = self.gate.decide(&call);
+        if verdict.audit {
+            self.gate.recorded(&call, verdict, instr::read_elr_el2(), instr::read_cntvct_el0());
+        }
         if !verdict.is_allowed() {
             return refuse(frame, Status::refusal(verdict.reason), verdict.rule.into());
         }

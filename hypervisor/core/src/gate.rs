@@ -99,15 +99,22 @@ impl<'a> Gate<'a> {
     }
 
     /// Decides and records: refusals always, allowed calls where the rule says so.
-    #[inline(never)]
+    #[inline(always)]
     pub fn judge(&mut self, call: &Call<'_>, pc: u64, now: u64) -> Verdict {
-        let verdict = decide(&self.policy, call);
+        let verdict = self.decide(call);
         if verdict.audit { self.recorded(call, verdict, pc, now) } else { verdict }
     }
 
+    /// Decides alone; what says so must be [`Gate::recorded`].
+    #[must_use]
+    #[inline(never)]
+    pub fn decide(&self, call: &Call<'_>) -> Verdict {
+        decide(&self.policy, call)
+    }
+
     /// Puts a decided call on record; returns the verdict.
-    #[inline(always)]
-    fn recorded(&mut self, call: &Call<'_>, verdict: Verdict, pc: u64, now: u64) -> Verdict {
+    #[inline(never)]
+    pub fn recorded(&mut self, call: &Call<'_>, verdict: Verdict, pc: u64, now: u64) -> Verdict {
         let &Call { subject, object, method, phase, .. } = call;
         let key = Key { subject, object, method, rule: verdict.rule, kind: Kind::Call, phase, reason: verdict.reason };
         if self.trail.merge(&key, now) { verdict } else { self.record_call(call, verdict, pc, now) }

@@ -60,7 +60,7 @@ pub const VECTORS: u64 = KERNEL_VA + KERNEL_OFFSET;
 /// Where upcalls enter: right after the vector table.
 pub const UPCALL_ENTRY: u64 = VECTORS + 0x800;
 /// The kernel's stack: the last pages of its image, above one that is not mapped.
-pub const KERNEL_STACK_BYTES: u64 = 0x4000;
+pub const KERNEL_STACK_BYTES: u64 = 0x8000;
 /// SCTLR_EL1: M, C, I, SA, SA0, WXN, SPAN and the RES1 bits; `wfi`, `wfe` and cache maintenance at EL0 trap (Arm ARM D17.2.118).
 pub const SCTLR: u64 = 0x30d8_181d;
 /// TCR_EL1: 39-bit addresses both halves, 4 KiB, write-back inner shareable walks, 40-bit output (D17.2.131).

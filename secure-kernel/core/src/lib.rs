@@ -181,7 +181,12 @@ impl Kernel {
     fn set_state(&mut self, index: usize, state: State) {
         let bit = 1 << (index & (MAX_APPS - 1));
         self.ready = if state == State::Ready { self.ready | bit } else { self.ready & !bit };
-        self.senders = if matches!(state, State::Sending(_)) { self.senders | bit } else { self.senders & !bit };
+        // A task that sends, or did so until now, is a rare sight.
+        if matches!(state, State::Sending(_)) {
+            self.senders |= bit;
+        } else if self.senders != 0 {
+            self.senders &= !bit;
+        }
         self.task(index).state = state;
     }
 

@@ -75,6 +75,8 @@ pub(crate) struct Open {
 /// Pieces of text that a task may write in a log period.
 pub(crate) const LOG_CREDIT: u32 = 64;
 
+/// Its size is a power of two: the way from its number to its place is a shift.
+#[repr(align(512))]
 pub(crate) struct Task {
     pub(crate) registers: Registers,
     pub(crate) state: State,

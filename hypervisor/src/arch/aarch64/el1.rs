@@ -68,6 +68,34 @@ impl El1 {
     }
 }
 
+/// The registers with which the secure partition is entered: kept in memory, where a pair is loaded at once.
+pub(crate) struct Secure {
+    sctlr: u64,
+    tcr: u64,
+    ttbr1: u64,
+    mair: u64,
+    vbar: u64,
+    cntkctl: u64,
+    pc: u64,
+    pstate: u64,
+}
+
+impl Secure {
+    pub(crate) const fn new(kernel_root: u64) -> Self {
+        Self {
+            sctlr: wall::SCTLR,
+            tcr: wall::TCR,
+            ttbr1: kernel_root,
+            mair: wall::MAIR,
+            vbar: wall::VECTORS,
+            cntkctl: wall::CNTKCTL,
+            pc: wall::UPCALL_ENTRY,
+            // EL1h, DAIF masked.
+            pstate: 0x3c5,
+        }
+    }
+}
+
 /// RW, TSW, TACR, TIDCP, TSC, TID3, AMO, IMO, FMO, SWIO, VM (Arm ARM D17.2.48): both partitions.
 pub(crate) const HCR: u64 = 0x807c_003b;
 /// HCR_EL2.VI: the secure kernel's virtual interrupt.
@@ -79,19 +107,18 @@ const CPTR_SECURE: u64 = CPTR_GUEST | 1 << 10;
 
 /// From the guest to the secure partition: it is entered at its upcall entry with constant registers, nothing of it was kept.
 #[inline(always)]
-pub(crate) fn to_secure(stage2: Stage2, kernel_root: u64, guest: &mut El1) {
+pub(crate) fn to_secure(stage2: Stage2, secure: &Secure, guest: &mut El1) {
     guest.save();
     // SP_EL0, SP_EL1, ELR, SPSR, ESR and FAR of EL1 the kernel writes itself before it reads them, or runs anything.
-    instr::write_sctlr_el1(wall::SCTLR);
-    instr::write_tcr_el1(wall::TCR);
+    instr::write_sctlr_el1(secure.sctlr);
+    instr::write_tcr_el1(secure.tcr);
     instr::write_ttbr0_el1(0);
-    instr::write_ttbr1_el1(kernel_root);
-    instr::write_mair_el1(wall::MAIR);
-    instr::write_vbar_el1(wall::VECTORS);
-    instr::write_cntkctl_el1(wall::CNTKCTL);
-    instr::write_elr_el2(wall::UPCALL_ENTRY);
-    // EL1h, DAIF masked.
-    instr::write_spsr_el2(0x3c5);
+    instr::write_ttbr1_el1(secure.ttbr1);
+    instr::write_mair_el1(secure.mair);
+    instr::write_vbar_el1(secure.vbar);
+    instr::write_cntkctl_el1(secure.cntkctl);
+    instr::write_elr_el2(secure.pc);
+    instr::write_spsr_el2(secure.pstate);
     instr::write_vttbr_el2(stage2.secure);
     instr::write_hcr_el2(HCR);
     instr::write_cptr_el2(CPTR_SECURE);

@@ -38,6 +38,9 @@ global_asm!(
     .endm
     .macro fatal
     .balign 128
+    adrp  x0, stack_top                 // the stack may be what failed
+    add   x0, x0, :lo12:stack_top
+    mov   sp, x0
     b     {fatal}
     .endm
 
@@ -102,9 +105,10 @@ irq_entry:
 
     .section .stack, "aw", %nobits
     .balign 4096
-    .skip 16384
+    .skip {stack_bytes}
 stack_top:
     "#,
+    stack_bytes = const bulkhead_abi::wall::KERNEL_STACK_BYTES,
     upcall = sym crate::upcall,
     sync = sym crate::task_sync,
     irq = sym crate::task_irq,
