@@ -175,9 +175,11 @@ impl Partition {
     pub(crate) fn leave(&mut self, registers: &[u64; 12], gate: &mut Gate<'_>, guest: &mut Frame) -> Outcome {
         let &[_, flags, status, .., token, wake, _] = registers;
         let now = instr::read_cntvct_el0();
-        let used = if matches!(self.waiting, Waiting::Nothing) { now.saturating_sub(self.entered) } else { 0 };
+        if matches!(self.waiting, Waiting::Nothing) {
+            self.share.charge(now.saturating_sub(self.entered));
+        }
         let has_more = flags & wall::SWITCH_MORE != 0 || self.interrupts != 0;
-        self.share.leave(used, if has_more { now } else { wake });
+        self.share.sleep(if has_more { now } else { wake });
         el1::to_guest(self.stage2, &self.guest);
         self.arm();
         if flags & wall::SWITCH_REPLY == 0 || token != self.token {
@@ -295,9 +297,10 @@ fn fits(object: u16, method: u16, status: Status, len: u8, words: &[u64; 6], gat
     }
 }
 
-/// CNTHP_CTL_EL2: enabled, not masked (Arm ARM D17.11.7). It counts as the virtual counter does: CNTVOFF_EL2 is 0.
+/// CNTHP_CTL_EL2: enabled, not masked (Arm ARM D17.11.7). It counts as the virtual counter does: CNTVOFF_EL2 is 0. `u64::MAX` is
+/// never reached.
 #[inline(always)]
 fn set_timer(at: u64) {
     instr::write_cnthp_cval_el2(at);
-    instr::write_cnthp_ctl_el2(u64::from(at != u64::MAX));
+    instr::write_cnthp_ctl_el2(1);
 }

@@ -3,7 +3,9 @@
 
 use core::cell::UnsafeCell;
 use core::fmt::Write;
+use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use bulkhead_abi::audit::{Kind, RING_RECORDS, Record, RingHeader};
 use bulkhead_abi::{Message, Status, wall};
@@ -35,17 +37,21 @@ struct Cpu {
     restarts: u64,
 }
 
-struct Slot(UnsafeCell<Option<Cpu>>);
+struct Slot(UnsafeCell<MaybeUninit<Cpu>>);
 
 // SAFETY: one CPU; `with_cpu` is called by the vectors' handlers only, which run with interrupts masked and do not nest.
 unsafe impl Sync for Slot {}
 
-static CPU: Slot = Slot(UnsafeCell::new(None));
+static CPU: Slot = Slot(UnsafeCell::new(MaybeUninit::uninit()));
+/// The slot is filled.
+static IS_UP: AtomicBool = AtomicBool::new(false);
 
+/// The CPU's state, for a handler.
 #[inline(always)]
-fn the_cpu() -> Option<&'static mut Cpu> {
-    // SAFETY: see `Slot`: a handler takes this once, and no handler runs inside another.
-    unsafe { &mut *CPU.0.get() }.as_mut()
+fn the_cpu() -> &'static mut Cpu {
+    // SAFETY: see `Slot`: a handler takes this once, and no handler runs inside another. `hypervisor_main` fills the slot
+    // before the guest starts, and no handler runs before.
+    unsafe { (*CPU.0.get()).assume_init_mut() }
 }
 
 /// Entered once by the loader, at EL2 with the MMU off; never returns.
@@ -87,7 +93,8 @@ pub(crate) extern "C" fn hypervisor_main(plan: *const MachinePlan) -> ! {
     let mut cpu = Cpu { plan, gic, hardware, gate, partition, console, restarts: 0 };
     cpu.record(Kind::GuestStart, subject::GUEST, [0; 3]);
     // SAFETY: no handler has run yet: the guest starts below.
-    unsafe { *CPU.0.get() = Some(cpu) };
+    unsafe { (*CPU.0.get()).write(cpu) };
+    IS_UP.store(true, Ordering::Relaxed);
     vectors::start(&frame)
 }
 
@@ -107,7 +114,7 @@ fn open_gate(plan: &MachinePlan) -> Result<Gate<'static>, bulkhead_model::Format
 
 /// A trap of the guest. What the handlers return is what the vectors do next: an upcall, or null for the guest.
 pub(crate) extern "C" fn guest_sync(frame: &mut Frame) -> Upcall {
-    let Some(cpu) = the_cpu() else { return GUEST };
+    let cpu = the_cpu();
     let syndrome = instr::read_esr_el2();
     if !Exit::is_hvc(syndrome) {
         return match Exit::described(syndrome) {
@@ -130,7 +137,7 @@ const GUEST: Upcall = core::ptr::null();
 
 /// An interrupt while the guest ran.
 pub(crate) extern "C" fn guest_irq(_frame: &mut Frame) -> Upcall {
-    let Some(cpu) = the_cpu() else { return GUEST };
+    let cpu = the_cpu();
     match gic::acknowledge(&mut cpu.gic, &cpu.hardware) {
         Taken::Done => GUEST,
         Taken::Timer => cpu.partition.tick(),
@@ -145,7 +152,7 @@ pub(crate) extern "C" fn guest_serror(_frame: &mut Frame) -> Upcall {
 
 /// A trap of the secure partition: a call of its kernel. Returns 1 if the guest goes on.
 pub(crate) extern "C" fn secure_sync(secure: &mut SecureFrame, frame: &mut Frame) -> u64 {
-    let Some(cpu) = the_cpu() else { return 1 };
+    let cpu = the_cpu();
     let syndrome = instr::read_esr_el2();
     if Exit::is_hvc(syndrome) {
         return cpu.secure_call(&mut secure.0, frame).into();
@@ -155,7 +162,7 @@ pub(crate) extern "C" fn secure_sync(secure: &mut SecureFrame, frame: &mut Frame
 
 /// An interrupt while the secure partition ran. Returns 1 if the guest goes on.
 pub(crate) extern "C" fn secure_irq(_secure: &mut SecureFrame, frame: &mut Frame) -> u64 {
-    let Some(cpu) = the_cpu() else { return 1 };
+    let cpu = the_cpu();
     let goes_on = match gic::acknowledge(&mut cpu.gic, &cpu.hardware) {
         Taken::Done => true,
         Taken::Timer => cpu.partition.time_passes(),
@@ -586,8 +593,8 @@ fn feature_register(encoding: u16) -> u64 {
 
 /// A fault of EL2 itself: our own bug. It is reported and the machine halts.
 pub(crate) extern "C" fn hypervisor_fatal(esr: u64, elr: u64, far: u64) -> ! {
-    if let Some(cpu) = the_cpu() {
-        let _ = writeln!(cpu.console, "wall: fault at EL2: esr {esr:#x} at {elr:#x} on {far:#x}; halted");
+    if IS_UP.load(Ordering::Relaxed) {
+        let _ = writeln!(the_cpu().console, "wall: fault at EL2: esr {esr:#x} at {elr:#x} on {far:#x}; halted");
     }
     instr::park()
 }

@@ -6,7 +6,7 @@
 pub struct Share {
     period: u64,
     budget: u64,
-    period_start: u64,
+    period_end: u64,
     used: u64,
     /// When it wants to run next; `u64::MAX`: when called only.
     wake: u64,
@@ -16,26 +16,21 @@ impl Share {
     /// A share of `budget` ticks in each `period`.
     #[must_use]
     pub const fn new(period: u64, budget: u64) -> Self {
-        Self { period, budget, period_start: 0, used: 0, wake: 0 }
+        Self { period, budget, period_end: 0, used: 0, wake: 0 }
     }
 
     /// When the guest has to be interrupted for the partition: not before it wants to run and has time left.
     #[must_use]
     #[inline]
     pub const fn interrupt_at(&self) -> u64 {
-        let next_period = self.period_start.saturating_add(self.period);
-        if self.wake == u64::MAX || self.used < self.budget || self.wake >= next_period {
-            self.wake
-        } else {
-            next_period
-        }
+        if self.used < self.budget || self.wake >= self.period_end { self.wake } else { self.period_end }
     }
 
     /// At time `now`: until when the partition may run by itself; `None` if it may not.
     #[must_use]
     pub fn enter(&mut self, now: u64) -> Option<u64> {
-        if now.wrapping_sub(self.period_start) >= self.period {
-            self.period_start = now;
+        if now >= self.period_end {
+            self.period_end = now.saturating_add(self.period);
             self.used = 0;
         }
         (self.wake <= now && self.used < self.budget).then(|| now + (self.budget - self.used))
@@ -46,10 +41,15 @@ impl Share {
         self.wake = self.wake.min(now);
     }
 
-    /// The partition left after `used` ticks on its own account; it wants to run again at `wake`.
+    /// The partition ran for `used` ticks on its own account.
     #[inline]
-    pub const fn leave(&mut self, used: u64, wake: u64) {
+    pub const fn charge(&mut self, used: u64) {
         self.used = self.used.saturating_add(used);
+    }
+
+    /// It left, and wants to run again at `wake`.
+    #[inline]
+    pub const fn sleep(&mut self, wake: u64) {
         self.wake = wake;
     }
 }
@@ -63,7 +63,8 @@ mod tests {
     fn it_runs_when_it_wants_to_and_has_time_left() {
         let mut share = Share::new(1000, 100);
         assert_eq!(share.enter(5000), Some(5100));
-        share.leave(40, 5200);
+        share.charge(40);
+        share.sleep(5200);
         assert_eq!(share.interrupt_at(), 5200);
         assert_eq!(share.enter(5100), None, "not yet");
         assert_eq!(share.enter(5200), Some(5260), "the rest of the budget");
@@ -73,7 +74,8 @@ mod tests {
     fn a_spent_budget_ends_its_turn_until_the_next_period() {
         let mut share = Share::new(1000, 100);
         assert!(share.enter(5000).is_some());
-        share.leave(120, 5100);
+        share.charge(120);
+        share.sleep(5100);
         assert_eq!(share.interrupt_at(), 6000);
         assert_eq!(share.enter(5999), None);
         assert_eq!(share.enter(6000), Some(6100));
@@ -83,7 +85,8 @@ mod tests {
     fn one_that_wants_nothing_is_never_entered_by_itself() {
         let mut share = Share::new(1000, 100);
         assert!(share.enter(5000).is_some());
-        share.leave(10, u64::MAX);
+        share.charge(10);
+        share.sleep(u64::MAX);
         assert_eq!(share.interrupt_at(), u64::MAX);
         assert_eq!(share.enter(1 << 40), None);
     }
@@ -100,7 +103,8 @@ mod tests {
                     let used = wish.min(until - now);
                     now += used;
                     total += used;
-                    share.leave(used, now + delay);
+                    share.charge(used);
+                    share.sleep(now + delay);
                 }
             }
             let periods = (now - start) / 1000 + 2;

@@ -176,12 +176,12 @@ impl Kernel {
         let task = self.task(current);
         let (status, len) = (task.registers.x[0], task.registers.x[7]);
         let Some(status) = Status::from_raw(status.cast_signed()) else { return Status::Malformed };
-        let len = match u8::try_from(len) {
-            Ok(len) if len <= 6 => len,
-            _ => return Status::Malformed,
-        };
+        if len > 6 {
+            return Status::Malformed;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "at most six")]
+        let len = len as u8;
         let kept = task.registers.words_up_to(len);
-        let open = task.open;
         match core::mem::replace(&mut task.open.client, Client::None) {
             Client::None => Status::Malformed,
             Client::Guest(token) => {
@@ -189,8 +189,9 @@ impl Kernel {
                 Status::Ok
             }
             Client::Task(caller) => {
-                let message = Message { object: open.object, method: open.method, len, words: kept };
-                self.reply_to_task(platform, caller.into(), status, open.subject, &message)
+                let Open { object, method, subject, .. } = task.open;
+                let message = Message { object, method, len, words: kept };
+                self.reply_to_task(platform, caller.into(), status, subject, &message)
             }
         }
     }
