@@ -197,3 +197,52 @@ fn rights(names: &[String]) -> Result<u32> {
 fn program(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|error| Error(format!("cannot read the program {}: {error}", path.display())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::root;
+
+    const POLICY: &str =
+        "edition 1\npolicy t\napp one\nresource rtc: mmio 0x1000 size 0x1000 interrupt 34\nallow one use rtc\n";
+    const MANIFEST: &str = "[secure]\nperiod_us = 1000\nbudget_us = 100\ncall_limit_us = 1000\n[guest]\ncommand_line = \"\"\n\
+        restart_limit = 0\n[app.one]\npriority = 1\nrestart_limit = 1\n";
+
+    fn site(name: &str, manifest: &str) -> Result<Site> {
+        let folder = root().join("target/tests/sites").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("site.policy"), POLICY).unwrap();
+        fs::write(folder.join("site.toml"), manifest).unwrap();
+        Site::open(&folder)
+    }
+
+    fn refusal(name: &str, manifest: &str) -> String {
+        let built = site(name, manifest).and_then(|site| site.secure(Path::new("/nowhere")));
+        built.expect_err("it is refused").to_string()
+    }
+
+    #[test]
+    fn policy_and_manifest_give_the_bundle_its_numbers() {
+        let site = site("sound", MANIFEST).unwrap();
+        assert_eq!(site.settings().budget_us, 100);
+        let [rtc] = site.resources().try_into().unwrap();
+        assert_eq!((rtc.kind, rtc.intid, rtc.base, rtc.object), (ResourceKind::Driven as u32, 34, 0x1000, 2));
+    }
+
+    #[test]
+    fn a_manifest_that_does_not_fit_its_policy_is_refused_with_the_remedy() {
+        assert!(
+            refusal("extra", &format!("{MANIFEST}[app.two]\npriority = 1\nrestart_limit = 1\n"))
+                .contains("add `app two`")
+        );
+        assert!(refusal("missing", MANIFEST.split("[app.one]").next().unwrap()).contains("there is no [app.one]"));
+        assert!(refusal("key", &format!("{MANIFEST}colour = 3\n")).contains("unknown field `colour`"));
+        assert!(refusal("program", MANIFEST).contains("cannot read the program"));
+    }
+
+    #[test]
+    fn rights_are_known_by_name() {
+        assert_eq!(rights(&["audit".to_string(), "policy".to_string()]).unwrap(), flags::AUDIT | flags::POLICY);
+        assert!(rights(&["root".to_string()]).unwrap_err().to_string().contains("known: guest-memory"));
+    }
+}
