@@ -38,3 +38,9 @@ pub(crate) fn guest_command() -> Result<PathBuf> {
     ))?;
     Ok(root().join("target").join(GUEST_TARGET).join("release/bulkhead-guest"))
 }
+
+/// Builds the emulator's plugin that counts instructions; returns its path.
+pub(crate) fn counting_plugin() -> Result<PathBuf> {
+    run(program("cargo", &["build", "--quiet", "--package", "bulkhead-count"]))?;
+    Ok(root().join("target/debug/libbulkhead_count.so"))
+}

@@ -54,6 +54,9 @@ pub(crate) struct Options {
     /// Where the loader's Image and the bundle are left
     #[arg(long, default_value = "target/run")]
     folder: PathBuf,
+    /// Has the emulator count the instructions at these addresses: FROM-TO
+    #[arg(long, hide = true)]
+    count: Option<String>,
     /// Longest time in seconds for --batch
     #[arg(long, default_value_t = 120)]
     timeout: u32,
@@ -99,6 +102,10 @@ pub(crate) fn guest_output(options: &Options) -> Result<Output> {
     let Files { loader, bundle } = prepare(options)?;
     step("starting the emulator");
     let mut command = emulator(options);
+    if let Some((from, to)) = options.count.as_ref().and_then(|range| range.split_once('-')) {
+        let plugin = build::counting_plugin()?;
+        command.arg("-plugin").arg(format!("{},from={from},to={to}", plugin.display()));
+    }
     command.arg("-kernel").arg(&loader).arg("-initrd").arg(&bundle);
     let output = crate::console::run(command, options.batch, options.show())?;
     if options.batch {
