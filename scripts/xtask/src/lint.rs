@@ -1,7 +1,9 @@
 //! Checks that read and don't run: formatting, clippy on host and images, the dependencies' licences and sources.
 
+use std::process::Command;
+
 use crate::build;
-use crate::command::{Result, output, program, root, run, step};
+use crate::command::{Error, Result, output, program, root, run, step};
 use crate::setup::{GUEST_TARGET, IMAGE_TARGET};
 
 /// The version of cargo-deny that the set-up builds.
@@ -9,18 +11,41 @@ const DENY: &str = "0.20.2";
 
 /// All of them; the first that fails ends it.
 pub(crate) fn check() -> Result<()> {
+    if is_pinned()? {
+        code()?;
+    } else {
+        step(
+            "not the toolchain of rust-toolchain.toml: formatting and lints, which differ by version, are not checked",
+        );
+    }
+    dependencies()
+}
+
+/// Whether the compiler is the one that the project names.
+fn is_pinned() -> Result<bool> {
+    let path = root().join("rust-toolchain.toml");
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| Error(format!("cannot read {}: {error}", path.display())))?;
+    let pinned = text.lines().find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"')).unwrap_or_default();
+    Ok(output(program("rustc", &["--version"]))?.starts_with(&format!("rustc {pinned} ")))
+}
+
+fn code() -> Result<()> {
     step("rustfmt");
     run(program("cargo", &["fmt", "--all", "--check"]))?;
     step("clippy, warnings denied");
     run(program("cargo", &["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"]))?;
-    let images = ["clippy", "--quiet", "--release", "--target", IMAGE_TARGET];
-    let packages = build::IMAGES.iter().flat_map(|image| ["--package", image]);
-    let arguments: Vec<&str> = images.into_iter().chain(packages).chain(["--", "--deny", "warnings"]).collect();
-    run(program("cargo", &arguments))?;
-    let client =
-        ["clippy", "--quiet", "--target", GUEST_TARGET, "--package", "bulkhead-client", "--", "--deny", "warnings"];
-    run(program("cargo", &client))?;
-    dependencies()
+    let mut images = build::cargo("clippy", IMAGE_TARGET)?;
+    images.arg("--release").args(build::IMAGES.iter().flat_map(|image| ["--package", image]));
+    run(with_warnings_denied(images))?;
+    let mut client = build::cargo("clippy", GUEST_TARGET)?;
+    client.args(["--package", "bulkhead-client"]);
+    run(with_warnings_denied(client))
+}
+
+fn with_warnings_denied(mut clippy: Command) -> Command {
+    clippy.args(["--", "--deny", "warnings"]);
+    clippy
 }
 
 /// Licences, sources and bans always; known vulnerabilities where their database is in reach.

@@ -1,7 +1,7 @@
 //! What a fresh Debian machine lacks: Rust targets, the emulator, the guest's kernel and busybox.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::command::{self, Error, Result, has, output, program, root, step};
 
@@ -18,22 +18,55 @@ pub(crate) fn cache() -> PathBuf {
 
 /// Everything, in order; each part says nothing when there is nothing to do.
 pub(crate) fn run() -> Result<()> {
-    rust_target()?;
+    for target in [IMAGE_TARGET, GUEST_TARGET] {
+        rust_target(target)?;
+    }
     emulator()?;
     guest()
 }
 
-fn rust_target() -> Result<()> {
-    let sysroot = output(program("rustc", &["--print", "sysroot"]))?;
-    for target in [IMAGE_TARGET, GUEST_TARGET] {
-        if !Path::new(sysroot.trim()).join("lib/rustlib").join(target).is_dir() {
-            step(&format!("adding the Rust target {target}"));
-            command::run(program("rustup", &["target", "add", target])).map_err(|error| {
-                Error(format!("{error}; the Rust target {target} is needed: where rustup may download, run: rustup target add {target}"))
-            })?;
-        }
+/// Whether the compiler has a target's libraries; if not, it has their sources (see `rust_target`).
+pub(crate) fn has_libraries(target: &str) -> Result<bool> {
+    Ok(sysroot()?.join("lib/rustlib").join(target).join("lib").is_dir())
+}
+
+fn sysroot() -> Result<PathBuf> {
+    Ok(PathBuf::from(output(program("rustc", &["--print", "sysroot"]))?.trim()))
+}
+
+/// The libraries of a target: there, or added by rustup, or built from the compiler's sources, as Debian has them.
+fn rust_target(target: &str) -> Result<()> {
+    if has_libraries(target)? {
+        return Ok(());
     }
-    Ok(())
+    if sysroot()?.join("lib/rustlib/src/rust/library/Cargo.lock").is_file() {
+        step(&format!("no libraries for {target}: built from the compiler's sources"));
+        return if target == GUEST_TARGET { musl() } else { Ok(()) };
+    }
+    step(&format!("adding the Rust target {target}"));
+    command::run(program("rustup", &["target", "add", target])).map_err(|error| {
+        Error(format!(
+            "{error}; the Rust target {target} is needed: where rustup may download, run: rustup target add {target}"
+        ))
+    })
+}
+
+/// Where the C library for the guest's command lies, when the compiler has none of its own.
+pub(crate) fn musl_libraries() -> PathBuf {
+    cache().join("musl/usr/lib/aarch64-linux-musl")
+}
+
+/// Debian's musl for the guest's command.
+fn musl() -> Result<()> {
+    let libraries = musl_libraries();
+    if libraries.join("libunwind.a").is_file() {
+        return Ok(());
+    }
+    step("fetching Debian's arm64 musl (1 MB, once)");
+    fetch("musl", "musl-dev")?;
+    // A panic ends the program at once: there is nothing to unwind, and nothing is asked of the unwinder that Rust names.
+    fs::write(libraries.join("libunwind.a"), b"!<arch>\n")
+        .map_err(|error| Error(format!("cannot write to {}: {error}", libraries.display())))
 }
 
 fn emulator() -> Result<()> {
@@ -56,24 +89,31 @@ fn emulator() -> Result<()> {
     run_shell(&format!("{prefix}apt-get update -qq && {prefix}env DEBIAN_FRONTEND=noninteractive {INSTALL} -qq"))
 }
 
-/// Debian's arm64 kernel and busybox, fetched by apt with a private state: no root, nothing on the system changes.
+/// Debian's arm64 kernel and busybox.
 fn guest() -> Result<()> {
-    let cache = cache();
-    if cache.join("guest/stamp").is_file() {
+    if cache().join("guest/stamp").is_file() {
         return Ok(());
     }
     step("fetching Debian's arm64 kernel and busybox (about 60 MB, once)");
-    let guest = cache.join("guest");
-    for folder in ["lists/partial", "archives/partial", "guest"] {
+    const KERNEL: &str =
+        "$(apt-cache $options depends linux-image-arm64 | awk '/Depends: linux-image-/{print $2; exit}')";
+    fetch("guest", &format!("busybox-static \"{KERNEL}\""))?;
+    run_shell(&format!("cd '{}/guest' && ls boot/vmlinuz-* bin/busybox > stamp", cache().display()))
+}
+
+/// Debian's arm64 packages, unpacked in a folder of the cache: by apt with a private state, so that it takes no root and
+/// nothing on the system changes. `packages` is a piece of shell.
+fn fetch(folder: &str, packages: &str) -> Result<()> {
+    let cache = cache();
+    for folder in ["lists/partial", "archives/partial", folder] {
         fs::create_dir_all(cache.join(folder))
             .map_err(|error| Error(format!("cannot create {}: {error}", cache.join(folder).display())))?;
     }
     let options = "-qq -oAPT::Architecture=arm64 -oAPT::Architectures=arm64 -oAPT::Sandbox::User= -oDir::State::Lists=../lists -oDir::Cache=..";
     run_shell(&format!(
-        "cd '{}' && apt-get {options} update && kernel=$(apt-cache {options} depends linux-image-arm64 | awk '/Depends: linux-image-/{{print $2; exit}}') \
-         && [ -n \"$kernel\" ] && rm -f ./*.deb && apt-get {options} download busybox-static \"$kernel\" \
-         && for package in *.deb; do dpkg -x \"$package\" . || exit 1; done && rm -f ./*.deb && ls boot/vmlinuz-* bin/busybox > stamp",
-        guest.display()
+        "cd '{}' && options='{options}' && apt-get $options update && rm -f ./*.deb && apt-get $options download {packages} \
+         && for package in *.deb; do dpkg -x \"$package\" . || exit 1; done && rm -f ./*.deb",
+        cache.join(folder).display()
     ))
 }
 
