@@ -62,7 +62,7 @@ pub(crate) fn cargo(verb: &str, target: &str) -> Result<Command> {
         command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features="]);
         command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS", flags);
     } else {
-        command.arg("-Zbuild-std=core,compiler_builtins");
+        command.arg("-Zbuild-std=core,alloc,compiler_builtins");
     }
     Ok(command)
 }
