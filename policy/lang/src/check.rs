@@ -1,8 +1,9 @@
 //! Statements to a [`Policy`]: every name is found, every number fits. All findings are gathered.
 
 use crate::diagnostic::{Diagnostic, Span, nearest};
-use crate::policy::{Device, Field, Method, Object, Policy, Resource, Rule, Values};
-use crate::tree::{self, Condition, Constant, Interface, Item, Name, Targets};
+use crate::expressions::Scope;
+use crate::policy::{Body, Device, Effect, Expression, Field, Kind, Method, Object, Place, Policy, Resource, Rule, Values};
+use crate::tree::{self, Constant, Decision, Event, Interface, Item, Name, Number, Targets};
 
 /// The most fields of a message, one way.
 const FIELDS: usize = bulkhead_model::MAX_ARGS;
@@ -22,36 +23,52 @@ const TYPES: [(&str, Values); 9] = [
 ];
 
 /// The wall's own objects, in the order of `bulkhead_model::object`, with their interfaces.
-const OWN: [(&str, &str); 4] = [("psci", "Psci"), ("sysreg", "Registers"), ("mmio", "Memory"), ("task", "Tasks")];
+const OWN: [(&str, &str); 5] =
+    [("psci", "Psci"), ("sysreg", "Registers"), ("mmio", "Memory"), ("task", "Tasks"), ("life", "Life")];
 
 /// Checks the statements of all files.
 pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
-    let mut checker = Checker { findings, policy: Policy::default(), resources: Vec::new(), interfaces: Vec::new() };
+    let mut checker = Checker {
+        findings,
+        policy: Policy::default(),
+        resources: Vec::new(),
+        interfaces: Vec::new(),
+        sets: Vec::new(),
+        groups: Vec::new(),
+        given: Vec::new(),
+    };
     checker.policy.subjects = vec!["guest".to_string(), "kernel".to_string()];
     checker.heads(items);
     checker.interfaces(items);
     checker.declarations(items);
+    checker.states(items);
     for item in items {
         if let Item::Rule(rule) = item {
             checker.rule(rule);
         }
     }
+    checker.measure();
     checker.policy
 }
 
-struct Checker<'a> {
+pub(crate) struct Checker<'a> {
     findings: &'a mut Vec<Diagnostic>,
-    policy: Policy,
+    pub(crate) policy: Policy,
     resources: Vec<Resource>,
     interfaces: Vec<(String, Vec<Method>)>,
+    /// Named sets, as written: their numbers take the kind of what is compared with them.
+    pub(crate) sets: Vec<(String, Vec<(Constant, Constant)>)>,
+    groups: Vec<(Name, Vec<Name>)>,
+    /// Resources that have an owner.
+    given: Vec<String>,
 }
 
 impl Checker<'_> {
-    fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+    pub(crate) fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
         self.findings.push(Diagnostic::error(span, message, help));
     }
 
-    fn unknown<'k>(&mut self, name: &Name, what: &str, known: impl IntoIterator<Item = &'k str> + Clone) {
+    pub(crate) fn unknown<'k>(&mut self, name: &Name, what: &str, known: impl IntoIterator<Item = &'k str> + Clone) {
         let near = nearest(&name.text, known.clone());
         let all: Vec<&str> = known.into_iter().take(12).collect();
         let help = match near {
@@ -93,7 +110,7 @@ impl Checker<'_> {
         }
     }
 
-    fn twice(&mut self, name: &Name) {
+    pub(crate) fn twice(&mut self, name: &Name) {
         self.error(name.span, format!("`{}` is declared twice", name.text), "give one of them another name");
     }
 
@@ -129,8 +146,8 @@ impl Checker<'_> {
 
     fn field(&mut self, interface: &Interface, field: &tree::Field) -> Field {
         let mut words = Vec::new();
-        let kind = TYPES.iter().find(|(name, _)| *name == field.kind.text).map(|(_, values)| *values);
-        let kind = kind.unwrap_or_else(|| {
+        let values = TYPES.iter().find(|(name, _)| *name == field.kind.text).map(|(_, values)| *values);
+        let values = values.unwrap_or_else(|| {
             let found = interface.enums.iter().find(|(name, _)| name.text == field.kind.text);
             match found {
                 Some((_, all)) => words = all.iter().map(|word| word.text.clone()).collect(),
@@ -145,43 +162,34 @@ impl Checker<'_> {
         if field.kind.text == "bool" {
             words = vec!["false".to_string(), "true".to_string()];
         }
+        let unit = field.unit.as_ref().map(|unit| unit.text.clone()).unwrap_or_default();
+        let step = field.step.as_ref().map_or((1, 0), |step| self.step(step, &words));
+        let kind = Kind { values, step, unit, words };
         let name = field.name.text.clone();
-        let mut checked = Field { name, range: kind, kind, words, is_secret: field.is_secret };
-        if let Some(values) = field.range.as_ref().and_then(|range| self.values(&checked, range)) {
-            checked.range = values;
-        }
-        checked
+        let range = field.range.as_ref().and_then(|range| self.range(range, &kind, &name)).unwrap_or(values);
+        Field { name, range, kind, is_secret: field.is_secret }
     }
 
-    /// The values of a range of constants for a field; an error if they are none of its.
-    fn values(&mut self, field: &Field, (low, high): &(Constant, Constant)) -> Option<Values> {
-        let (start, end) = (self.value(field, low)?, self.value(field, high)?);
-        if start > end {
-            self.error(low.span().to(high.span()), "this range is empty", format!("write {end}..{start}"));
-            return None;
+    /// What one of a field's is worth, as a fraction of a power of ten.
+    fn step(&mut self, step: &Number, words: &[String]) -> (i128, u32) {
+        if step.digits <= 0 || step.digits > 1_000_000 || !words.is_empty() {
+            self.error(step.span, "this step cannot be had", "a number's step is a positive number: step 0.01");
+            return (1, 0);
         }
-        Some((start, end))
+        (step.digits, step.decimals.into())
     }
 
-    fn value(&mut self, field: &Field, constant: &Constant) -> Option<i128> {
-        let (low, high) = field.range;
-        match (field.constant(constant), constant) {
-            (Some(value), _) if (low..=high).contains(&value) => Some(value),
-            (Some(value), _) => {
-                let message = format!("`{}` is never {value}", field.name);
-                self.error(constant.span(), message, format!("its values are {low}..{high}"));
-                None
-            }
-            (None, Constant::Word(name)) => {
-                self.unknown(
-                    name,
-                    &format!("value of `{}` called", field.name),
-                    field.words.iter().map(String::as_str),
-                );
-                None
-            }
-            (None, Constant::Number(..)) => None,
+    /// The one number that `let` gives a name.
+    pub(crate) fn named_number(&self, name: &str) -> Option<Number> {
+        match self.sets.iter().find(|(known, _)| known == name)?.1.as_slice() {
+            [(Constant::Number(low), Constant::Number(high))] if low == high => Some(low.clone()),
+            _ => None,
         }
+    }
+
+    /// The ranges that `let` gives a name.
+    pub(crate) fn named_set(&self, name: &str) -> Option<Vec<(Constant, Constant)>> {
+        self.sets.iter().find(|(known, _)| known == name).map(|(_, ranges)| ranges.clone())
     }
 
     fn declarations(&mut self, items: &[Item]) {
@@ -202,11 +210,12 @@ impl Checker<'_> {
                 Item::Service(name, interface, app) => self.service(name, interface, app),
                 Item::Device(range, app) => self.device(range, app),
                 Item::Resource(range) => self.resource(range),
+                Item::Group(name, members) => self.group(name, members),
                 Item::Let(name, ranges) => {
-                    if self.policy.sets.iter().any(|(known, _)| *known == name.text) {
+                    if self.sets.iter().any(|(known, _)| *known == name.text) {
                         self.twice(name);
                     }
-                    self.policy.sets.push((name.text.clone(), ranges.clone()));
+                    self.sets.push((name.text.clone(), ranges.clone()));
                 }
                 _ => {}
             }
@@ -290,30 +299,64 @@ impl Checker<'_> {
         Some((base, bytes, interrupt))
     }
 
+    fn group(&mut self, name: &Name, members: &[Name]) {
+        let is_taken = self.groups.iter().any(|(known, _)| known.text == name.text)
+            || self.policy.subjects.contains(&name.text)
+            || self.policy.objects.iter().any(|object| object.name == name.text);
+        if is_taken {
+            self.twice(name);
+        }
+        self.groups.push((name.clone(), members.to_vec()));
+    }
+
+    /// A name, or the members of the group of that name. Groups have no groups among their members.
+    fn members(&self, name: &Name) -> Vec<Name> {
+        let group = self.groups.iter().find(|(known, _)| known.text == name.text);
+        group.map_or_else(|| vec![name.clone()], |(_, members)| members.clone())
+    }
+
+    fn subjects(&mut self, name: &Name) -> Option<Vec<u16>> {
+        let mut all = Vec::new();
+        for member in self.members(name) {
+            let found = self.policy.subjects.iter().position(|known| *known == member.text);
+            let Some(number) = found.and_then(|at| u16::try_from(at).ok()) else {
+                let groups: Vec<String> = self.groups.iter().map(|(name, _)| name.text.clone()).collect();
+                let known: Vec<String> = self.policy.subjects.iter().cloned().chain(groups).collect();
+                self.unknown(&member, "subject", known.iter().map(String::as_str));
+                return None;
+            };
+            all.push(number);
+        }
+        Some(all)
+    }
+
     fn rule(&mut self, rule: &tree::Rule) {
-        let subject = self.policy.subjects.iter().position(|known| *known == rule.subject.text);
-        let Some(subject) = subject.and_then(|at| u16::try_from(at).ok()) else {
-            let known = self.policy.subjects.clone();
-            return self.unknown(&rule.subject, "subject", known.iter().map(String::as_str));
-        };
+        let Some(subjects) = self.subjects(&rule.subject) else { return };
         match &rule.targets {
-            Targets::Use(names) => self.use_rule(rule, subject, names),
-            Targets::Methods(names) => self.method_rule(rule, subject, names),
+            Targets::Use(names) => self.use_rule(rule, &subjects, names),
+            Targets::Methods(names) => self.method_rule(rule, subjects, names),
         }
     }
 
-    fn use_rule(&mut self, rule: &tree::Rule, subject: u16, names: &[Name]) {
-        let is_owner = subject != bulkhead_model::subject::KERNEL;
-        if !is_owner || !rule.is_allow || rule.condition.is_some() || rule.audit {
+    fn use_rule(&mut self, rule: &tree::Rule, subjects: &[u16], names: &[Name]) {
+        let is_plain = rule.condition.is_none()
+            && rule.limits.is_empty()
+            && rule.rates.is_empty()
+            && rule.grants.is_empty()
+            && rule.effects.is_empty()
+            && !rule.audit;
+        let &[subject] = subjects else {
+            return self.error(rule.subject.span, "a resource has one owner", "name the guest or one app");
+        };
+        if subject == bulkhead_model::subject::KERNEL || rule.decision != Decision::Allow || !is_plain {
             let help = "write `allow guest use NAME` or `allow APP use NAME`; what is not allowed is refused anyway";
             self.error(rule.span, "a resource is given to the guest or to an app for good, or not at all", help);
         }
         for name in names {
-            let is_taken = |known: &Resource| known.name == name.text;
-            if self.policy.resources.iter().any(is_taken) || self.policy.driven.iter().any(|(_, known)| is_taken(known))
-            {
+            if self.given.contains(&name.text) {
                 self.error(name.span, format!("`{}` is given twice", name.text), "a resource has one owner");
             }
+            self.given.push(name.text.clone());
             match self.resources.iter().find(|resource| resource.name == name.text).cloned() {
                 Some(resource) if subject == bulkhead_model::subject::GUEST => self.policy.resources.push(resource),
                 Some(resource) => self.policy.driven.push((subject, resource)),
@@ -325,25 +368,88 @@ impl Checker<'_> {
         }
     }
 
-    fn method_rule(&mut self, rule: &tree::Rule, subject: u16, names: &[(Name, Option<Name>)]) {
+    fn method_rule(&mut self, rule: &tree::Rule, subjects: Vec<u16>, names: &[(Name, Option<Name>)]) {
         let before = self.findings.len();
         let mut targets = Vec::new();
         for (object, method) in names {
-            self.targets(object, method.as_ref(), &mut targets);
-        }
-        if let Some(condition) = &rule.condition {
-            for &(object, method) in &targets {
-                let arguments = self.policy.method(object, method).map(|method| method.arguments.clone());
-                self.condition(condition, &arguments.unwrap_or_default());
+            for object in self.members(object) {
+                self.targets(&object, method.as_ref(), &mut targets);
             }
         }
-        if rule.audit && !rule.is_allow {
-            self.findings.push(Diagnostic::warning(rule.span, "refusals are always recorded", "remove `audit`"));
-        }
+        targets.sort_unstable();
+        targets.dedup();
+        self.check_clauses(rule);
+        let own: Vec<Option<u16>> = rule.limits.iter().map(|limit| self.own_rate(limit)).collect();
+        let own: Vec<Place> = own.into_iter().flatten().map(|state| Place { state, keys: Vec::new() }).collect();
+        let bodies: Vec<Option<Body>> =
+            targets.iter().map(|&(object, method)| self.body(rule, object, method, &own)).collect();
         if self.findings.iter().skip(before).all(|finding| finding.severity == crate::Severity::Warning) {
-            let tree::Rule { is_allow, condition, audit, because, span, .. } = rule.clone();
-            self.policy.rules.push(Rule { is_allow, subject, targets, condition, audit, because, span });
+            let tree::Rule { decision, event, audit, because, name, span, .. } = rule.clone();
+            let (bodies, name) = (bodies.into_iter().flatten().collect(), name.map(|name| name.text));
+            self.policy.rules.push(Rule { decision, subjects, event, bodies, audit, because, name, span });
         }
+    }
+
+    /// Which clauses go with which kind of rule.
+    fn check_clauses(&mut self, rule: &tree::Rule) {
+        let limits = rule.limits.len() + rule.rates.len() + rule.grants.len();
+        let (message, help) = match (rule.decision, rule.event) {
+            (Decision::Allow, Event::Reply | Event::Error) => {
+                ("a reply belongs to an allowed request and needs no rule", "write `deny … reply when …` or `on … reply then …`")
+            }
+            (Decision::Observe, Event::Request) => {
+                ("`on` observes what is allowed elsewhere: a reply, an error or the guest's start", "write `allow … then …`")
+            }
+            (Decision::Observe, _) if rule.effects.is_empty() => ("this rule remembers nothing", "add `then …`"),
+            (Decision::Deny | Decision::Observe, _) if limits > 0 => {
+                ("only an allowing rule has a rate or a grant", "turn it round: allow what may be done so often")
+            }
+            _ => ("", ""),
+        };
+        if !message.is_empty() {
+            self.error(rule.span, message, help);
+        }
+        if rule.audit && rule.decision != Decision::Allow {
+            let finding = Diagnostic::warning(rule.span, "refusals are always recorded", "remove `audit`");
+            self.findings.push(finding);
+        }
+        if rule.decision == Decision::Deny && !rule.effects.iter().all(|effect| matches!(effect, tree::Effect::Add(..))) {
+            let help = "a refused call changes nothing; a denying rule may count: `then count NAME`";
+            self.error(rule.span, "a denying rule may only count", help);
+        }
+    }
+
+    /// What a rule says of one method.
+    fn body(&mut self, rule: &tree::Rule, object: u16, method: u16, own: &[Place]) -> Option<Body> {
+        let fields = self.policy.fields(object, method, rule.event).to_vec();
+        let scope = Scope { fields: &fields };
+        let mut condition = match &rule.condition {
+            Some(condition) => Some(self.condition(scope, condition)?),
+            None => None,
+        };
+        let mut rates = own.to_vec();
+        for rate in &rule.rates {
+            rates.push(self.rate(scope, rate)?);
+        }
+        let mut effects = Vec::new();
+        for grant in &rule.grants {
+            let (is_given, used) = self.grant(scope, grant)?;
+            condition = Some(match condition {
+                Some(before) => Expression::And(Box::new(before), Box::new(is_given)),
+                None => is_given,
+            });
+            effects.push(used);
+        }
+        for effect in &rule.effects {
+            effects.push(self.effect(scope, effect)?);
+        }
+        let states: Vec<u16> = effects.iter().map(Effect::state).chain(rates.iter().map(|rate| rate.state)).collect();
+        if let Some(twice) = states.iter().enumerate().find(|(at, state)| states.iter().take(*at).any(|before| before == *state)) {
+            let name = self.policy.states.get(usize::from(*twice.1)).map(|state| state.name.clone()).unwrap_or_default();
+            let help = "effects all see what was before the call: one rule changes a state object once";
+            self.error(rule.span, format!("this rule changes `{name}` twice"), help);
+        }
+        Some(Body { object, method, condition, rates, effects })
     }
 
     fn targets(&mut self, object: &Name, method: Option<&Name>, targets: &mut Vec<(u16, u16)>) {
@@ -363,42 +469,5 @@ impl Checker<'_> {
                 }
             },
         }
-    }
-
-    fn condition(&mut self, condition: &Condition, arguments: &[Field]) {
-        match condition {
-            Condition::Or(left, right) | Condition::And(left, right) => {
-                self.condition(left, arguments);
-                self.condition(right, arguments);
-            }
-            Condition::Not(inner) => self.condition(inner, arguments),
-            Condition::Compare(name, _, constant) => {
-                if let Some(field) = self.argument(name, arguments) {
-                    self.value(&field, constant);
-                }
-            }
-            Condition::In(name, set) => {
-                let Some(field) = self.argument(name, arguments) else { return };
-                match self.policy.set(set).map(<[_]>::to_vec) {
-                    Some(ranges) => ranges.iter().for_each(|range| {
-                        self.values(&field, range);
-                    }),
-                    None => {
-                        if let tree::Set::Named(name) = set {
-                            let known: Vec<String> = self.policy.sets.iter().map(|(name, _)| name.clone()).collect();
-                            self.unknown(name, "set", known.iter().map(String::as_str));
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn argument(&mut self, name: &Name, arguments: &[Field]) -> Option<Field> {
-        let found = arguments.iter().find(|field| field.name == name.text).cloned();
-        if found.is_none() {
-            self.unknown(name, "argument", arguments.iter().map(|field| field.name.as_str()));
-        }
-        found
     }
 }

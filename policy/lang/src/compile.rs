@@ -1,27 +1,74 @@
 //! A checked policy to the flat table that the monitor evaluates.
 
-use bulkhead_model::build::Tables;
-use bulkhead_model::{self as model, NONE};
+use std::collections::BTreeMap;
 
+use bulkhead_model::build::{Tables, word};
+use bulkhead_model::{self as model, NONE, kind};
+
+use crate::code;
 use crate::diagnostic::{Diagnostic, Sources};
+use crate::index;
 use crate::normal::{self, ROWS};
-use crate::policy::{Field, Policy};
+use crate::policy::{Body, Expression, Field, Policy, Rule, State, StateKind};
+use crate::tree::{Decision, Event};
 
 /// What the compiler knows about the worst decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// The most rules that one decision may look at.
+    /// The most rows that one decision may look at.
     pub rules: usize,
     /// The most range tests that it may make.
     pub tests: usize,
+    /// The most instructions that it may run.
+    pub steps: usize,
 }
 
-/// For whom a row of the table is: subject, and method among all methods.
-type Place = (u16, usize);
+/// A row of the table with what it was made from.
+struct Written<'p> {
+    rule: &'p Rule,
+    source: usize,
+    body: &'p Body,
+    tests: normal::Row,
+    fields: &'p [Field],
+    /// The row's number.
+    row: u32,
+    /// How many instructions.
+    steps: usize,
+}
 
-/// Writes the table; findings say which rules can never decide anything.
+/// Writes the table; findings say which rules can never decide anything, and which of them quarrel.
 pub(crate) fn compile(policy: &Policy, sources: &Sources, findings: &mut Vec<Diagnostic>) -> (Vec<u8>, Cost) {
     let mut tables = Tables::default();
+    let first_of_object = objects(policy, &mut tables);
+    states(policy, &mut tables);
+    let mut all: Vec<Written<'_>> = Vec::new();
+    for (source, rule) in policy.rules.iter().enumerate() {
+        let before = all.len();
+        let (file, line, ..) = sources.place(rule.span);
+        let file = tables.add_file(file);
+        let label = label(&mut tables, rule);
+        tables.sources.push(model::Source { place: file << 24 | line & 0xff_ffff, label });
+        for body in &rule.bodies {
+            if let Err((message, help)) = rows(policy, &mut tables, (source, rule, body), &mut all) {
+                findings.push(Diagnostic::error(rule.span, message, help));
+            }
+        }
+        if all.len() == before && !rule.bodies.is_empty() {
+            findings.push(Diagnostic::warning(rule.span, "this rule never matches", "check its condition, or remove it"));
+        }
+    }
+    if tables.methods.len() >= usize::from(NONE) || policy.states.len() >= usize::from(NONE) {
+        let span = policy.rules.last().map(|rule| rule.span).unwrap_or_default();
+        let help = "a table holds 65,534 of each";
+        findings.push(Diagnostic::error(span, "the policy has too many methods or state objects", help));
+        return (Vec::new(), Cost::default());
+    }
+    let cost = cells(&mut tables, &all, &first_of_object, findings, policy);
+    (tables.to_bytes(), cost)
+}
+
+/// Subjects, objects, methods and fields; returns the place of each object's first method.
+fn objects(policy: &Policy, tables: &mut Tables) -> Vec<usize> {
     let mut first_of_object = Vec::new();
     for name in &policy.subjects {
         let name = tables.add_text(name);
@@ -33,7 +80,7 @@ pub(crate) fn compile(policy: &Policy, sources: &Sources, findings: &mut Vec<Dia
         let first_method = number(tables.methods.len());
         for method in &object.methods {
             let first_field = number(tables.fields.len());
-            method.arguments.iter().chain(&method.replies).for_each(|field| add_field(&mut tables, field));
+            method.arguments.iter().chain(&method.replies).for_each(|field| add_field(tables, field));
             let name = tables.add_text(&method.name);
             let (arguments, replies) = (small(method.arguments.len()), small(method.replies.len()));
             tables.methods.push(model::Method { name, first_field, arguments, replies });
@@ -41,87 +88,216 @@ pub(crate) fn compile(policy: &Policy, sources: &Sources, findings: &mut Vec<Dia
         let (method_count, server) = (small(object.methods.len()), object.server.unwrap_or(NONE));
         tables.objects.push(model::Object { name, first_method, method_count, server });
     }
-    let mut places: Vec<Place> = Vec::new();
-    for (source, rule) in policy.rules.iter().enumerate() {
-        let (file, line, ..) = sources.place(rule.span);
-        let file = tables.add_text(file);
-        let mut rows = 0;
-        for &(object, method) in &rule.targets {
-            let Some(fields) = policy.method(object, method).map(|method| &method.arguments) else { continue };
-            let conjunctions = match &rule.condition {
-                None => Ok(vec![Vec::new()]),
-                Some(condition) => normal::rows(policy, condition, fields),
-            };
-            let Ok(conjunctions) = conjunctions else {
-                let message = format!("this condition needs more than {ROWS} rows of the table");
-                findings.push(Diagnostic::error(
-                    rule.span,
-                    message,
-                    "split it into several rules, or name fewer ranges",
-                ));
-                continue;
-            };
-            let place = first_of_object.get(usize::from(object)).copied().unwrap_or(0) + usize::from(method);
-            for row in &conjunctions {
-                let first_condition = number(tables.conditions.len());
-                for (argument, range) in row {
-                    let signed = fields.get(*argument).is_some_and(Field::is_signed);
-                    let (min, max) = (word(range.0), word(range.1));
-                    let argument = small(*argument);
-                    tables.conditions.push(model::Condition { min, max, argument, signed: signed.into(), outside: 0 });
-                }
-                tables.rules.push(model::Rule {
-                    first_condition,
-                    condition_count: small(row.len()),
-                    deny: (!rule.is_allow).into(),
-                    audit: rule.audit.into(),
-                    file,
-                    line,
-                    source: number(source),
-                });
-                places.push((rule.subject, place));
-            }
-            rows += conjunctions.len();
-        }
-        if rows == 0 {
-            findings.push(Diagnostic::warning(
-                rule.span,
-                "this rule never matches",
-                "check its condition, or remove it",
-            ));
-        }
-    }
-    if tables.rules.len() >= usize::from(NONE) || tables.methods.len() >= usize::from(NONE) {
-        let span = policy.rules.last().map(|rule| rule.span).unwrap_or_default();
-        findings.push(Diagnostic::error(
-            span,
-            "the policy has too many rules or methods",
-            "a table holds 65,534 of each",
-        ));
-        return (Vec::new(), Cost::default());
-    }
-    fill_cells(&mut tables, &places);
-    let cost = worst(&tables);
-    (tables.to_bytes(), cost)
+    first_of_object
 }
 
-/// As `Tables::fill_cells`, in one pass over the rules: a policy of ten thousand of them compiles at once.
-fn fill_cells(tables: &mut Tables, places: &[Place]) {
-    let width = tables.methods.len();
-    let mut of_cell: Vec<[Vec<u32>; 2]> = vec![Default::default(); tables.subjects.len() * width];
-    for (rule, &(subject, method)) in places.iter().enumerate() {
-        let is_allow = tables.rules.get(rule).is_some_and(|rule| rule.deny == 0);
-        if let Some(cell) = of_cell.get_mut(usize::from(subject) * width + method) {
-            cell[usize::from(is_allow)].push(number(rule));
+fn states(policy: &Policy, tables: &mut Tables) {
+    for state in &policy.states {
+        let mut row = model::State {
+            key_count: [1, 1],
+            name: tables.add_text(&state.name),
+            base: tables.state_words,
+            stride: state.words(),
+            keys: number(state.keys.len()),
+            ..model::State::default()
+        };
+        for ((key, low), count) in state.keys.iter().zip(&mut row.key_low).zip(&mut row.key_count) {
+            *low = signed(key.values.0);
+            *count = u32::try_from(key.values.1 - key.values.0 + 1).unwrap_or(u32::MAX);
+        }
+        let (kind, low, high, start) = particulars(state, tables);
+        (row.kind, row.low, row.high, row.start) = (kind, low, high, start);
+        tables.state_words += u32::try_from(state.instances()).unwrap_or(0) * state.words();
+        tables.states.push(row);
+    }
+}
+
+fn particulars(state: &State, tables: &mut Tables) -> (u32, i64, i64, i64) {
+    let long = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    match &state.kind {
+        StateKind::Counter { range, start } => (kind::COUNTER, signed(range.0), signed(range.1), signed(*start)),
+        StateKind::Timer => (kind::TIMER, 0, 0, 0),
+        StateKind::Rate { many, period, burst } => (kind::RATE, long(*many), long(*period), long(*burst)),
+        StateKind::Set(most) => (kind::SET, i64::from(*most), 0, 0),
+        StateKind::Map(most) => (kind::MAP, i64::from(*most), 0, 0),
+        StateKind::Flow { states, .. } => {
+            let first = tables.flow_states.len();
+            for state in states {
+                let (lasts, then) = state.lasts.unwrap_or((0, 0));
+                let successors = state.successors.iter().fold(0, |bits, next| bits | 1_u32 << (next & 31));
+                let name = tables.add_text(&state.name);
+                tables.flow_states.push(model::FlowState { lasts, successors, then: then.into(), name });
+            }
+            (kind::FLOW, long(first as u64), long(states.len() as u64), 0)
         }
     }
-    for [denying, allowing] in of_cell {
-        let first_reference = number(tables.references.len());
-        let reference_count = number(denying.len() + allowing.len());
-        tables.references.extend(denying);
-        tables.references.extend(allowing);
-        tables.cells.push(model::Cell { first_reference, reference_count });
+}
+
+fn label(tables: &mut Tables, rule: &Rule) -> u32 {
+    if rule.name.is_none() && rule.because.is_none() {
+        return 0;
     }
+    let name = tables.add_text(rule.name.as_deref().unwrap_or_default());
+    let because = tables.add_text(rule.because.as_deref().unwrap_or_default());
+    tables.labels.push(model::Label { name, because });
+    number(tables.labels.len())
+}
+
+/// The rows of one rule for one method: what stands first in its condition and tests single arguments becomes tests, the
+/// rest instructions. Nothing is moved before something that may fail.
+fn rows<'p>(
+    policy: &'p Policy,
+    tables: &mut Tables,
+    (source, rule, body): (usize, &'p Rule, &'p Body),
+    all: &mut Vec<Written<'p>>,
+) -> Result<(), (String, &'static str)> {
+    let fields = policy.fields(body.object, body.method, rule.event);
+    let mut parts = Vec::new();
+    if let Some(condition) = &body.condition {
+        conjuncts(condition, &mut parts);
+    }
+    let mut simple = parts.iter().take_while(|part| normal::is_simple(part)).count();
+    let mut rows = normal::rows(parts.get(..simple).unwrap_or(&[]), fields);
+    // What would take too many rows is instructions.
+    while rows.is_err() && simple > 0 {
+        simple -= 1;
+        rows = normal::rows(parts.get(..simple).unwrap_or(&[]), fields);
+    }
+    let rows = rows.map_err(|_| (format!("this condition needs more than {ROWS} rows"), "split it into several rules"))?;
+    let is_signed = |at: usize| fields.get(at).is_some_and(Field::is_signed);
+    let rest = parts.get(simple..).unwrap_or(&[]);
+    let program = code::program(body, rest, &is_signed, &mut tables.numbers);
+    let program = program.map_err(|_| ("this rule is too long for the monitor".to_string(), "split it into several rules"))?;
+    let (code, steps) = match program {
+        None => (model::Row::PLAIN, 0),
+        Some(_) if rows.is_empty() => (model::Row::PLAIN, 0),
+        Some(program) => {
+            let at = number(tables.code.len());
+            tables.code.extend(&program);
+            (at, program.len())
+        }
+    };
+    let has_effects = !body.effects.is_empty() || !body.rates.is_empty();
+    let flags = [
+        (rule.decision == Decision::Deny, model::Row::DENY),
+        (rule.audit, model::Row::AUDIT),
+        (has_effects, model::Row::EFFECTS),
+    ];
+    let flags = flags.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag);
+    for tests in rows {
+        let first_test = number(tables.tests.len());
+        tests.iter().for_each(|&(at, (low, high))| tables.add_test(small(at), is_signed(at), low, high));
+        let row = number(tables.rows.len());
+        let test_count = small(tests.len());
+        tables.rows.push(model::Row { first_test, source: number(source), code, test_count, flags });
+        all.push(Written { rule, source, body, tests, fields, row, steps });
+    }
+    Ok(())
+}
+
+/// The parts of a conjunction, in order.
+pub(crate) fn conjuncts<'e>(expression: &'e Expression, parts: &mut Vec<&'e Expression>) {
+    match expression {
+        Expression::And(left, right) => {
+            conjuncts(left, parts);
+            conjuncts(right, parts);
+        }
+        other => parts.push(other),
+    }
+}
+
+/// The cells, with an index where there are many rows.
+fn cells(
+    tables: &mut Tables,
+    all: &[Written<'_>],
+    first_of_object: &[usize],
+    findings: &mut Vec<Diagnostic>,
+    policy: &Policy,
+) -> Cost {
+    let (subjects, methods) = (tables.subjects.len(), tables.methods.len());
+    tables.phases = if all.iter().any(|written| written.rule.event != Event::Request) { 3 } else { 1 };
+    let mut of_cell: BTreeMap<usize, Vec<&Written<'_>>> = BTreeMap::new();
+    for written in all {
+        let first = first_of_object.get(usize::from(written.body.object)).copied().unwrap_or(0);
+        let place = first + usize::from(written.body.method);
+        for &subject in &written.rule.subjects {
+            let phase = written.rule.event as usize;
+            of_cell.entry((phase * subjects + usize::from(subject)) * methods + place).or_default().push(written);
+        }
+    }
+    let mut cost = Cost::default();
+    let nothing = model::Cell { index: model::Cell::PLAIN, ..model::Cell::default() };
+    tables.cells = vec![nothing; subjects * methods * tables.phases as usize];
+    for (at, mut rows) in of_cell {
+        // Refusing rows first; then in the order of the text.
+        rows.sort_by_key(|written| (written.rule.decision != Decision::Deny, written.row));
+        rows.dedup_by_key(|written| written.row);
+        quarrels(policy, &rows, findings);
+        let first_reference = number(tables.references.len());
+        tables.references.extend(rows.iter().map(|written| written.row));
+        let has_code = rows.iter().any(|written| written.steps > 0).into();
+        let tested: Vec<(u32, &normal::Row)> = rows.iter().map(|written| (written.row, &written.tests)).collect();
+        let fields = rows.first().map_or(&[][..], |written| written.fields);
+        let (index, most) = index::build(tables, &tested, fields);
+        if let Some(cell) = tables.cells.get_mut(at) {
+            *cell = model::Cell { first_reference, reference_count: number(rows.len()), index, has_code };
+        }
+        let mut costs: Vec<(usize, usize)> = rows.iter().map(|written| (written.tests.len(), written.steps)).collect();
+        costs.sort_unstable_by(|a, b| b.cmp(a));
+        cost.rules = cost.rules.max(most);
+        cost.tests = cost.tests.max(costs.iter().take(most).map(|cost| cost.0).sum());
+        costs.sort_unstable_by_key(|cost| std::cmp::Reverse(cost.1));
+        cost.steps = cost.steps.max(costs.iter().take(most).map(|cost| cost.1).sum());
+    }
+    cost
+}
+
+/// Two rules that may both decide a call and both change state: which of them should?
+fn quarrels(policy: &Policy, rows: &[&Written<'_>], findings: &mut Vec<Diagnostic>) {
+    let changing: Vec<&&Written<'_>> =
+        rows.iter().filter(|written| !written.body.effects.is_empty() || !written.body.rates.is_empty()).collect();
+    for (at, one) in changing.iter().enumerate() {
+        for other in changing.iter().skip(at + 1) {
+            let is_same = one.source == other.source || one.rule.decision != other.rule.decision;
+            let changes = |written: &Written<'_>| written.body.effects.iter().map(crate::policy::Effect::state).collect::<Vec<_>>();
+            let is_allow = one.rule.decision == Decision::Allow;
+            let meets = is_allow || changes(one).iter().any(|state| changes(other).contains(state));
+            if is_same || !meets || exclude(one.body, other.body) {
+                continue;
+            }
+            let Some(call) = normal::meeting(&one.tests, &other.tests) else { continue };
+            let values = one.fields.iter().enumerate().map(|(at, field)| {
+                let value = call.iter().find(|(argument, _)| *argument == at).map_or(field.range.0, |(_, value)| *value);
+                format!("{}: {}", field.name, field.kind.show(value))
+            });
+            let object = policy.objects.get(usize::from(one.body.object));
+            let method = object.and_then(|object| object.methods.get(usize::from(one.body.method)));
+            let name = object.zip(method).map(|(object, method)| format!("{}.{}", object.name, method.name)).unwrap_or_default();
+            let message = format!(
+                "this rule and another both match {name}({}), and both change what is remembered",
+                values.collect::<Vec<_>>().join(", ")
+            );
+            findings.push(Diagnostic::error(other.rule.span, message, "add `except` to one of them, or make them one rule"));
+            return;
+        }
+    }
+}
+
+/// Whether two conditions name different states of one flow: both never hold.
+fn exclude(one: &Body, other: &Body) -> bool {
+    let states = |body: &Body| {
+        let mut parts = Vec::new();
+        if let Some(condition) = &body.condition {
+            conjuncts(condition, &mut parts);
+        }
+        let states = parts.into_iter().filter_map(|part| match part {
+            Expression::IsIn(place, state) => Some((place.clone(), *state)),
+            _ => None,
+        });
+        states.collect::<Vec<_>>()
+    };
+    let others = states(other);
+    states(one).iter().any(|(place, state)| others.iter().any(|(known, other)| known == place && other != state))
 }
 
 fn add_field(tables: &mut Tables, field: &Field) {
@@ -131,29 +307,16 @@ fn add_field(tables: &mut Tables, field: &Field) {
     tables.fields.push(model::Field { min, max, name, signed, secret });
 }
 
-fn worst(tables: &Tables) -> Cost {
-    let cost = |cell: &model::Cell| {
-        let first = cell.first_reference as usize;
-        let references = tables.references.get(first..first + cell.reference_count as usize).unwrap_or_default();
-        let tests = references.iter().filter_map(|&rule| tables.rules.get(rule as usize));
-        (references.len(), tests.map(|rule| usize::from(rule.condition_count)).sum::<usize>())
-    };
-    let costs = tables.cells.iter().map(cost);
-    costs.fold(Cost::default(), |worst, (rules, tests)| Cost {
-        rules: worst.rules.max(rules),
-        tests: worst.tests.max(tests),
-    })
+fn signed(value: i128) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The 64 bits of a value that was checked to have no more.
-fn word(value: i128) -> u64 {
-    u64::try_from(value).unwrap_or_else(|_| i64::try_from(value).unwrap_or(0).cast_unsigned())
-}
-
+/// Tables hold less than 2^32 rows of each kind: they would not fit in memory.
 fn number(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
+/// Counts that the checker bounds.
 fn small(value: usize) -> u16 {
     u16::try_from(value).unwrap_or(u16::MAX)
 }

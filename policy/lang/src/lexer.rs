@@ -7,11 +7,11 @@ use crate::diagnostic::{Diagnostic, Span};
 pub(crate) enum Token {
     /// A name or a keyword.
     Word(String),
-    /// An integer.
-    Number(i128),
+    /// A number: its digits, and how many of them stand after the point.
+    Number(i128, u8),
     /// Text in quotes.
     Text(String),
-    /// `{ } ( ) , : . .. -> == != < <= > >= = * ;`
+    /// `{ } ( ) , : . .. -> == != < <= > >= = * ; + - / % & | ^ << >>`
     Mark(&'static str),
     /// The end of the file.
     End,
@@ -26,8 +26,10 @@ pub(crate) struct Placed {
     pub(crate) starts_line: bool,
 }
 
-const MARKS: [&str; 18] =
-    ["..", "->", "==", "!=", "<=", ">=", "{", "}", "(", ")", ",", ":", ".", "<", ">", "=", "*", ";"];
+const MARKS: [&str; 27] = [
+    "..", "->", "==", "!=", "<=", ">=", "<<", ">>", "{", "}", "(", ")", ",", ":", ".", "<", ">", "=", "*", ";", "+", "-", "/",
+    "%", "&", "|", "^",
+];
 /// The longest name.
 pub(crate) const NAME_MAX: usize = 48;
 
@@ -69,7 +71,7 @@ fn one(rest: &str) -> Lexed {
         let long = Err(("this name is too long", "names have at most 48 letters, digits and underscores"));
         return (length, if length <= NAME_MAX { Ok(Token::Word(word.to_string())) } else { long });
     }
-    if first.is_ascii_digit() || first == '-' && rest[1..].starts_with(|c: char| c.is_ascii_digit()) {
+    if first.is_ascii_digit() {
         return number(rest);
     }
     if first == '"' {
@@ -85,21 +87,32 @@ fn span_of(text: &str, belongs: impl Fn(char) -> bool) -> usize {
     text.find(|c| !belongs(c)).unwrap_or(text.len())
 }
 
-/// Decimal, `0x`, `0b`, with `_` between digits, `-` in front.
+/// The most digits after the point.
+const DECIMALS: usize = 9;
+
+/// Decimal, also with a point; `0x`, `0b`; `_` between digits.
 fn number(rest: &str) -> Lexed {
-    let sign = usize::from(rest.starts_with('-'));
-    let digits = rest.get(sign..).unwrap_or_default();
-    let length = span_of(digits, |c| c.is_ascii_alphanumeric() || c == '_');
-    let clean: String = digits.get(..length).unwrap_or_default().chars().filter(|c| *c != '_').collect();
-    let parsed = match (clean.strip_prefix("0x"), clean.strip_prefix("0b")) {
-        (Some(hex), _) => i128::from_str_radix(hex, 16),
-        (_, Some(binary)) => i128::from_str_radix(binary, 2),
-        _ => clean.parse(),
+    let mut length = span_of(rest, |c| c.is_ascii_alphanumeric() || c == '_');
+    let after = rest.get(length..).unwrap_or_default();
+    let has_point = after.starts_with('.') && after[1..].starts_with(|c: char| c.is_ascii_digit());
+    let whole: String = rest.get(..length).unwrap_or_default().chars().filter(|c| *c != '_').collect();
+    let mut decimals = 0;
+    let digits = if has_point {
+        decimals = span_of(&after[1..], |c| c.is_ascii_digit());
+        length += 1 + decimals;
+        format!("{whole}{}", after.get(1..=decimals).unwrap_or_default())
+    } else {
+        whole
     };
-    let help = "write a decimal, 0x or 0b number of at most 64 bits";
-    let value = parsed.ok().filter(|value| *value <= i128::from(u64::MAX));
-    let token = value.map(|value| Token::Number(if sign == 1 { -value } else { value }));
-    (sign + length, token.ok_or(("this is no number that fits", help)))
+    let parsed = match (digits.strip_prefix("0x"), digits.strip_prefix("0b"), has_point) {
+        (Some(hex), _, false) => i128::from_str_radix(hex, 16),
+        (_, Some(binary), false) => i128::from_str_radix(binary, 2),
+        _ => digits.parse(),
+    };
+    let help = "write a decimal, 0x or 0b number of at most 64 bits, with at most nine digits after a point";
+    let value = parsed.ok().filter(|value| *value <= i128::from(u64::MAX) && decimals <= DECIMALS);
+    let token = value.and_then(|value| Some(Token::Number(value, u8::try_from(decimals).ok()?)));
+    (length, token.ok_or(("this is no number that fits", help)))
 }
 
 /// A text ends on its line; there are no escapes.
@@ -125,10 +138,11 @@ mod tests {
 
     #[test]
     fn numbers_ranges_and_names_are_told_apart() {
-        let (all, errors) = lex("x in -5..0x1_0 // rest\n0b11");
+        let (all, errors) = lex("x in -5..0x1_0 // rest\n0b11 52.50");
         let word = |text: &str| Token::Word(text.to_string());
-        let numbers = [Token::Number(-5), Token::Mark(".."), Token::Number(16), Token::Number(3), Token::End];
-        assert_eq!(all, [[word("x"), word("in")].to_vec(), numbers.to_vec()].concat());
+        let number = |value| Token::Number(value, 0);
+        let rest = [Token::Mark("-"), number(5), Token::Mark(".."), number(16), number(3), Token::Number(5250, 2), Token::End];
+        assert_eq!(all, [[word("x"), word("in")].to_vec(), rest.to_vec()].concat());
         assert_eq!(errors, 0);
     }
 

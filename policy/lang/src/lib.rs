@@ -3,13 +3,17 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod code;
 mod compile;
 mod diagnostic;
+mod expressions;
+mod index;
 pub mod interpret;
 mod lexer;
 mod normal;
 mod parser;
 pub mod policy;
+mod states;
 #[cfg(test)]
 mod tests;
 pub mod tree;
@@ -21,7 +25,7 @@ pub use compile::Cost;
 pub use diagnostic::{Diagnostic, Severity, Source, Sources, Span, nearest};
 pub use policy::Policy;
 
-use tree::Item;
+use tree::{Decision, Item};
 
 /// The file that a site's policy begins with.
 pub const MAIN: &str = "site.policy";
@@ -148,14 +152,22 @@ impl Compiled {
     pub fn reach(&self, subject: u16) -> Vec<Reach> {
         let served = (0..).zip(&self.policy.objects).filter(|(_, object)| object.server.is_some());
         let reach = served.filter_map(|(number, object)| {
-            let rules = || self.policy.rules.iter().filter(move |rule| rule.subject == subject);
-            let names = |rule: &&policy::Rule, method| rule.targets.contains(&(number, method));
-            let is_named = |method| rules().any(|rule| rule.is_allow && names(&rule, method));
+            let requests = |method| {
+                let of_subject = self.policy.rules.iter().filter(move |rule| rule.subjects.contains(&subject));
+                of_subject.flat_map(move |rule| {
+                    let bodies = rule.bodies.iter().filter(move |body| body.object == number && body.method == method);
+                    bodies.map(move |body| (rule, body))
+                })
+            };
+            let is_named = |method| requests(method).any(|(rule, _)| rule.decision == Decision::Allow);
             let is_open = |method: u16| {
-                let is_plain = |rule: &policy::Rule| rule.is_allow && rule.condition.is_none() && !rule.audit;
+                let is_plain = |(rule, body): (&policy::Rule, &policy::Body)| {
+                    let is_unbound = body.condition.is_none() && body.rates.is_empty() && body.effects.is_empty();
+                    rule.decision == Decision::Allow && is_unbound && !rule.audit
+                };
                 let signature = object.methods.get(usize::from(method));
-                rules().any(|rule| is_plain(rule) && names(&rule, method))
-                    && !rules().any(|rule| !is_plain(rule) && names(&rule, method))
+                requests(method).count() > 0
+                    && requests(method).all(is_plain)
                     && signature.is_some_and(|signature| signature.arguments.is_empty() && signature.replies.is_empty())
             };
             let methods = || (0..64_u16).take(object.methods.len());

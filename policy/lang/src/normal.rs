@@ -1,9 +1,10 @@
-//! Conditions to disjunctive normal form: a list of rows, each a conjunction of at most one range test an argument.
+//! Conditions on single arguments to disjunctive normal form: a list of rows, each a conjunction of at most one range test
+//! an argument.
 
 use std::collections::BTreeMap;
 
-use crate::policy::{Field, Policy, Values};
-use crate::tree::{Condition, Operator};
+use crate::policy::{Expression, Field, Values};
+use crate::tree::Operator;
 
 /// The most rows of one rule and method.
 pub(crate) const ROWS: usize = 64;
@@ -19,14 +20,30 @@ type Term = BTreeMap<usize, Ranges>;
 /// One argument's number and its range.
 pub(crate) type Row = Vec<(usize, Values)>;
 
-/// The rows of a checked condition; none if it never holds.
-pub(crate) fn rows(policy: &Policy, condition: &Condition, arguments: &[Field]) -> Result<Vec<Row>, TooMany> {
-    let terms = terms(policy, condition, arguments, false)?;
+/// Whether an expression only tests single arguments against constants: it cannot fail, and rows can say it.
+pub(crate) fn is_simple(expression: &Expression) -> bool {
+    match expression {
+        Expression::Not(inner) => is_simple(inner),
+        Expression::And(left, right) | Expression::Or(left, right) => is_simple(left) && is_simple(right),
+        _ => atom(expression, &[]).is_some(),
+    }
+}
+
+/// The rows of a conjunction of simple expressions; none if it never holds.
+pub(crate) fn rows(simple: &[&Expression], arguments: &[Field]) -> Result<Vec<Row>, TooMany> {
+    let mut all = vec![Term::new()];
+    for expression in simple {
+        let next = terms(expression, arguments, false)?;
+        all = all.iter().flat_map(|a| next.iter().filter_map(|b| both(a, b))).collect();
+        if all.len() > ROWS {
+            return Err(TooMany);
+        }
+    }
     let mut rows: Vec<Row> = Vec::new();
-    for term in terms {
+    for term in all {
         let mut expanded: Vec<Row> = vec![Vec::new()];
         for (argument, ranges) in term {
-            let whole = arguments.get(argument).map_or((0, 0), |field| field.kind);
+            let whole = arguments.get(argument).map_or((0, 0), |field| field.kind.values);
             if ranges == [whole] {
                 continue;
             }
@@ -45,39 +62,45 @@ pub(crate) fn rows(policy: &Policy, condition: &Condition, arguments: &[Field]) 
     if rows.len() > ROWS { Err(TooMany) } else { Ok(rows) }
 }
 
-fn terms(policy: &Policy, condition: &Condition, arguments: &[Field], negated: bool) -> Result<Vec<Term>, TooMany> {
-    match (condition, negated) {
-        (Condition::Not(inner), _) => terms(policy, inner, arguments, !negated),
-        (Condition::Or(left, right), false) | (Condition::And(left, right), true) => {
-            let mut all = terms(policy, left, arguments, negated)?;
-            all.extend(terms(policy, right, arguments, negated)?);
+fn terms(expression: &Expression, arguments: &[Field], negated: bool) -> Result<Vec<Term>, TooMany> {
+    match (expression, negated) {
+        (Expression::Not(inner), _) => terms(inner, arguments, !negated),
+        (Expression::Or(left, right), false) | (Expression::And(left, right), true) => {
+            let mut all = terms(left, arguments, negated)?;
+            all.extend(terms(right, arguments, negated)?);
             if all.len() > ROWS { Err(TooMany) } else { Ok(all) }
         }
-        (Condition::And(left, right), false) | (Condition::Or(left, right), true) => {
-            let right = terms(policy, right, arguments, negated)?;
-            let left = terms(policy, left, arguments, negated)?;
+        (Expression::And(left, right), false) | (Expression::Or(left, right), true) => {
+            let right = terms(right, arguments, negated)?;
+            let left = terms(left, arguments, negated)?;
             let all: Vec<Term> = left.iter().flat_map(|a| right.iter().filter_map(|b| both(a, b))).collect();
             if all.len() > ROWS { Err(TooMany) } else { Ok(all) }
         }
-        (Condition::Compare(..) | Condition::In(..), _) => {
-            let (argument, ranges) = atom(policy, condition, arguments);
-            let whole = arguments.get(argument).map_or((0, 0), |field| field.kind);
+        _ => {
+            let (argument, ranges) = atom(expression, arguments).unwrap_or((0, Vec::new()));
+            let whole = arguments.get(argument).map_or((0, 0), |field| field.kind.values);
+            let ranges = intersection(&ranges, &[whole]);
             let ranges = if negated { complement(&ranges, whole) } else { ranges };
             Ok(if ranges.is_empty() { Vec::new() } else { vec![Term::from([(argument, ranges)])] })
         }
     }
 }
 
-/// One test: the argument and where it must lie.
-fn atom(policy: &Policy, condition: &Condition, arguments: &[Field]) -> (usize, Ranges) {
-    let find = |name: &str| arguments.iter().position(|field| field.name == name);
-    match condition {
-        Condition::Compare(name, operator, constant) => {
-            let Some((at, field)) = find(&name.text).and_then(|at| Some((at, arguments.get(at)?))) else {
-                return (0, Vec::new());
+/// One test: the argument and where it must lie. A `bool` argument by itself is a test too.
+fn atom(expression: &Expression, arguments: &[Field]) -> Option<(usize, Ranges)> {
+    match expression {
+        Expression::Within(inner, ranges) => match inner.as_ref() {
+            Expression::Argument(at) => Some((*at, ranges.clone())),
+            _ => None,
+        },
+        Expression::Argument(at) => Some((*at, vec![(1, 1)])),
+        Expression::Binary(operator, left, right) => {
+            let (at, value, operator) = match (left.as_ref(), right.as_ref()) {
+                (Expression::Argument(at), Expression::Number(value)) => (*at, *value, *operator),
+                (Expression::Number(value), Expression::Argument(at)) => (*at, *value, turned(*operator)),
+                _ => return None,
             };
-            let (low, high) = field.kind;
-            let Some(value) = field.constant(constant) else { return (at, Vec::new()) };
+            let (low, high) = arguments.get(at).map_or((0, 0), |field| field.kind.values);
             let ranges = match operator {
                 Operator::Equal => vec![(value, value)],
                 Operator::Unequal => vec![(low, value - 1), (value + 1, high)],
@@ -85,18 +108,22 @@ fn atom(policy: &Policy, condition: &Condition, arguments: &[Field]) -> (usize, 
                 Operator::LessOrEqual => vec![(low, value)],
                 Operator::Greater => vec![(value + 1, high)],
                 Operator::GreaterOrEqual => vec![(value, high)],
+                _ => return None,
             };
-            (at, ranges.into_iter().filter(|(low, high)| low <= high).collect())
+            Some((at, ranges.into_iter().filter(|(low, high)| low <= high).collect()))
         }
-        Condition::In(name, set) => {
-            let Some((at, field)) = find(&name.text).and_then(|at| Some((at, arguments.get(at)?))) else {
-                return (0, Vec::new());
-            };
-            let ranges = policy.set(set).unwrap_or_default().iter();
-            let values = ranges.filter_map(|(low, high)| Some((field.constant(low)?, field.constant(high)?)));
-            (at, union(values.collect()))
-        }
-        _ => (0, Vec::new()),
+        _ => None,
+    }
+}
+
+/// The operator with its sides exchanged.
+const fn turned(operator: Operator) -> Operator {
+    match operator {
+        Operator::Less => Operator::Greater,
+        Operator::LessOrEqual => Operator::GreaterOrEqual,
+        Operator::Greater => Operator::Less,
+        Operator::GreaterOrEqual => Operator::LessOrEqual,
+        other => other,
     }
 }
 
@@ -115,7 +142,8 @@ fn both(a: &Term, b: &Term) -> Option<Term> {
     Some(term)
 }
 
-fn union(mut ranges: Ranges) -> Ranges {
+/// Sorted, disjoint ranges of the same values.
+pub(crate) fn union(mut ranges: Ranges) -> Ranges {
     ranges.sort_unstable();
     let mut all: Ranges = Vec::new();
     for (low, high) in ranges {
@@ -146,4 +174,17 @@ fn complement(ranges: &[Values], (low, high): Values) -> Ranges {
         all.push((next, high));
     }
     all
+}
+
+/// A call that both rows match, as argument and value; `None` if no call does.
+pub(crate) fn meeting(a: &Row, b: &Row) -> Option<Vec<(usize, i128)>> {
+    let mut values: BTreeMap<usize, Values> = BTreeMap::new();
+    for &(argument, (low, high)) in a.iter().chain(b) {
+        let range = values.entry(argument).or_insert((low, high));
+        *range = (range.0.max(low), range.1.min(high));
+        if range.0 > range.1 {
+            return None;
+        }
+    }
+    Some(values.into_iter().map(|(argument, (low, _))| (argument, low)).collect())
 }

@@ -2,20 +2,32 @@
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
-use crate::tree::{Condition, Constant, Field, Interface, Item, Method, Name, Operator, Range, Rule, Set, Targets};
+use crate::tree::{
+    Constant, Decision, Effect, Event, Expression, Field, FlowLine, Interface, Item, Key, Limit, Method, Name, Number,
+    Operator, Range, Rule, Set, State, StateKind, Targets,
+};
 
-/// How deep conditions may nest.
+/// How deep expressions may nest.
 const DEPTH: usize = 32;
-/// How many tests and negations a condition may have.
-const TESTS: usize = 256;
-const STATEMENTS: [&str; 11] =
-    ["edition", "policy", "include", "interface", "app", "service", "device", "resource", "let", "allow", "deny"];
+/// How many operands and negations the expressions of a rule may have.
+const TERMS: usize = 256;
+/// The words that begin a statement.
+pub(crate) const STATEMENTS: [&str; 20] = [
+    "edition", "policy", "include", "interface", "app", "group", "service", "device", "resource", "let", "counter", "flow",
+    "timer", "rate", "set", "map", "grant", "allow", "deny", "on",
+];
+/// Words that are never a unit, as they may follow a number.
+const RESERVED: [&str; 31] = [
+    "and", "or", "not", "implies", "in", "is", "between", "above", "below", "when", "except", "at", "within", "using", "then",
+    "audit", "because", "as", "to", "from", "per", "burst", "max", "start", "lasts", "size", "interrupt", "by", "step", "unit",
+    "of",
+];
 
 type Parsed<T> = Result<T, Diagnostic>;
 
 /// Reads all statements of a file.
 pub(crate) fn items(tokens: &[Placed], errors: &mut Vec<Diagnostic>) -> Vec<Item> {
-    let mut parser = Parser { tokens, at: 0, tests: 0 };
+    let mut parser = Parser { tokens, at: 0, terms: 0 };
     let mut all = Vec::new();
     while parser.peek() != &Token::End {
         if parser.skip(";") {
@@ -35,8 +47,8 @@ pub(crate) fn items(tokens: &[Placed], errors: &mut Vec<Diagnostic>) -> Vec<Item
 struct Parser<'a> {
     tokens: &'a [Placed],
     at: usize,
-    /// Tests in the condition at hand.
-    tests: usize,
+    /// Operands in the rule at hand.
+    terms: usize,
 }
 
 impl Parser<'_> {
@@ -77,6 +89,23 @@ impl Parser<'_> {
         is_there
     }
 
+    fn skip_words(&mut self, words: &[&str]) -> bool {
+        let next = self.tokens.iter().skip(self.at).map(|placed| &placed.token);
+        let are_there = next.zip(words).filter(|(token, word)| matches!(token, Token::Word(found) if found == *word));
+        let are_there = are_there.count() == words.len();
+        self.at += if are_there { words.len() } else { 0 };
+        are_there
+    }
+
+    /// One or more, with commas between.
+    fn list<T>(&mut self, one: impl Fn(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
+        let mut all = vec![one(self)?];
+        while self.skip(",") {
+            all.push(one(self)?);
+        }
+        Ok(all)
+    }
+
     fn error<T>(&self, message: &str, help: &str) -> Parsed<T> {
         Err(Diagnostic::error(self.span(), message, help))
     }
@@ -100,14 +129,14 @@ impl Parser<'_> {
         }
     }
 
-    fn number(&mut self, what: &str) -> Parsed<i128> {
-        match self.peek() {
-            Token::Number(value) => {
-                let value = *value;
+    /// A whole number without a unit.
+    fn whole(&mut self, what: &str) -> Parsed<i128> {
+        match *self.peek() {
+            Token::Number(value, 0) => {
                 self.at += 1;
                 Ok(value)
             }
-            _ => self.error(&format!("expected {what}"), "write a number"),
+            _ => self.error(&format!("expected {what}"), "write a whole number"),
         }
     }
 
@@ -133,7 +162,7 @@ impl Parser<'_> {
         };
         self.at += 1;
         match word.as_str() {
-            "edition" => Ok(Item::Edition(self.number("the edition")?, start)),
+            "edition" => Ok(Item::Edition(self.whole("the edition")?, start)),
             "policy" => Ok(Item::Policy(self.name("the policy's name")?)),
             "include" => Ok(Item::Include(self.text("a file's name")?, start)),
             "interface" => self.interface().map(Item::Interface),
@@ -142,8 +171,11 @@ impl Parser<'_> {
             "device" => self.device(),
             "resource" => self.resource(),
             "let" => self.set_definition(),
-            "allow" => self.rule(true, start).map(Item::Rule),
-            "deny" => self.rule(false, start).map(Item::Rule),
+            "group" => self.group(),
+            "counter" | "flow" | "timer" | "rate" | "set" | "map" | "grant" => self.state(&word, start).map(Item::State),
+            "allow" => self.rule(Decision::Allow, start).map(|rule| Item::Rule(Box::new(rule))),
+            "deny" => self.rule(Decision::Deny, start).map(|rule| Item::Rule(Box::new(rule))),
+            "on" => self.rule(Decision::Observe, start).map(|rule| Item::Rule(Box::new(rule))),
             _ => {
                 self.at -= 1;
                 let near = crate::diagnostic::nearest(&word, STATEMENTS);
@@ -154,6 +186,93 @@ impl Parser<'_> {
                 self.error(&format!("`{word}` begins no statement"), &help)
             }
         }
+    }
+
+    fn group(&mut self) -> Parsed<Item> {
+        let name = self.name("the group's name")?;
+        self.expect(":", "group NAME: MEMBER, MEMBER")?;
+        Ok(Item::Group(name, self.list(|parser| parser.name("a subject or an object"))?))
+    }
+
+    /// What is remembered: `KIND NAME`, `per` what, and what is particular to the kind, in any order.
+    fn state(&mut self, kind: &str, start: Span) -> Parsed<State> {
+        let name = self.name("its name")?;
+        let mut keys = if self.skip_word("per") { self.list(Self::key)? } else { Vec::new() };
+        let kind = match kind {
+            "flow" => StateKind::Flow(self.flow()?),
+            "timer" => StateKind::Timer,
+            "counter" => {
+                self.expect_word("in", "counter NAME in 0..5")?;
+                let range = self.constant_range()?;
+                let start = if self.skip_word("start") { Some(self.signed()?) } else { None };
+                StateKind::Counter { range, start }
+            }
+            "rate" => {
+                let start = self.span();
+                self.expect_word("at", "rate NAME at most 10 per min")?;
+                StateKind::Rate(self.limit(start)?)
+            }
+            "grant" => {
+                self.expect_word("lasts", "grant NAME lasts 10 min")?;
+                StateKind::Grant(self.quantity()?)
+            }
+            _ => {
+                self.expect_word("max", "say how many it holds at the most: max 16")?;
+                let most = self.whole("how many it holds at the most")?;
+                if kind == "set" { StateKind::Set(most) } else { StateKind::Map(most) }
+            }
+        };
+        if self.skip_word("per") {
+            keys.extend(self.list(Self::key)?);
+        }
+        Ok(State { name, kind, keys, span: start.to(self.last_span()) })
+    }
+
+    fn key(&mut self) -> Parsed<Key> {
+        let span = self.span();
+        if self.skip_word("caller") {
+            return Ok(Key::Caller(span));
+        }
+        let name = self.name("what there is one for: caller, or NAME in A..B")?;
+        self.expect_word("in", "say which: per unit in 1..8")?;
+        let (low, high) = self.constant_range()?;
+        Ok(Key::Values(name, low, high))
+    }
+
+    fn flow(&mut self) -> Parsed<Vec<FlowLine>> {
+        const FORM: &str = "a flow's lines are: STATE -> STATE, STATE; STATE holds VALUE; STATE lasts 30 s -> STATE";
+        self.expect("{", "flow NAME { idle -> busy  busy -> idle }")?;
+        let mut lines = Vec::new();
+        loop {
+            if self.skip("}") {
+                return Ok(lines);
+            }
+            if self.skip(";") {
+                continue;
+            }
+            let state = self.name("a state's name, or }")?;
+            lines.push(if self.skip("->") {
+                FlowLine::Steps(state, self.list(|parser| parser.name("a state"))?)
+            } else if self.skip_word("holds") {
+                FlowLine::Holds(state, self.list(|parser| parser.name("a value's name"))?)
+            } else if self.skip_word("lasts") {
+                let time = self.quantity()?;
+                self.expect("->", FORM)?;
+                FlowLine::Lasts(state, time, self.name("the state that follows")?)
+            } else {
+                return self.error("expected `->`, `holds` or `lasts`", FORM);
+            });
+        }
+    }
+
+    fn signed(&mut self) -> Parsed<Number> {
+        let start = self.span();
+        let is_negative = self.skip("-");
+        let mut number = self.quantity()?;
+        if is_negative {
+            (number.digits, number.span) = (-number.digits, start.to(number.span));
+        }
+        Ok(number)
     }
 
     fn service(&mut self) -> Parsed<Item> {
@@ -181,10 +300,10 @@ impl Parser<'_> {
         self.expect(":", form)?;
         let start = self.span();
         self.expect_word(word, form)?;
-        let base = self.number("an address")?;
+        let base = self.whole("an address")?;
         self.expect_word("size", form)?;
-        let bytes = self.number("a length in bytes")?;
-        let interrupt = if self.skip_word("interrupt") { Some(self.number("an interrupt's INTID")?) } else { None };
+        let bytes = self.whole("a length in bytes")?;
+        let interrupt = if self.skip_word("interrupt") { Some(self.whole("an interrupt's INTID")?) } else { None };
         Ok(Range { name, base, bytes, interrupt, span: start.to(self.last_span()) })
     }
 
@@ -213,13 +332,8 @@ impl Parser<'_> {
     }
 
     fn constant(&mut self) -> Parsed<Constant> {
-        let span = self.span();
         match self.peek() {
-            Token::Number(value) => {
-                let value = *value;
-                self.at += 1;
-                Ok(Constant::Number(value, span))
-            }
+            Token::Number(..) | Token::Mark("-") => self.signed().map(Constant::Number),
             Token::Word(_) => self.name("a constant").map(Constant::Word),
             _ => self.error("expected a constant", "write a number, true, false or an enumeration's word"),
         }
@@ -275,77 +389,254 @@ impl Parser<'_> {
             self.expect(":", "a field is NAME: TYPE")?;
             let kind = self.name("a type")?;
             let range = if self.skip_word("in") { Some(self.constant_range()?) } else { None };
-            all.push(Field { name, kind, range, is_secret });
+            let step = if self.skip_word("step") { Some(self.quantity()?) } else { None };
+            let unit = if self.skip_word("unit") { Some(self.name("a unit's name")?) } else { None };
+            all.push(Field { name, kind, range, step, unit, is_secret });
         }
         Ok(all)
     }
 
-    fn rule(&mut self, is_allow: bool, start: Span) -> Parsed<Rule> {
-        let subject = self.name("who: guest, kernel or an app")?;
+    fn rule(&mut self, decision: Decision, start: Span) -> Parsed<Rule> {
+        let subject = self.name("who: guest, kernel, an app or a group")?;
+        let mut event = Event::Request;
         let targets = if self.skip_word("use") {
-            let mut all = vec![self.name("a resource's name")?];
-            while self.skip(",") {
-                all.push(self.name("a resource's name")?);
-            }
-            Targets::Use(all)
+            Targets::Use(self.list(|parser| parser.name("a resource's name"))?)
+        } else if decision == Decision::Observe && self.skip_word("start") {
+            event = Event::Reply;
+            let name = |text: &str| Name { text: text.to_string(), span: start };
+            Targets::Methods(vec![(name("life"), Some(name("guest_start")))])
         } else {
-            let mut all = vec![self.target()?];
-            while self.skip(",") {
-                all.push(self.target()?);
-            }
-            Targets::Methods(all)
+            Targets::Methods(self.list(Self::target)?)
         };
-        self.tests = 0;
-        let condition = if self.skip_word("when") { Some(self.condition(0)?) } else { None };
-        let audit = self.skip_word("audit");
-        let because = if self.skip_word("because") { Some(self.text("the reason")?) } else { None };
-        Ok(Rule { is_allow, subject, targets, condition, audit, because, span: start.to(self.last_span()) })
+        if self.skip_word("reply") {
+            event = Event::Reply;
+        } else if self.skip_word("error") {
+            event = Event::Error;
+        }
+        let mut rule = Rule {
+            decision,
+            subject,
+            targets,
+            event,
+            condition: None,
+            limits: Vec::new(),
+            rates: Vec::new(),
+            grants: Vec::new(),
+            effects: Vec::new(),
+            audit: false,
+            because: None,
+            name: None,
+            span: start,
+        };
+        self.terms = 0;
+        while self.clause(&mut rule)? {}
+        rule.span = start.to(self.last_span());
+        Ok(rule)
+    }
+
+    /// One clause of a rule; `false` if none follows. Clauses stand in any order.
+    fn clause(&mut self, rule: &mut Rule) -> Parsed<bool> {
+        let start = self.span();
+        let again = |what: &str| {
+            let help = "write it once; conditions are joined by `and`";
+            Err(Diagnostic::error(start, format!("this rule has `{what}` twice"), help))
+        };
+        if self.skip_word("when") {
+            let condition = self.expression(0)?;
+            rule.condition = Some(joined(rule.condition.take(), condition));
+        } else if self.skip_word("except") {
+            let condition = Expression::Not(Box::new(self.expression(0)?));
+            rule.condition = Some(joined(rule.condition.take(), condition));
+        } else if self.skip_word("at") {
+            rule.limits.push(self.limit(start)?);
+        } else if self.skip_word("within") {
+            rule.rates.push(self.reference()?);
+        } else if self.skip_word("using") {
+            rule.grants.push(self.reference()?);
+        } else if self.skip_word("then") {
+            rule.effects.extend(self.list(Self::effect)?);
+        } else if self.skip_word("audit") {
+            if rule.audit {
+                return again("audit");
+            }
+            rule.audit = true;
+        } else if self.skip_word("because") {
+            if rule.because.replace(self.text("the reason")?).is_some() {
+                return again("because");
+            }
+        } else if self.skip_word("as") {
+            if rule.name.replace(self.name("the rule's name")?).is_some() {
+                return again("as");
+            }
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     fn target(&mut self) -> Parsed<(Name, Option<Name>)> {
-        let object = self.name("a service, a device, psci, sysreg, mmio or task")?;
+        let object = self.name("a service, a device, a group, psci, sysreg, mmio or task")?;
         self.expect(".", "name the method too: SERVICE.METHOD, or SERVICE.* for all")?;
         if self.skip("*") { Ok((object, None)) } else { Ok((object, Some(self.name("a method's name")?))) }
     }
 
-    fn condition(&mut self, depth: usize) -> Parsed<Condition> {
+    /// `most 10 per min burst 3`, after `at`
+    fn limit(&mut self, start: Span) -> Parsed<Limit> {
+        const FORM: &str = "at most 10 per min; at most 100 per 10 s burst 5";
+        self.expect_word("most", FORM)?;
+        let many = self.whole("how many")?;
+        self.expect_word("per", FORM)?;
+        let period = match self.peek() {
+            Token::Number(..) => self.quantity()?,
+            _ => {
+                let unit = self.name("a time: s, min, h")?;
+                Number { digits: 1, decimals: 0, span: unit.span, unit: Some(unit) }
+            }
+        };
+        let burst = if self.skip_word("burst") { Some(self.whole("how many at once")?) } else { None };
+        Ok(Limit { many, period, burst, span: start.to(self.last_span()) })
+    }
+
+    fn effect(&mut self) -> Parsed<Effect> {
+        const FORM: &str = "FLOW becomes STATE, count COUNTER, add A to NAME, set COUNTER to A, remove A from NAME, \
+            put A at KEY in MAP, start TIMER, give GRANT, reset NAME, commit MAP, roll back MAP";
+        let word = match (self.peek(), self.tokens.get(self.at + 1).map(|next| &next.token)) {
+            (Token::Word(word), Some(Token::Word(next))) if next != "becomes" => word.clone(),
+            (Token::Word(word), _) if word == "add" || word == "set" || word == "put" || word == "remove" => word.clone(),
+            _ => String::new(),
+        };
+        if !word.is_empty() {
+            self.at += 1;
+        }
+        Ok(match word.as_str() {
+            "count" => {
+                let span = self.last_span();
+                let one = Expression::Number(Number { digits: 1, decimals: 0, unit: None, span });
+                Effect::Add(one, self.reference()?)
+            }
+            "add" => {
+                let amount = self.sum(0)?;
+                self.expect_word("to", FORM)?;
+                Effect::Add(amount, self.reference()?)
+            }
+            "set" => {
+                let counter = self.reference()?;
+                self.expect_word("to", FORM)?;
+                Effect::Set(counter, self.sum(0)?)
+            }
+            "remove" => {
+                let value = self.sum(0)?;
+                self.expect_word("from", FORM)?;
+                Effect::Remove(value, self.reference()?)
+            }
+            "put" => {
+                let value = self.sum(0)?;
+                self.expect_word("at", FORM)?;
+                let key = self.sum(0)?;
+                self.expect_word("in", FORM)?;
+                Effect::Put(value, key, self.reference()?)
+            }
+            "start" => Effect::Start(self.reference()?),
+            "give" => Effect::Give(self.reference()?),
+            "commit" => Effect::Commit(self.reference()?),
+            "reset" if self.skip_word("all") => Effect::ResetAll(self.name("a state object's name")?),
+            "reset" => Effect::Reset(self.reference()?),
+            "roll" => {
+                self.expect_word("back", FORM)?;
+                Effect::RollBack(self.reference()?)
+            }
+            "" => {
+                let flow = self.reference()?;
+                self.expect_word("becomes", FORM)?;
+                let state = self.name("a state")?;
+                let values = if self.skip("(") { self.rest_of_list()? } else { Vec::new() };
+                Effect::Become(flow, state, values)
+            }
+            _ => {
+                self.at -= 1;
+                return self.error(&format!("`{word}` begins no effect"), FORM);
+            }
+        })
+    }
+
+    /// `NAME` or `NAME(KEYS)`
+    fn reference(&mut self) -> Parsed<Expression> {
+        let name = self.name("a state object's name")?;
+        if !self.skip("(") {
+            return Ok(Expression::Word(name));
+        }
+        let keys = self.rest_of_list()?;
+        Ok(Expression::Keyed(name, keys, self.last_span()))
+    }
+
+    /// Expressions up to the closing parenthesis.
+    fn rest_of_list(&mut self) -> Parsed<Vec<Expression>> {
+        let all = self.list(|parser| parser.sum(0))?;
+        self.expect(")", "close the parenthesis")?;
+        Ok(all)
+    }
+
+    fn expression(&mut self, depth: usize) -> Parsed<Expression> {
+        let left = self.disjunction(depth)?;
+        if self.skip_word("implies") {
+            return Ok(binary(Operator::Implies, left, self.disjunction(depth)?));
+        }
+        Ok(left)
+    }
+
+    fn disjunction(&mut self, depth: usize) -> Parsed<Expression> {
         let mut left = self.conjunction(depth)?;
         while self.skip_word("or") {
-            left = Condition::Or(Box::new(left), Box::new(self.conjunction(depth)?));
+            left = binary(Operator::Or, left, self.conjunction(depth)?);
         }
         Ok(left)
     }
 
-    fn conjunction(&mut self, depth: usize) -> Parsed<Condition> {
+    fn conjunction(&mut self, depth: usize) -> Parsed<Expression> {
         let mut left = self.negation(depth)?;
         while self.skip_word("and") {
-            left = Condition::And(Box::new(left), Box::new(self.negation(depth)?));
+            left = binary(Operator::And, left, self.negation(depth)?);
         }
         Ok(left)
     }
 
-    fn negation(&mut self, depth: usize) -> Parsed<Condition> {
-        self.tests += 1;
-        if depth > DEPTH || self.tests > TESTS {
-            return self.error("this condition is too long or nests too deep", "split it into several rules");
-        }
+    fn negation(&mut self, depth: usize) -> Parsed<Expression> {
+        self.count(depth)?;
         if self.skip_word("not") {
-            return Ok(Condition::Not(Box::new(self.negation(depth + 1)?)));
+            return Ok(Expression::Not(Box::new(self.negation(depth + 1)?)));
         }
-        if self.skip("(") {
-            let inner = self.condition(depth + 1)?;
-            self.expect(")", "close the parenthesis")?;
-            return Ok(inner);
+        self.comparison(depth)
+    }
+
+    /// Each expression is counted, so that neither its depth nor its size is without bound.
+    fn count(&mut self, depth: usize) -> Parsed<()> {
+        self.terms += 1;
+        if depth > DEPTH || self.terms > TERMS {
+            return self.error("this expression is too long or nests too deep", "split it into several rules");
         }
-        let field = self.name("an argument's name")?;
+        Ok(())
+    }
+
+    fn comparison(&mut self, depth: usize) -> Parsed<Expression> {
+        let left = self.sum(depth)?;
         if self.skip_word("in") {
             let set = match self.peek() {
                 Token::Word(_) if !matches!(self.tokens.get(self.at + 1), Some(next) if next.token == Token::Mark("..")) => {
-                    Set::Named(self.name("a set's name")?)
+                    Set::Named(Box::new(self.reference()?))
                 }
                 _ => Set::Ranges(self.ranges()?),
             };
-            return Ok(Condition::In(field, set));
+            return Ok(Expression::In(Box::new(left), set));
+        }
+        if self.skip_word("between") {
+            let low = self.constant()?;
+            self.expect_word("and", "between A and B")?;
+            return Ok(Expression::In(Box::new(left), Set::Ranges(vec![(low, self.constant()?)])));
+        }
+        if self.skip_word("is") {
+            let is_not = self.skip_word("not");
+            let is = Expression::Is(Box::new(left), self.name("a state of the flow")?);
+            return Ok(if is_not { Expression::Not(Box::new(is)) } else { is });
         }
         let operators = [
             ("==", Operator::Equal),
@@ -355,9 +646,113 @@ impl Parser<'_> {
             ("<", Operator::Less),
             (">", Operator::Greater),
         ];
-        let Some((_, operator)) = operators.into_iter().find(|(mark, _)| self.skip(mark)) else {
-            return self.error("expected a comparison", "FIELD in A..B, FIELD == VALUE, != < <= > >=");
+        let words = [("above", Operator::Greater), ("below", Operator::Less)];
+        let found = operators.into_iter().find(|(mark, _)| self.skip(mark));
+        match found.or_else(|| words.into_iter().find(|(word, _)| self.skip_word(word))) {
+            Some((_, operator)) => Ok(binary(operator, left, self.sum(depth)?)),
+            None => Ok(left),
+        }
+    }
+
+    fn sum(&mut self, depth: usize) -> Parsed<Expression> {
+        let operators = [("+", Operator::Add), ("-", Operator::Subtract), ("|", Operator::BitOr), ("^", Operator::BitXor)];
+        let mut left = self.product(depth)?;
+        while let Some((_, operator)) = operators.into_iter().find(|(mark, _)| self.skip(mark)) {
+            left = binary(operator, left, self.product(depth)?);
+        }
+        Ok(left)
+    }
+
+    fn product(&mut self, depth: usize) -> Parsed<Expression> {
+        let operators = [
+            ("*", Operator::Multiply),
+            ("/", Operator::Divide),
+            ("%", Operator::Remainder),
+            ("&", Operator::BitAnd),
+            ("<<", Operator::ShiftLeft),
+            (">>", Operator::ShiftRight),
+        ];
+        let mut left = self.primary(depth)?;
+        while let Some((_, operator)) = operators.into_iter().find(|(mark, _)| self.skip(mark)) {
+            left = binary(operator, left, self.primary(depth)?);
+        }
+        Ok(left)
+    }
+
+    fn primary(&mut self, depth: usize) -> Parsed<Expression> {
+        let found = self.operand(depth)?;
+        if self.skip_word("of") {
+            return Ok(Expression::Of(Box::new(found), Box::new(self.reference()?)));
+        }
+        Ok(found)
+    }
+
+    fn operand(&mut self, depth: usize) -> Parsed<Expression> {
+        self.count(depth)?;
+        let start = self.span();
+        if self.skip("(") {
+            let inner = self.expression(depth + 1)?;
+            self.expect(")", "close the parenthesis")?;
+            return Ok(inner);
+        }
+        if self.skip("-") {
+            if let Token::Number(..) = self.peek() {
+                let mut number = self.quantity()?;
+                (number.digits, number.span) = (-number.digits, start.to(number.span));
+                return Ok(Expression::Number(number));
+            }
+            return Ok(Expression::Negative(Box::new(self.primary(depth + 1)?), start));
+        }
+        if let Token::Number(..) = self.peek() {
+            return self.quantity().map(Expression::Number);
+        }
+        if self.skip_word("caller") {
+            return Ok(Expression::Caller(start));
+        }
+        for (words, expression) in [
+            (["age", "of"].as_slice(), None),
+            (&["time", "of", "day"], Some(Expression::TimeOfDay as fn(Span) -> Expression)),
+            (&["day", "of", "week"], Some(Expression::DayOfWeek as fn(Span) -> Expression)),
+        ] {
+            if self.skip_words(words) {
+                return match expression {
+                    Some(make) => Ok(make(start.to(self.last_span()))),
+                    None => Ok(Expression::Age(Box::new(self.reference()?))),
+                };
+            }
+        }
+        let found = self.reference()?;
+        if self.skip(".") {
+            return Ok(Expression::Value(Box::new(found), self.name("a value that the flow's state holds")?));
+        }
+        Ok(found)
+    }
+
+    /// A number with its unit, if a unit's name follows on the same line.
+    fn quantity(&mut self) -> Parsed<Number> {
+        let span = self.span();
+        let Token::Number(digits, decimals) = *self.peek() else {
+            return self.error("expected a number", "write a number");
         };
-        Ok(Condition::Compare(field, operator, self.constant()?))
+        self.at += 1;
+        let unit = match self.tokens.get(self.at) {
+            Some(Placed { token: Token::Word(word), starts_line: false, span }) if !RESERVED.contains(&word.as_str()) => {
+                Some(Name { text: word.clone(), span: *span })
+            }
+            _ => None,
+        };
+        self.at += usize::from(unit.is_some());
+        Ok(Number { digits, decimals, unit, span: span.to(self.last_span()) })
+    }
+}
+
+fn binary(operator: Operator, left: Expression, right: Expression) -> Expression {
+    Expression::Binary(operator, Box::new(left), Box::new(right))
+}
+
+fn joined(before: Option<Expression>, next: Expression) -> Expression {
+    match before {
+        Some(before) => binary(Operator::And, before, next),
+        None => next,
     }
 }

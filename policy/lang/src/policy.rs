@@ -1,7 +1,7 @@
 //! A policy after checking: names are numbers, fields have ranges. What the compiler and the interpreter both start from.
 
 use crate::diagnostic::Span;
-use crate::tree::{self, Constant, Set};
+use crate::tree::{Decision, Event, Operator};
 
 /// A closed range of values.
 pub type Values = (i128, i128);
@@ -15,8 +15,8 @@ pub struct Policy {
     pub subjects: Vec<String>,
     /// Objects: the wall's own, then services and devices.
     pub objects: Vec<Object>,
-    /// Named sets.
-    pub sets: Vec<(String, Vec<(Constant, Constant)>)>,
+    /// What is remembered.
+    pub states: Vec<State>,
     /// Rules in the order of the text.
     pub rules: Vec<Rule>,
     /// Devices that apps serve.
@@ -56,31 +56,282 @@ pub struct Field {
     pub name: String,
     /// The values that fit.
     pub range: Values,
-    /// The values of its type.
-    pub kind: Values,
-    /// Words that stand for values from 0 on.
-    pub words: Vec<String>,
+    /// How its values are written and compared.
+    pub kind: Kind,
     /// Never recorded.
     pub is_secret: bool,
+}
+
+/// How values are written, and with which others they may be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// The values of its type, as they travel.
+    pub values: Values,
+    /// What one of them is worth: `step.0` divided by ten to the power of `step.1`.
+    pub step: (i128, u32),
+    /// The unit's name; empty without one.
+    pub unit: String,
+    /// Words that stand for values from 0 on.
+    pub words: Vec<String>,
+}
+
+/// Values of an expression.
+pub const EVERY: Values = (i64::MIN as i128, u64::MAX as i128);
+
+impl Kind {
+    /// Whole numbers without a unit.
+    #[must_use]
+    pub const fn plain(values: Values) -> Self {
+        Self { values, step: (1, 0), unit: String::new(), words: Vec::new() }
+    }
+
+    /// False and true.
+    #[must_use]
+    pub fn truth() -> Self {
+        Self { words: vec!["false".to_string(), "true".to_string()], ..Self::plain((0, 1)) }
+    }
+
+    /// A time, in microseconds.
+    #[must_use]
+    pub fn time() -> Self {
+        Self { step: (1, 6), unit: "s".to_string(), ..Self::plain(EVERY) }
+    }
+
+    /// Whether values of both can be compared and added.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.step == other.step && self.unit == other.unit && self.words == other.words
+    }
+
+    /// Whether it is false or true.
+    #[must_use]
+    pub fn is_truth(&self) -> bool {
+        self.words.first().is_some_and(|word| word == "false")
+    }
+
+    /// A value as a person writes it.
+    #[must_use]
+    pub fn show(&self, value: i128) -> String {
+        if let Some(word) = usize::try_from(value).ok().and_then(|value| self.words.get(value)) {
+            return word.clone();
+        }
+        let (step, decimals) = self.step;
+        let unit = if self.unit.is_empty() { String::new() } else { format!(" {}", self.unit) };
+        let Some(scaled) = value.checked_mul(step) else { return format!("{value}{unit}") };
+        if decimals == 0 {
+            return format!("{scaled}{unit}");
+        }
+        let power = 10_i128.pow(decimals);
+        let sign = if scaled < 0 { "-" } else { "" };
+        let (whole, rest) = (scaled.abs() / power, scaled.abs() % power);
+        format!("{sign}{whole}.{rest:0>width$}{unit}", width = decimals as usize)
+    }
+}
+
+/// What is remembered between calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Its name.
+    pub name: String,
+    /// What there is one for.
+    pub keys: Vec<Key>,
+    /// Which kind.
+    pub kind: StateKind,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+/// What there is one of a state object for: values of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its name; `caller` for the subject.
+    pub name: String,
+    /// Its values.
+    pub values: Values,
+}
+
+/// The kinds of state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateKind {
+    /// A number.
+    Counter {
+        /// Its values.
+        range: Values,
+        /// Where it starts.
+        start: i128,
+    },
+    /// A state machine: its states, of which the first is the start, and the names of what they hold.
+    Flow {
+        /// Its states.
+        states: Vec<FlowState>,
+        /// The values that its states may hold.
+        values: Vec<String>,
+    },
+    /// When something happened.
+    Timer,
+    /// So many in so many microseconds; with a burst a bucket of so many.
+    Rate {
+        /// How many.
+        many: u64,
+        /// Microseconds.
+        period: u64,
+        /// 0: a window.
+        burst: u64,
+    },
+    /// At most so many values.
+    Set(u32),
+    /// At most so many keys with a value each.
+    Map(u32),
+}
+
+/// A state of a flow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowState {
+    /// Its name.
+    pub name: String,
+    /// The states that may follow.
+    pub successors: Vec<u8>,
+    /// Which of the flow's values it holds.
+    pub holds: Vec<u8>,
+    /// After how many microseconds it is over, and what follows.
+    pub lasts: Option<(u64, u8)>,
 }
 
 /// A rule on methods.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// `allow`, not `deny`.
-    pub is_allow: bool,
+    /// Allow, deny, observe.
+    pub decision: Decision,
     /// Who.
-    pub subject: u16,
-    /// To what: object and method.
-    pub targets: Vec<(u16, u16)>,
-    /// Under which condition.
-    pub condition: Option<tree::Condition>,
+    pub subjects: Vec<u16>,
+    /// Request, reply or error.
+    pub event: Event,
+    /// What it says of each method that it names.
+    pub bodies: Vec<Body>,
     /// Allowed calls are recorded.
     pub audit: bool,
     /// The reason, for people.
     pub because: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
     /// Where it stands.
     pub span: Span,
+}
+
+impl Rule {
+    /// What it says of a method, to a subject, at an event.
+    pub fn bodies_for(&self, subject: u16, object: u16, method: u16, event: Event) -> impl Iterator<Item = &Body> {
+        let is_meant = self.event == event && self.subjects.contains(&subject);
+        self.bodies.iter().filter(move |body| is_meant && body.object == object && body.method == method)
+    }
+}
+
+/// A rule, for one method.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// The object.
+    pub object: u16,
+    /// The method.
+    pub method: u16,
+    /// Under which condition.
+    pub condition: Option<Expression>,
+    /// Rates that must admit the call, and then count it.
+    pub rates: Vec<Place>,
+    /// What is remembered.
+    pub effects: Vec<Effect>,
+}
+
+/// An instance of a state object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which state object.
+    pub state: u16,
+    /// Of which keys.
+    pub keys: Vec<Expression>,
+}
+
+/// An expression; truth is 1, its absence 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expression {
+    /// A constant.
+    Number(i128),
+    /// An argument, or a value of the reply.
+    Argument(usize),
+    /// The subject's number.
+    Caller,
+    /// Seconds since midnight, in microseconds.
+    TimeOfDay,
+    /// 1 is Monday.
+    DayOfWeek,
+    /// Not.
+    Not(Box<Self>),
+    /// Both; the second is asked only if the first holds.
+    And(Box<Self>, Box<Self>),
+    /// One of them; the second is asked only if the first does not hold.
+    Or(Box<Self>, Box<Self>),
+    /// Two numbers; never [`Operator::And`], [`Operator::Or`], [`Operator::Implies`].
+    Binary(Operator, Box<Self>, Box<Self>),
+    /// In one of the ranges, which are sorted and disjoint.
+    Within(Box<Self>, Vec<Values>),
+    /// A counter's value.
+    Count(Place),
+    /// Whether a flow is in a state.
+    IsIn(Place, u8),
+    /// Microseconds since a flow's state was entered, or a timer was started.
+    Age(Place),
+    /// What a flow's state holds.
+    Holds(Place, u8),
+    /// Whether a set has a value, or a map a key.
+    Contains(Place, Box<Self>),
+    /// A map's value.
+    Lookup(Place, Box<Self>),
+}
+
+/// What a rule remembers. All of them read what was before the call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A counter's new value.
+    Set(Place, Expression),
+    /// More for a counter.
+    Increase(Place, Expression),
+    /// To the start, or emptied.
+    Reset(Place),
+    /// All instances to the start.
+    ResetAll(u16),
+    /// A flow's next state, with a value for each of the flow's that it holds.
+    Become(Place, u8, Vec<Option<Expression>>),
+    /// A timer starts.
+    Start(Place),
+    /// A set gets a value.
+    Insert(Place, Expression),
+    /// A set or a map's working half loses one.
+    Remove(Place, Expression),
+    /// A map's working half gets key and value.
+    Put(Place, Expression, Expression),
+    /// A map's working half is what counts from now on.
+    Commit(Place),
+    /// A map's working half is dropped.
+    RollBack(Place),
+}
+
+impl Effect {
+    /// The state object that it changes.
+    #[must_use]
+    pub const fn state(&self) -> u16 {
+        match self {
+            Self::ResetAll(state) => *state,
+            Self::Set(place, _)
+            | Self::Increase(place, _)
+            | Self::Reset(place)
+            | Self::Become(place, ..)
+            | Self::Start(place)
+            | Self::Insert(place, _)
+            | Self::Remove(place, _)
+            | Self::Put(place, ..)
+            | Self::Commit(place)
+            | Self::RollBack(place) => place.state,
+        }
+    }
 }
 
 /// A device that an app serves to the guest.
@@ -117,18 +368,13 @@ impl Field {
     /// Whether values are compared as signed numbers.
     #[must_use]
     pub const fn is_signed(&self) -> bool {
-        self.kind.0 < 0
+        self.kind.values.0 < 0
     }
 
-    /// The value of a constant where this field is meant.
+    /// The value of a word as it travels.
     #[must_use]
-    pub fn constant(&self, constant: &Constant) -> Option<i128> {
-        match constant {
-            Constant::Number(value, _) => Some(*value),
-            Constant::Word(name) => {
-                self.words.iter().position(|word| *word == name.text).and_then(|at| at.try_into().ok())
-            }
-        }
+    pub fn value(&self, word: u64) -> i128 {
+        if self.is_signed() { word.cast_signed().into() } else { word.into() }
     }
 }
 
@@ -139,14 +385,13 @@ impl Policy {
         self.objects.get(usize::from(object))?.methods.get(usize::from(method))
     }
 
-    /// The ranges of a set, as written.
+    /// The fields of a method's message at an event.
     #[must_use]
-    pub fn set<'a>(&'a self, set: &'a Set) -> Option<&'a [(Constant, Constant)]> {
-        match set {
-            Set::Ranges(ranges) => Some(ranges),
-            Set::Named(name) => {
-                self.sets.iter().find(|(known, _)| *known == name.text).map(|(_, ranges)| ranges.as_slice())
-            }
+    pub fn fields(&self, object: u16, method: u16, event: Event) -> &[Field] {
+        match (self.method(object, method), event) {
+            (Some(method), Event::Request) => &method.arguments,
+            (Some(method), Event::Reply) => &method.replies,
+            _ => &[],
         }
     }
 }

@@ -11,6 +11,19 @@ pub struct Name {
     pub span: Span,
 }
 
+/// A number as written: digits, a point, a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Number {
+    /// All its digits, with the sign.
+    pub digits: i128,
+    /// How many of them stand after the point.
+    pub decimals: u8,
+    /// `Hz`, `s`, …
+    pub unit: Option<Name>,
+    /// Where.
+    pub span: Span,
+}
+
 /// A statement.
 #[derive(Clone, Debug)]
 pub enum Item {
@@ -24,6 +37,8 @@ pub enum Item {
     Interface(Interface),
     /// `app NAME`
     App(Name),
+    /// `group NAME: A, B`
+    Group(Name, Vec<Name>),
     /// `service NAME: INTERFACE by APP`
     Service(Name, Name, Name),
     /// `device NAME: at BASE size BYTES interrupt N by APP`
@@ -32,8 +47,10 @@ pub enum Item {
     Resource(Range),
     /// `let NAME = SET`
     Let(Name, Vec<(Constant, Constant)>),
-    /// `allow …` and `deny …`
-    Rule(Rule),
+    /// `counter …`, `flow …`, …
+    State(State),
+    /// `allow …`, `deny …`, `on …`
+    Rule(Box<Rule>),
 }
 
 /// A named range of registers with its interrupt.
@@ -82,6 +99,10 @@ pub struct Field {
     pub kind: Name,
     /// `in A..B`
     pub range: Option<(Constant, Constant)>,
+    /// `step 0.01`: what one of it is worth.
+    pub step: Option<Number>,
+    /// `unit Hz`
+    pub unit: Option<Name>,
     /// Never recorded.
     pub is_secret: bool,
 }
@@ -90,7 +111,7 @@ pub struct Field {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Constant {
     /// A number.
-    Number(i128, Span),
+    Number(Number),
     /// `true`, `false`, or an enumeration's word.
     Word(Name),
 }
@@ -100,32 +121,136 @@ impl Constant {
     #[must_use]
     pub const fn span(&self) -> Span {
         match self {
-            Self::Number(_, span) => *span,
+            Self::Number(number) => number.span,
             Self::Word(name) => name.span,
         }
     }
 }
 
-/// `allow SUBJECT TARGETS [when CONDITION] [audit] [because "TEXT"]`
+/// What is remembered between calls.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Its name.
+    pub name: Name,
+    /// Which kind.
+    pub kind: StateKind,
+    /// `per caller, unit in 1..8`
+    pub keys: Vec<Key>,
+    /// The whole statement.
+    pub span: Span,
+}
+
+/// The kinds of state, with what is particular to each.
+#[derive(Clone, Debug)]
+pub enum StateKind {
+    /// `counter NAME in A..B start C`
+    Counter {
+        /// Its values.
+        range: (Constant, Constant),
+        /// Where it starts; without it: at 0, or at its lowest value.
+        start: Option<Number>,
+    },
+    /// `flow NAME { … }`
+    Flow(Vec<FlowLine>),
+    /// `timer NAME`
+    Timer,
+    /// `rate NAME at most 10 per min`
+    Rate(Limit),
+    /// `set NAME max 16`
+    Set(i128),
+    /// `map NAME max 16`
+    Map(i128),
+    /// `grant NAME lasts 10 min`
+    Grant(Number),
+}
+
+/// What there is one of a state object for.
+#[derive(Clone, Debug)]
+pub enum Key {
+    /// For each subject.
+    Caller(Span),
+    /// For each value of a range.
+    Values(Name, Constant, Constant),
+}
+
+/// A line of a flow.
+#[derive(Clone, Debug)]
+pub enum FlowLine {
+    /// `idle -> selected, failed`
+    Steps(Name, Vec<Name>),
+    /// `selected holds value, unit`
+    Holds(Name, Vec<Name>),
+    /// `selected lasts 30 s -> idle`
+    Lasts(Name, Number, Name),
+}
+
+/// `at most 10 per min burst 3`
+#[derive(Clone, Debug)]
+pub struct Limit {
+    /// How many.
+    pub many: i128,
+    /// In which time: `min`, `10 s`.
+    pub period: Number,
+    /// With it: a bucket of so many, filled evenly. Without: a window.
+    pub burst: Option<i128>,
+    /// Where.
+    pub span: Span,
+}
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// `allow`
+    Allow,
+    /// `deny`
+    Deny,
+    /// `on`: it only remembers.
+    Observe,
+}
+
+/// What a rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The request.
+    Request,
+    /// `reply`
+    Reply,
+    /// `error`
+    Error,
+}
+
+/// `allow SUBJECT TARGETS` and its clauses
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// `allow`, not `deny`.
-    pub is_allow: bool,
+    /// Allow, deny, observe.
+    pub decision: Decision,
     /// Who.
     pub subject: Name,
     /// To what.
     pub targets: Targets,
-    /// Under which condition.
-    pub condition: Option<Condition>,
+    /// Request, reply or error.
+    pub event: Event,
+    /// `when …` and `except …`: under which condition.
+    pub condition: Option<Expression>,
+    /// `at most …`
+    pub limits: Vec<Limit>,
+    /// `within RATE`
+    pub rates: Vec<Expression>,
+    /// `using GRANT`
+    pub grants: Vec<Expression>,
+    /// `then …`
+    pub effects: Vec<Effect>,
     /// Allowed calls are recorded.
     pub audit: bool,
     /// The reason, for people.
     pub because: Option<String>,
+    /// `as NAME`
+    pub name: Option<Name>,
     /// The whole rule.
     pub span: Span,
 }
 
-/// What a rule is about.
+/// Whom or what a rule names.
 #[derive(Clone, Debug)]
 pub enum Targets {
     /// `use NAME, …`: resources.
@@ -134,43 +259,113 @@ pub enum Targets {
     Methods(Vec<(Name, Option<Name>)>),
 }
 
-/// A condition on the arguments.
+/// An expression.
 #[derive(Clone, Debug)]
-pub enum Condition {
-    /// `A or B`
-    Or(Box<Self>, Box<Self>),
-    /// `A and B`
-    And(Box<Self>, Box<Self>),
+pub enum Expression {
+    /// `52.00 Hz`
+    Number(Number),
+    /// An argument, a constant, an enumeration's word, a state object.
+    Word(Name),
+    /// `NAME(KEYS)`: a state object.
+    Keyed(Name, Vec<Self>, Span),
+    /// `NAME(KEYS).VALUE`: what a flow's state holds.
+    Value(Box<Self>, Name),
+    /// `NAME(KEYS)[KEY]` is written `KEY of NAME(KEYS)`: a map's value.
+    Of(Box<Self>, Box<Self>),
+    /// `age of NAME(KEYS)`
+    Age(Box<Self>),
+    /// `caller`
+    Caller(Span),
+    /// `time of day`
+    TimeOfDay(Span),
+    /// `day of week`: 1 is Monday.
+    DayOfWeek(Span),
     /// `not A`
     Not(Box<Self>),
-    /// `FIELD in SET`
-    In(Name, Set),
-    /// `FIELD OPERATOR CONSTANT`
-    Compare(Name, Operator, Constant),
+    /// `-A`
+    Negative(Box<Self>, Span),
+    /// `A OPERATOR B`
+    Binary(Operator, Box<Self>, Box<Self>),
+    /// `A in SET`
+    In(Box<Self>, Set),
+    /// `FLOW is STATE`
+    Is(Box<Self>, Name),
+}
+
+impl Expression {
+    /// Where it stands.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        match self {
+            Self::Number(number) => number.span,
+            Self::Word(name) => name.span,
+            Self::Keyed(name, _, end) => name.span.to(*end),
+            Self::Value(inner, name) | Self::Is(inner, name) => inner.span().to(name.span),
+            Self::Caller(span) | Self::TimeOfDay(span) | Self::DayOfWeek(span) => *span,
+            Self::Negative(inner, start) => start.to(inner.span()),
+            Self::Age(inner) | Self::Not(inner) | Self::In(inner, _) => inner.span(),
+            Self::Binary(_, left, right) | Self::Of(left, right) => left.span().to(right.span()),
+        }
+    }
 }
 
 /// A set of values.
 #[derive(Clone, Debug)]
 pub enum Set {
-    /// One that `let` names.
-    Named(Name),
+    /// One that `let` names, or one that is remembered.
+    Named(Box<Expression>),
     /// Written out.
     Ranges(Vec<(Constant, Constant)>),
 }
 
-/// A comparison.
+/// An operator between two expressions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Operator {
-    /// `==`
+    Or,
+    And,
+    Implies,
     Equal,
-    /// `!=`
     Unequal,
-    /// `<`
     Less,
-    /// `<=`
     LessOrEqual,
-    /// `>`
     Greater,
-    /// `>=`
     GreaterOrEqual,
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Remainder,
+    BitAnd,
+    BitOr,
+    BitXor,
+    ShiftLeft,
+    ShiftRight,
+}
+
+/// What a rule remembers.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// `FLOW becomes STATE(VALUES)`
+    Become(Expression, Name, Vec<Expression>),
+    /// `set COUNTER to A`
+    Set(Expression, Expression),
+    /// `add A to NAME`: a counter's amount, a set's value; `count NAME` adds 1
+    Add(Expression, Expression),
+    /// `remove A from NAME`
+    Remove(Expression, Expression),
+    /// `put A at KEY in MAP`
+    Put(Expression, Expression, Expression),
+    /// `start TIMER`
+    Start(Expression),
+    /// `reset NAME`
+    Reset(Expression),
+    /// `reset all NAME`
+    ResetAll(Name),
+    /// `commit MAP`
+    Commit(Expression),
+    /// `roll back MAP`
+    RollBack(Expression),
+    /// `give GRANT`
+    Give(Expression),
 }

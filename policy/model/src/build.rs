@@ -1,61 +1,104 @@
 //! Writing a table on the host. The same rows give the same bytes.
 
+use std::collections::HashMap;
 use std::string::String;
 use std::vec::Vec;
 
 use zerocopy::IntoBytes;
 
-use crate::table::{Cell, Condition, Field, Header, MAGIC, Method, Object, Rule, Text, VERSION};
+use crate::table::{
+    Cell, Field, FlowState, Header, Index, Interval, Label, MAGIC, Method, Object, Row, Source, State, Test, Text, VERSION,
+};
 
 /// The sections of a table.
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
     /// Fields of all methods.
     pub fields: Vec<Field>,
-    /// Tests of all rules.
-    pub conditions: Vec<Condition>,
-    /// Rules.
-    pub rules: Vec<Rule>,
+    /// Numbers of tests and of code.
+    pub numbers: Vec<u64>,
+    /// State objects.
+    pub states: Vec<State>,
+    /// States of flows.
+    pub flow_states: Vec<FlowState>,
+    /// Indexes of cells.
+    pub indexes: Vec<Index>,
+    /// Tests of all rows.
+    pub tests: Vec<Test>,
+    /// Rows.
+    pub rows: Vec<Row>,
+    /// Rules of the text.
+    pub sources: Vec<Source>,
     /// Objects.
     pub objects: Vec<Object>,
     /// Methods of all objects.
     pub methods: Vec<Method>,
-    /// One for each subject and method.
+    /// One for each subject and method (and phase).
     pub cells: Vec<Cell>,
+    /// Row numbers.
+    pub references: Vec<u32>,
+    /// Intervals of all indexes, each index' followed by one that ends it.
+    pub intervals: Vec<Interval>,
+    /// Buckets of all indexes.
+    pub buckets: Vec<u32>,
     /// Subjects' names.
     pub subjects: Vec<Text>,
-    /// Rule numbers.
-    pub references: Vec<u32>,
+    /// Files' names.
+    pub files: Vec<Text>,
+    /// What is told of rules.
+    pub labels: Vec<Label>,
+    /// Instructions.
+    pub code: Vec<u32>,
     /// All text.
     pub text: String,
+    /// Words of state.
+    pub state_words: u32,
+    /// 1, or 3 with cells for replies and errors.
+    pub phases: u32,
+    known: HashMap<String, Text>,
 }
 
 impl Tables {
     /// Adds text, once for equal pieces.
     pub fn add_text(&mut self, text: &str) -> Text {
-        let start = self.text.find(text).unwrap_or_else(|| {
-            self.text.push_str(text);
-            self.text.len() - text.len()
-        });
-        Text { start: number(start), bytes: number(text.len()) }
+        if let Some(&known) = self.known.get(text) {
+            return known;
+        }
+        let new = Text { start: number(self.text.len()), bytes: number(text.len()) };
+        self.text.push_str(text);
+        self.known.insert(text.to_string(), new);
+        new
     }
 
-    /// Fills the cells: for each subject and method the rules that `applies` names, denying ones first.
-    pub fn fill_cells(&mut self, applies: impl Fn(usize, usize, usize) -> bool) {
-        self.cells.clear();
-        self.references.clear();
-        for subject in 0..self.subjects.len() {
-            for method in 0..self.methods.len() {
-                let first_reference = number(self.references.len());
-                for deny in [1, 0] {
-                    let rules = self.rules.iter().enumerate().filter(|(_, rule)| rule.deny == deny);
-                    let mine = rules.filter(|&(rule, _)| applies(subject, method, rule));
-                    self.references.extend(mine.map(|(rule, _)| number(rule)));
-                }
-                let reference_count = number(self.references.len()) - first_reference;
-                self.cells.push(Cell { first_reference, reference_count });
+    /// Adds a file's name; returns its number.
+    pub fn add_file(&mut self, name: &str) -> u32 {
+        let text = self.add_text(name);
+        let at = self.files.iter().position(|&known| known == text).unwrap_or_else(|| {
+            self.files.push(text);
+            self.files.len() - 1
+        });
+        number(at)
+    }
+
+    /// Adds a test of an argument, in the form that holds its ends.
+    pub fn add_test(&mut self, argument: u16, signed: bool, low: i128, high: i128) {
+        let small = if signed {
+            let low = i32::try_from(low).map(i32::cast_unsigned);
+            low.ok().zip(i32::try_from(high).map(i32::cast_unsigned).ok())
+        } else {
+            u32::try_from(low).ok().zip(u32::try_from(high).ok())
+        };
+        let test = match small {
+            Some((low, high)) => {
+                Test { low, high, argument, form: if signed { Test::SMALL_SIGNED } else { Test::SMALL } }
             }
-        }
+            None => {
+                let at = number(self.numbers.len());
+                self.numbers.extend([word(low), word(high)]);
+                Test { low: at, high: 0, argument, form: if signed { Test::WIDE_SIGNED } else { Test::WIDE } }
+            }
+        };
+        self.tests.push(test);
     }
 
     /// The table's bytes.
@@ -63,13 +106,23 @@ impl Tables {
     pub fn to_bytes(&self) -> Vec<u8> {
         let sections = [
             self.fields.as_bytes(),
-            self.conditions.as_bytes(),
-            self.rules.as_bytes(),
+            self.numbers.as_bytes(),
+            self.states.as_bytes(),
+            self.flow_states.as_bytes(),
+            self.indexes.as_bytes(),
+            self.tests.as_bytes(),
+            self.rows.as_bytes(),
+            self.sources.as_bytes(),
             self.objects.as_bytes(),
             self.methods.as_bytes(),
             self.cells.as_bytes(),
-            self.subjects.as_bytes(),
             self.references.as_bytes(),
+            self.intervals.as_bytes(),
+            self.buckets.as_bytes(),
+            self.subjects.as_bytes(),
+            self.files.as_bytes(),
+            self.labels.as_bytes(),
+            self.code.as_bytes(),
             self.text.as_bytes(),
         ];
         let total = size_of::<Header>() + sections.iter().map(|section| section.len()).sum::<usize>();
@@ -77,20 +130,38 @@ impl Tables {
             magic: MAGIC,
             version: VERSION,
             total_bytes: number(total),
+            state_words: self.state_words,
             fields: number(self.fields.len()),
-            conditions: number(self.conditions.len()),
-            rules: number(self.rules.len()),
+            numbers: number(self.numbers.len()),
+            states: number(self.states.len()),
+            flow_states: number(self.flow_states.len()),
+            indexes: number(self.indexes.len()),
+            tests: number(self.tests.len()),
+            rows: number(self.rows.len()),
+            sources: number(self.sources.len()),
             objects: number(self.objects.len()),
             methods: number(self.methods.len()),
             cells: number(self.cells.len()),
-            subjects: number(self.subjects.len()),
             references: number(self.references.len()),
+            intervals: number(self.intervals.len()),
+            buckets: number(self.buckets.len()),
+            subjects: number(self.subjects.len()),
+            files: number(self.files.len()),
+            labels: number(self.labels.len()),
+            code: number(self.code.len()),
             text_bytes: number(self.text.len()),
+            phases: self.phases.max(1),
         };
         let mut bytes = header.as_bytes().to_vec();
         sections.iter().for_each(|section| bytes.extend_from_slice(section));
         bytes
     }
+}
+
+/// A value as a call carries it: 64 bits, signed ones in two's complement.
+#[must_use]
+pub fn word(value: i128) -> u64 {
+    u64::try_from(value).unwrap_or_else(|_| i64::try_from(value).unwrap_or(0).cast_unsigned())
 }
 
 /// Tables hold less than 4 GiB; a larger one would not verify.

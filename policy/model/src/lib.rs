@@ -8,16 +8,38 @@
 
 #[cfg(feature = "build")]
 pub mod build;
+pub mod code;
 mod table;
 mod view;
 
-pub use table::{Cell, Condition, Field, Header, MAGIC, Method, Object, Rule, Text, VERSION};
+pub use table::{
+    Cell, Field, FlowState, Header, Index, Interval, Label, MAGIC, Method, Object, Row, Source, State, Test, Text, VERSION,
+};
 pub use view::{FormatError, Policy};
 
 /// The most arguments a call carries.
 pub const MAX_ARGS: usize = 6;
 /// No rule, no server, no row.
 pub const NONE: u16 = 0xffff;
+
+/// No rule, where rules are numbered.
+pub const NO_RULE: u32 = u32::MAX;
+
+/// Kinds of state ([`State::kind`]). An instance's words are all zero at the start.
+pub mod kind {
+    /// One number: word 0, less its start.
+    pub const COUNTER: u32 = 0;
+    /// Word 0: the state; word 1: when it was entered, in microseconds and 1; then the values it holds.
+    pub const FLOW: u32 = 1;
+    /// Word 0: when it was started, in microseconds and 1.
+    pub const TIMER: u32 = 2;
+    /// A window: word 0 the oldest of the times after it, in microseconds and 1. A bucket: word 0 when it is full again.
+    pub const RATE: u32 = 3;
+    /// Word 0: how many; then the values.
+    pub const SET: u32 = 4;
+    /// Two halves, the one that is committed and the working one. Each: word 0 how many, then keys and values in turn.
+    pub const MAP: u32 = 5;
+}
 
 /// Subjects that every policy has; apps follow in the order of their declaration.
 pub mod subject {
@@ -37,6 +59,8 @@ pub mod object {
     pub const MMIO: u16 = 2;
     /// Tasks: method 0 starts (subject).
     pub const TASK: u16 = 3;
+    /// What happens to the guest and the wall: for rules that observe it.
+    pub const LIFE: u16 = 4;
 }
 
 /// Methods of the objects that every policy has, as `policy/lang/src/builtin.policy` declares them.
@@ -66,6 +90,8 @@ pub mod method {
     pub const WRITE: u16 = 1;
     /// Method of [`super::object::TASK`]: starts.
     pub const START: u16 = 0;
+    /// Method of [`super::object::LIFE`]: the guest is started, at first and again.
+    pub const GUEST_START: u16 = 0;
 }
 
 /// What a message is.
@@ -96,6 +122,10 @@ pub enum Reason {
     UnknownObject = 4,
     /// No such method.
     UnknownMethod = 5,
+    /// A rule's expression has no value: refused, whatever other rules say.
+    Failed = 6,
+    /// A rule would allow it, but not so often.
+    Rate = 7,
 }
 
 impl Reason {
@@ -108,6 +138,8 @@ impl Reason {
             3 => Self::Malformed,
             4 => Self::UnknownObject,
             5 => Self::UnknownMethod,
+            6 => Self::Failed,
+            7 => Self::Rate,
             _ => Self::NoRule,
         }
     }
@@ -122,6 +154,8 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::UnknownObject => "unknown object",
             Self::UnknownMethod => "unknown method",
+            Self::Failed => "an expression failed",
+            Self::Rate => "too often",
         }
     }
 }

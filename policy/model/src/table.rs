@@ -1,11 +1,12 @@
-//! The rows of the table. All are plain old data; sections follow the header in the order of its counts.
+//! The rows of the table. All are plain old data; sections follow the header in the order of its counts. Sections whose rows
+//! hold 64-bit numbers come first, so that every row is aligned.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// "BHPL", little-endian.
 pub const MAGIC: u32 = 0x4c50_4842;
 /// Layout version.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The first bytes. Each count is that of a section's rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -17,24 +18,48 @@ pub struct Header {
     pub version: u32,
     /// Length of the whole, in bytes.
     pub total_bytes: u32,
+    /// Words of state (u64 each) that the policy needs; all zero at the start.
+    pub state_words: u32,
     /// Fields of all methods ([`Field`]).
     pub fields: u32,
-    /// Range tests of all rules ([`Condition`]).
-    pub conditions: u32,
-    /// [`Rule`]s.
-    pub rules: u32,
+    /// Numbers that do not fit elsewhere (u64 each).
+    pub numbers: u32,
+    /// State objects ([`State`]).
+    pub states: u32,
+    /// States of flows ([`FlowState`]).
+    pub flow_states: u32,
+    /// Where cells look first ([`Index`]).
+    pub indexes: u32,
+    /// Range tests of all rows ([`Test`]).
+    pub tests: u32,
+    /// [`Row`]s of rules.
+    pub rows: u32,
+    /// Rules as users number them ([`Source`]).
+    pub sources: u32,
     /// [`Object`]s.
     pub objects: u32,
     /// [`Method`]s of all objects.
     pub methods: u32,
-    /// [`Cell`]s.
+    /// [`Cell`]s: one for each subject and method; three if [`Header::phases`] says so.
     pub cells: u32,
+    /// Row numbers that cells point to (u32 each).
+    pub references: u32,
+    /// Intervals of indexes ([`Interval`]).
+    pub intervals: u32,
+    /// Buckets of indexes (u32 each).
+    pub buckets: u32,
     /// Subjects: a [`Text`] each.
     pub subjects: u32,
-    /// Rule numbers that cells point to (u32 each).
-    pub references: u32,
+    /// Files of the text: a [`Text`] each.
+    pub files: u32,
+    /// What is told of rules ([`Label`]).
+    pub labels: u32,
+    /// Instructions ([`crate::code`], u32 each).
+    pub code: u32,
     /// Bytes of text.
     pub text_bytes: u32,
+    /// 1: rules are about requests only; 3: about replies and errors too.
+    pub phases: u32,
 }
 
 /// A piece of the text section.
@@ -63,40 +88,153 @@ pub struct Field {
     pub secret: u32,
 }
 
-/// A test of one argument: inside (or outside) a range, both ends included.
+/// A test of one argument: inside a range, both ends included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Condition {
-    /// Lowest value.
-    pub min: u64,
+pub struct Test {
+    /// Lowest value, or where the two numbers stand in the numbers.
+    pub low: u32,
     /// Highest value.
-    pub max: u64,
+    pub high: u32,
     /// Which argument.
     pub argument: u16,
-    /// 1: signed comparison.
-    pub signed: u16,
-    /// 1: the test holds outside the range.
-    pub outside: u32,
+    /// One of [`Test::SMALL`], [`Test::SMALL_SIGNED`], [`Test::WIDE`], [`Test::WIDE_SIGNED`].
+    pub form: u16,
 }
 
-/// A rule: it matches when all its tests hold. A text rule with `or` becomes several of these with one `source`.
+impl Test {
+    /// The ends are unsigned numbers of 32 bits.
+    pub const SMALL: u16 = 0;
+    /// The ends are signed numbers of 32 bits.
+    pub const SMALL_SIGNED: u16 = 1;
+    /// The ends are the numbers `low` and `low + 1`.
+    pub const WIDE: u16 = 2;
+    /// As [`Test::WIDE`], compared as signed numbers.
+    pub const WIDE_SIGNED: u16 = 3;
+}
+
+/// A rule for one method: it matches when all its tests and its condition hold. A text rule with `or` becomes several of these
+/// with one `source`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Rule {
+pub struct Row {
     /// First test.
-    pub first_condition: u32,
-    /// How many tests.
-    pub condition_count: u16,
-    /// 1: deny.
-    pub deny: u8,
-    /// 1: record calls that it allows.
-    pub audit: u8,
-    /// The file it was written in.
-    pub file: Text,
-    /// The line.
-    pub line: u32,
+    pub first_test: u32,
     /// The number that users see: of the rule in the text.
     pub source: u32,
+    /// First instruction of the rest of its condition, which its effects follow; [`Row::PLAIN`] without either.
+    pub code: u32,
+    /// How many tests.
+    pub test_count: u16,
+    /// [`Row::DENY`], [`Row::AUDIT`], [`Row::EFFECTS`].
+    pub flags: u16,
+}
+
+impl Row {
+    /// No instructions.
+    pub const PLAIN: u32 = u32::MAX;
+    /// Flag: it refuses.
+    pub const DENY: u16 = 1;
+    /// Flag: calls that it allows are recorded.
+    pub const AUDIT: u16 = 2;
+    /// Flag: effects follow the condition.
+    pub const EFFECTS: u16 = 4;
+
+    /// Whether it refuses.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_deny(&self) -> bool {
+        self.flags & Self::DENY != 0
+    }
+}
+
+/// A rule of the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Source {
+    /// Its file's number << 24 | its line.
+    pub place: u32,
+    /// Its [`Label`], from 1 on; 0 for none.
+    pub label: u32,
+}
+
+/// What people are told of a rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Label {
+    /// Its name; empty without one.
+    pub name: Text,
+    /// Its reason; empty without one.
+    pub because: Text,
+}
+
+/// A piece of remembered state: `count` instances of `stride` words each, from word `base` of the state on. What an
+/// instance is of, its keys say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct State {
+    /// Lowest value of each key, as a signed number.
+    pub key_low: [i64; 2],
+    /// How many values each key has; 1 for a key that is not there.
+    pub key_count: [u32; 2],
+    /// Counter: lowest value. Rate: how many. Set, map: how many at most. Flow: the first of its states.
+    pub low: i64,
+    /// Counter: highest value. Rate: microseconds. Flow: how many states.
+    pub high: i64,
+    /// Counter: where it starts. Rate: the burst, 0 for a window.
+    pub start: i64,
+    /// Name.
+    pub name: Text,
+    /// First word.
+    pub base: u32,
+    /// Words an instance.
+    pub stride: u32,
+    /// One of the kinds of [`crate::kind`].
+    pub kind: u32,
+    /// How many keys.
+    pub keys: u32,
+}
+
+/// A state of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FlowState {
+    /// Microseconds after which it is over; 0: never.
+    pub lasts: u64,
+    /// Bit s: state s may follow.
+    pub successors: u32,
+    /// The state that it then is.
+    pub then: u32,
+    /// Name.
+    pub name: Text,
+}
+
+/// Where a cell with many rows looks first: the value of one argument finds the rows that may match.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Index {
+    /// The lowest value of the argument (its bits; signed arguments are moved by 2^63).
+    pub base: u64,
+    /// Which argument.
+    pub argument: u16,
+    /// Values of one bucket, as a power of two.
+    pub shift: u16,
+    /// First bucket.
+    pub first_bucket: u32,
+    /// How many; one more stands after them.
+    pub bucket_count: u32,
+    /// 1: the argument is signed.
+    pub signed: u32,
+}
+
+/// The rows that may match from a value on, until the next interval's first. The one after the last ends it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Interval {
+    /// First value, less the index' base.
+    pub start: u32,
+    /// First reference.
+    pub first_reference: u32,
 }
 
 /// A service, a device, or a built-in object.
@@ -131,8 +269,17 @@ pub struct Method {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Cell {
-    /// First reference to a rule; denying rules come first.
+    /// First reference to a row; refusing ones come first.
     pub first_reference: u32,
     /// How many.
     pub reference_count: u32,
+    /// Its index; [`Cell::PLAIN`] without one.
+    pub index: u32,
+    /// 1: a row of it has instructions, so that all that match are looked at.
+    pub has_code: u32,
+}
+
+impl Cell {
+    /// No index.
+    pub const PLAIN: u32 = u32::MAX;
 }

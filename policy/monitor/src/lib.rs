@@ -1,9 +1,16 @@
-//! The monitor: it decides on calls by a compiled policy. Default deny; a denying rule wins over every allowing one; order
-//! never matters. Its neighbours are `policy/model` (the table) and whoever enforces the verdict.
+//! The monitor: it decides on calls by a compiled policy. Default deny; a denying rule wins over every allowing one; an
+//! expression that fails refuses; order never matters. A refused call changes no state but what a denying rule counts. Its
+//! neighbours are `policy/model` (the table) and whoever enforces the verdict. The meaning: docs/policy-semantics.md.
 #![no_std]
 #![forbid(unsafe_code)]
 
-use bulkhead_model::{Field, MAX_ARGS, NONE, Phase, Policy, Reason, Rule};
+mod machine;
+mod state;
+
+use bulkhead_model::{Cell, Field, MAX_ARGS, NO_RULE, Phase, Policy, Reason, Row, Test};
+
+use machine::{Held, Machine};
+use state::Changes;
 
 /// What is decided on. Subject and object come from the wall or the kernel, never from the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +29,35 @@ pub struct Call<'a> {
     pub args: &'a [u64; MAX_ARGS],
 }
 
+/// The times that conditions may ask for.
+pub trait Clock {
+    /// Microseconds that never go back; `None` without such a clock.
+    fn microseconds(&self) -> Option<u64>;
+    /// Seconds since 1970 began in the site's time zone; `None` if it is not known.
+    fn local_seconds(&self) -> Option<u64>;
+}
+
+/// No clock: what asks for a time is refused.
+#[derive(Clone, Copy, Debug)]
+pub struct NoClock;
+
+impl Clock for NoClock {
+    fn microseconds(&self) -> Option<u64> {
+        None
+    }
+
+    fn local_seconds(&self) -> Option<u64> {
+        None
+    }
+}
+
 /// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Allow or refuse, and why.
     pub reason: Reason,
-    /// The rule that decided, as users number them; [`NONE`] without one.
-    pub rule: u16,
+    /// The rule that decided, as users number them; [`NO_RULE`] without one. Of several, the first in the text.
+    pub rule: u32,
     /// Whether a record is made. Refusals always are.
     pub audit: bool,
 }
@@ -41,51 +70,106 @@ impl Verdict {
         matches!(self.reason, Reason::Allowed)
     }
 
-    const fn refuse(reason: Reason, rule: u16) -> Self {
+    const fn refuse(reason: Reason, rule: u32) -> Self {
         Self { reason, rule, audit: true }
     }
 }
 
-/// Decides. A message that does not fit its interface is refused before any rule is looked at; a reply belongs to a request
-/// that was allowed and needs no rule of its own.
+/// Decides, and changes the state as the rules that decide say. A message that does not fit its interface is refused before
+/// any rule is looked at; a reply or an error belongs to a request that was allowed, and is allowed unless a rule refuses it.
+/// `state` holds [`Policy::state_words`] words, all zero at the start.
 #[must_use]
 #[inline(always)]
-pub fn decide(policy: &Policy<'_>, call: &Call<'_>) -> Verdict {
-    const ALLOWED: Verdict = Verdict { reason: Reason::Allowed, rule: NONE, audit: false };
+pub fn decide(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &Call<'_>) -> Verdict {
+    const ALLOWED: Verdict = Verdict { reason: Reason::Allowed, rule: NO_RULE, audit: false };
     if usize::from(call.subject) >= policy.subject_count() {
-        return Verdict::refuse(Reason::UnknownObject, NONE);
+        return Verdict::refuse(Reason::UnknownObject, NO_RULE);
     }
     let Some(object) = policy.object(call.object).filter(|object| object.name.bytes != 0) else {
-        return Verdict::refuse(Reason::UnknownObject, NONE);
+        return Verdict::refuse(Reason::UnknownObject, NO_RULE);
     };
     let Some((place, method)) = policy.method(object, call.method) else {
-        return Verdict::refuse(Reason::UnknownMethod, NONE);
+        return Verdict::refuse(Reason::UnknownMethod, NO_RULE);
     };
-    if call.phase == Phase::Error {
-        return ALLOWED;
-    }
-    let fields = policy.fields(method, call.phase == Phase::Reply);
-    if fields.len() != usize::from(call.len) {
-        return Verdict::refuse(Reason::Malformed, NONE);
-    }
-    for (field, &value) in fields.iter().zip(call.args) {
-        if !fits(field, value) {
-            return Verdict::refuse(Reason::Malformed, NONE);
+    if call.phase != Phase::Error {
+        let fields = policy.fields(method, call.phase == Phase::Reply);
+        if fields.len() != usize::from(call.len) {
+            return Verdict::refuse(Reason::Malformed, NO_RULE);
+        }
+        for (field, &value) in fields.iter().zip(call.args) {
+            if !fits(field, value) {
+                return Verdict::refuse(Reason::Malformed, NO_RULE);
+            }
         }
     }
-    if call.phase == Phase::Reply {
-        return ALLOWED;
+    let unnamed = if call.phase == Phase::Request { Verdict::refuse(Reason::NoRule, NO_RULE) } else { ALLOWED };
+    let Some(cell) = policy.cell(call.subject, place, call.phase as usize) else { return unnamed };
+    if cell.has_code != 0 {
+        return weigh(policy, state, clock, call, cell, unnamed);
     }
-    for &reference in policy.references(call.subject, place) {
-        let Some(rule) = policy.rule(reference).filter(|rule| matches(policy, rule, call.args)) else { continue };
-        let number = u16::try_from(rule.source).unwrap_or(NONE);
-        // Denying rules stand first in their cell, so the first match is a denial if there is one.
-        return match rule.deny {
-            0 => Verdict { reason: Reason::Allowed, rule: number, audit: rule.audit != 0 },
-            _ => Verdict::refuse(Reason::DeniedByRule, number),
+    for &reference in policy.candidates(cell, call.args) {
+        let Some(row) = policy.row(reference).filter(|row| passes(policy, row, call.args)) else { continue };
+        // Denying rows stand first in their cell, so the first match is a denial if there is one.
+        return match row.is_deny() {
+            false => Verdict { reason: Reason::Allowed, rule: row.source, audit: row.flags & Row::AUDIT != 0 },
+            true => Verdict::refuse(Reason::DeniedByRule, row.source),
         };
     }
-    Verdict::refuse(Reason::NoRule, NONE)
+    unnamed
+}
+
+/// The most rules with effects that one call may match.
+const EFFECTS: usize = 8;
+
+/// As [`decide`], where rules have instructions: all that match are looked at, as any of them may fail.
+#[inline(never)]
+fn weigh(
+    policy: &Policy<'_>,
+    state: &mut [u64],
+    clock: &dyn Clock,
+    call: &Call<'_>,
+    cell: &Cell,
+    unnamed: Verdict,
+) -> Verdict {
+    let (mut allowed, mut denied, mut too_often, mut audit) = (None, None, None, false);
+    let mut effects = [(0, 0, NO_RULE, false); EFFECTS];
+    let mut count = 0;
+    let mut machine = Machine::new(policy, state, clock, call);
+    for &reference in policy.candidates(cell, call.args) {
+        let Some(row) = policy.row(reference).filter(|row| passes(policy, row, call.args)) else { continue };
+        let held = if row.code == Row::PLAIN { Ok(Held::Yes(0)) } else { machine.condition(row.code) };
+        match held {
+            Err(_) => return Verdict::refuse(Reason::Failed, row.source),
+            Ok(Held::No) => {}
+            Ok(Held::TooOften) => too_often = too_often.or(Some(row.source)),
+            Ok(Held::Yes(from)) => {
+                let decider = if row.is_deny() { &mut denied } else { &mut allowed };
+                *decider = decider.or(Some(row.source));
+                audit |= !row.is_deny() && row.flags & Row::AUDIT != 0;
+                // Several rows of one rule may match: its effects are one.
+                let is_new = !effects.iter().take(count).any(|(code, ..)| *code == row.code);
+                if row.flags & Row::EFFECTS != 0 && is_new {
+                    let Some(slot) = effects.get_mut(count) else { return Verdict::refuse(Reason::Failed, row.source) };
+                    *slot = (row.code, from, row.source, row.is_deny());
+                    count += 1;
+                }
+            }
+        }
+    }
+    let mut changes = Changes::new();
+    let is_refused = denied.is_some();
+    for &(code, from, source, _) in effects.iter().take(count).filter(|(.., is_deny)| *is_deny == is_refused) {
+        if machine.effects(code, from, &mut changes).is_err() {
+            return Verdict::refuse(Reason::Failed, source);
+        }
+    }
+    changes.make(state);
+    match (denied, allowed, too_often) {
+        (Some(rule), ..) => Verdict::refuse(Reason::DeniedByRule, rule),
+        (None, Some(rule), _) => Verdict { reason: Reason::Allowed, rule, audit },
+        (None, None, Some(rule)) if unnamed.reason != Reason::Allowed => Verdict::refuse(Reason::Rate, rule),
+        (None, None, _) => unnamed,
+    }
 }
 
 /// Which arguments are never recorded, bit i for argument i; all of a call that names no method.
@@ -97,15 +181,23 @@ pub fn redacted(policy: &Policy<'_>, call: &Call<'_>) -> u8 {
     fields.iter().zip(0..8).fold(0, |bits, (field, bit)| bits | u8::from(field.secret != 0) << bit)
 }
 
+/// Whether all tests of a row hold.
 #[inline(always)]
-fn matches(policy: &Policy<'_>, rule: &Rule, args: &[u64; MAX_ARGS]) -> bool {
-    for condition in policy.conditions(rule) {
-        let value = args.get(usize::from(condition.argument)).copied().unwrap_or(0);
-        if is_within(value, condition.min, condition.max, condition.signed != 0) == (condition.outside != 0) {
-            return false;
+fn passes(policy: &Policy<'_>, row: &Row, args: &[u64; MAX_ARGS]) -> bool {
+    policy.tests(row).iter().all(|test| {
+        let value = args.get(usize::from(test.argument)).copied().unwrap_or(0);
+        match test.form {
+            Test::SMALL => u64::from(test.low) <= value && value <= u64::from(test.high),
+            Test::SMALL_SIGNED => {
+                let (low, high) = (i64::from(test.low.cast_signed()), i64::from(test.high.cast_signed()));
+                low <= value.cast_signed() && value.cast_signed() <= high
+            }
+            form => {
+                let (low, high) = (policy.number(test.low as usize), policy.number(test.low as usize + 1));
+                is_within(value, low, high, form == Test::WIDE_SIGNED)
+            }
         }
-    }
-    true
+    })
 }
 
 /// Whether a value is one of its field's.
@@ -128,7 +220,7 @@ mod tests {
     extern crate std;
     use super::*;
     use bulkhead_model::build::Tables;
-    use bulkhead_model::{Condition, Method, Object};
+    use bulkhead_model::{Method, Object};
     use proptest::prelude::*;
     use std::vec::Vec;
 
@@ -150,28 +242,23 @@ mod tests {
         tables.methods.push(Method { name: open, first_field: 1, arguments: 0, replies: 0 });
         tables.objects.push(Object { name: plant, first_method: 0, method_count: 2, server: 1 });
         tables.subjects = std::vec![guest, app];
-        let range = |min, max| Condition { min, max, argument: 0, signed: 0, outside: 0 };
-        tables.conditions = std::vec![range(200, 2400), range(1000, 1010)];
-        let rule = |first_condition, deny, source| Rule {
-            first_condition,
-            condition_count: 1,
-            deny,
-            audit: 1,
-            source,
-            ..Rule::default()
-        };
-        tables.rules = std::vec![rule(0, 0, 7), rule(1, 1, 9)];
-        tables.fill_cells(|subject, method, _| subject == 0 && method == 0);
+        tables.add_test(0, false, 1000, 1010);
+        tables.add_test(0, false, 200, 2400);
+        let row = |first_test, flags, source| Row { first_test, source, code: Row::PLAIN, test_count: 1, flags };
+        tables.rows = std::vec![row(0, Row::DENY, 9), row(1, Row::AUDIT, 7)];
+        tables.references = std::vec![0, 1];
+        let nothing = Cell { index: Cell::PLAIN, ..Cell::default() };
+        tables.cells = std::vec![Cell { reference_count: 2, ..nothing }, nothing, nothing, nothing];
         tables.to_bytes()
     }
 
-    fn ask(bytes: &[u8], subject: u16, method: u16, args: &[u64]) -> (Reason, u16) {
+    fn ask(bytes: &[u8], subject: u16, method: u16, args: &[u64]) -> (Reason, u32) {
         let policy = Policy::verify(bytes).unwrap();
         let mut all = [0; MAX_ARGS];
         all[..args.len()].copy_from_slice(args);
         let len = u8::try_from(args.len()).unwrap();
         let call = Call { subject, object: 0, method, phase: Phase::Request, len, args: &all };
-        let verdict = decide(&policy, &call);
+        let verdict = decide(&policy, &mut [], &NoClock, &call);
         assert_eq!(verdict.is_allowed(), verdict.reason == Reason::Allowed);
         assert!(verdict.is_allowed() || verdict.audit, "refusals are always recorded");
         (verdict.reason, verdict.rule)
@@ -182,8 +269,8 @@ mod tests {
         let bytes = sample();
         assert_eq!(ask(&bytes, GUEST, 0, &[200]), (Reason::Allowed, 7));
         assert_eq!(ask(&bytes, GUEST, 0, &[2400]), (Reason::Allowed, 7));
-        assert_eq!(ask(&bytes, GUEST, 0, &[199]), (Reason::NoRule, NONE));
-        assert_eq!(ask(&bytes, GUEST, 0, &[2401]), (Reason::NoRule, NONE));
+        assert_eq!(ask(&bytes, GUEST, 0, &[199]), (Reason::NoRule, NO_RULE));
+        assert_eq!(ask(&bytes, GUEST, 0, &[2401]), (Reason::NoRule, NO_RULE));
     }
 
     #[test]
@@ -196,18 +283,18 @@ mod tests {
     #[test]
     fn what_no_rule_names_is_refused() {
         let bytes = sample();
-        assert_eq!(ask(&bytes, GUEST, 1, &[]), (Reason::NoRule, NONE));
-        assert_eq!(ask(&bytes, 1, 0, &[300]), (Reason::NoRule, NONE), "another subject");
-        assert_eq!(ask(&bytes, 2, 0, &[300]), (Reason::UnknownObject, NONE), "no such subject");
-        assert_eq!(ask(&bytes, GUEST, 2, &[]), (Reason::UnknownMethod, NONE));
+        assert_eq!(ask(&bytes, GUEST, 1, &[]), (Reason::NoRule, NO_RULE));
+        assert_eq!(ask(&bytes, 1, 0, &[300]), (Reason::NoRule, NO_RULE), "another subject");
+        assert_eq!(ask(&bytes, 2, 0, &[300]), (Reason::UnknownObject, NO_RULE), "no such subject");
+        assert_eq!(ask(&bytes, GUEST, 2, &[]), (Reason::UnknownMethod, NO_RULE));
     }
 
     #[test]
     fn a_message_that_does_not_fit_is_refused_before_any_rule() {
         let bytes = sample();
-        assert_eq!(ask(&bytes, GUEST, 0, &[3001]), (Reason::Malformed, NONE));
-        assert_eq!(ask(&bytes, GUEST, 0, &[]), (Reason::Malformed, NONE));
-        assert_eq!(ask(&bytes, GUEST, 0, &[300, 0]), (Reason::Malformed, NONE));
+        assert_eq!(ask(&bytes, GUEST, 0, &[3001]), (Reason::Malformed, NO_RULE));
+        assert_eq!(ask(&bytes, GUEST, 0, &[]), (Reason::Malformed, NO_RULE));
+        assert_eq!(ask(&bytes, GUEST, 0, &[300, 0]), (Reason::Malformed, NO_RULE));
     }
 
     #[test]
@@ -231,8 +318,8 @@ mod tests {
     #[test]
     fn a_table_in_which_a_denial_would_come_too_late_is_refused() {
         let mut bytes = sample();
-        let references = bytes.windows(8).rposition(|window| window == [1, 0, 0, 0, 0, 0, 0, 0]).unwrap();
-        bytes[references..references + 8].copy_from_slice(&[0, 0, 0, 0, 1, 0, 0, 0]);
+        let references = bytes.windows(8).rposition(|window| window == [0, 0, 0, 0, 1, 0, 0, 0]).unwrap();
+        bytes[references..references + 8].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(Policy::verify(&bytes).map(|_| ()), Err(bulkhead_model::FormatError::Reference));
     }
 
@@ -256,7 +343,7 @@ mod tests {
                 bytes[at] = value;
             }
             if let Ok(policy) = Policy::verify(&bytes) {
-                let _ = decide(&policy, &Call { subject, object, method, phase: Phase::Request, len, args: &args });
+                let _ = decide(&policy, &mut [], &NoClock, &Call { subject, object, method, phase: Phase::Request, len, args: &args });
             }
         }
     }

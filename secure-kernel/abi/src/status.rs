@@ -58,7 +58,8 @@ impl Status {
         match reason {
             Reason::Malformed => Self::Malformed,
             Reason::UnknownObject | Reason::UnknownMethod => Self::Unknown,
-            Reason::Allowed | Reason::NoRule | Reason::DeniedByRule => Self::Denied,
+            Reason::Allowed | Reason::NoRule | Reason::DeniedByRule | Reason::Failed => Self::Denied,
+            Reason::Rate => Self::Busy,
         }
     }
 

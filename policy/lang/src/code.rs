@@ -1,0 +1,253 @@
+//! Expressions and effects to the monitor's instructions.
+
+use bulkhead_model::build::word;
+use bulkhead_model::code::{Instruction, LENGTH, Operation, STACK};
+
+use crate::policy::{Body, Effect, Expression, Place};
+use crate::tree::Operator;
+
+/// A program that is longer, or needs a deeper stack, than the monitor has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooLong;
+
+/// Writes one program: the rest of a condition, then effects.
+pub(crate) struct Writer<'a> {
+    numbers: &'a mut Vec<u64>,
+    signed: &'a dyn Fn(usize) -> bool,
+    all: Vec<u32>,
+    depth: usize,
+    deepest: usize,
+}
+
+/// The instructions of a body whose leading simple conditions are said by rows; `None` if nothing is left to say.
+pub(crate) fn program(
+    body: &Body,
+    rest: &[&Expression],
+    signed: &dyn Fn(usize) -> bool,
+    numbers: &mut Vec<u64>,
+) -> Result<Option<Vec<u32>>, TooLong> {
+    if rest.is_empty() && body.rates.is_empty() && body.effects.is_empty() {
+        return Ok(None);
+    }
+    let mut writer = Writer { numbers, signed, all: Vec::new(), depth: 0, deepest: 0 };
+    let mut jumps = Vec::new();
+    let parts = rest.len() + body.rates.len();
+    for (at, expression) in rest.iter().enumerate() {
+        writer.expression(expression);
+        jumps.extend((at + 1 < parts).then(|| writer.jump(Operation::JumpIfFalse)));
+    }
+    for (at, rate) in body.rates.iter().enumerate() {
+        writer.at(Operation::Admits, 0, rate, 1);
+        jumps.extend((rest.len() + at + 1 < parts).then(|| writer.jump(Operation::JumpIfFalse)));
+    }
+    if parts == 0 {
+        writer.push(1);
+    }
+    jumps.into_iter().for_each(|jump| writer.land(jump));
+    writer.plain(Operation::End, 0);
+    if !body.effects.is_empty() || !body.rates.is_empty() {
+        (writer.depth, writer.deepest) = (0, writer.deepest);
+        body.effects.iter().for_each(|effect| writer.effect(effect));
+        body.rates.iter().for_each(|rate| writer.at(Operation::Take, 0, rate, 0));
+        writer.plain(Operation::End, 0);
+    }
+    if writer.all.len() > LENGTH || writer.deepest > STACK { Err(TooLong) } else { Ok(Some(writer.all)) }
+}
+
+impl Writer<'_> {
+    fn emit(&mut self, operation: Operation, a: u8, b: u16) {
+        self.all.push(Instruction { operation, a, b }.raw());
+    }
+
+    /// An instruction that takes so many more numbers than it leaves, less one that it always leaves.
+    fn plain(&mut self, operation: Operation, taken: usize) {
+        self.emit(operation, 0, 0);
+        self.depth = self.depth.saturating_sub(taken);
+    }
+
+    fn grow(&mut self) {
+        self.depth += 1;
+        self.deepest = self.deepest.max(self.depth);
+    }
+
+    fn push(&mut self, value: i128) {
+        match u16::try_from(value) {
+            Ok(small) => self.emit(Operation::Small, 0, small),
+            Err(_) => {
+                let at = self.numbers.len();
+                self.numbers.push(word(value));
+                let operation = if value < 0 { Operation::Negative } else { Operation::Number };
+                // More numbers than 24 bits count would be a table of 128 MiB.
+                let [low, middle, high, ..] = u32::try_from(at).unwrap_or(u32::MAX).to_le_bytes();
+                self.emit(operation, high, u16::from_le_bytes([low, middle]));
+            }
+        }
+        self.grow();
+    }
+
+    /// An operation on a state object: its keys, then the operation, which leaves so many numbers.
+    fn at(&mut self, operation: Operation, a: u8, place: &Place, left: usize) {
+        place.keys.iter().for_each(|key| self.expression(key));
+        self.emit(operation, a, place.state);
+        self.depth = (self.depth + left).saturating_sub(place.keys.len());
+        self.deepest = self.deepest.max(self.depth);
+    }
+
+    fn jump(&mut self, operation: Operation) -> usize {
+        self.emit(operation, 0, 0);
+        self.depth = self.depth.saturating_sub(1);
+        self.all.len() - 1
+    }
+
+    /// A jump goes to the next instruction.
+    fn land(&mut self, jump: usize) {
+        let distance = u16::try_from(self.all.len() - jump - 1).unwrap_or(u16::MAX);
+        if let Some(slot) = self.all.get_mut(jump) {
+            *slot |= u32::from(distance) << 16;
+        }
+    }
+
+    fn two(&mut self, left: &Expression, right: &Expression) {
+        self.expression(left);
+        self.expression(right);
+    }
+
+    fn expression(&mut self, expression: &Expression) {
+        match expression {
+            Expression::Number(value) => self.push(*value),
+            Expression::Argument(at) => {
+                let signed = (self.signed)(*at);
+                self.emit(Operation::Argument, u8::try_from(*at).unwrap_or(u8::MAX), signed.into());
+                self.grow();
+            }
+            Expression::Caller => {
+                self.emit(Operation::Caller, 0, 0);
+                self.grow();
+            }
+            Expression::TimeOfDay => {
+                self.emit(Operation::TimeOfDay, 0, 0);
+                self.grow();
+                self.push(1_000_000);
+                self.plain(Operation::Multiply, 1);
+            }
+            Expression::DayOfWeek => {
+                self.emit(Operation::Weekday, 0, 0);
+                self.grow();
+                self.push(1);
+                self.plain(Operation::Add, 1);
+            }
+            Expression::Not(inner) => {
+                self.expression(inner);
+                self.plain(Operation::Not, 0);
+            }
+            Expression::And(left, right) | Expression::Or(left, right) => {
+                let is_and = matches!(expression, Expression::And(..));
+                self.expression(left);
+                let jump = self.jump(if is_and { Operation::JumpIfFalse } else { Operation::JumpIfTrue });
+                self.expression(right);
+                self.land(jump);
+            }
+            Expression::Binary(operator, left, right) => self.binary(*operator, left, right),
+            Expression::Within(inner, ranges) => self.within(inner, ranges),
+            Expression::Count(place) => self.at(Operation::Count, 0, place, 1),
+            Expression::IsIn(place, state) => self.at(Operation::IsIn, *state, place, 1),
+            Expression::Age(place) => self.at(Operation::Age, 0, place, 1),
+            Expression::Holds(place, value) => self.at(Operation::Holds, *value, place, 1),
+            Expression::Contains(place, value) => {
+                self.expression(value);
+                self.at(Operation::Contains, 0, place, 0);
+            }
+            Expression::Lookup(place, key) => {
+                self.expression(key);
+                self.at(Operation::Lookup, 0, place, 0);
+            }
+        }
+    }
+
+    /// In one of several ranges: the value is computed for each, which is the same each time.
+    fn within(&mut self, inner: &Expression, ranges: &[(i128, i128)]) {
+        let mut jumps = Vec::new();
+        for (at, (low, high)) in ranges.iter().enumerate() {
+            self.expression(inner);
+            self.push(*low);
+            self.push(*high);
+            self.plain(Operation::Within, 2);
+            jumps.extend((at + 1 < ranges.len()).then(|| self.jump(Operation::JumpIfTrue)));
+        }
+        if ranges.is_empty() {
+            self.push(0);
+        }
+        jumps.into_iter().for_each(|jump| self.land(jump));
+    }
+
+    fn binary(&mut self, operator: Operator, left: &Expression, right: &Expression) {
+        let (operation, is_turned, is_negated) = match operator {
+            Operator::Equal => (Operation::Equal, false, false),
+            Operator::Unequal => (Operation::Equal, false, true),
+            Operator::Less => (Operation::Less, false, false),
+            Operator::LessOrEqual => (Operation::LessOrEqual, false, false),
+            Operator::Greater => (Operation::Less, true, false),
+            Operator::GreaterOrEqual => (Operation::LessOrEqual, true, false),
+            Operator::Add => (Operation::Add, false, false),
+            Operator::Subtract => (Operation::Subtract, false, false),
+            Operator::Multiply => (Operation::Multiply, false, false),
+            Operator::Divide => (Operation::Divide, false, false),
+            Operator::Remainder => (Operation::Remainder, false, false),
+            Operator::BitAnd | Operator::And => (Operation::And, false, false),
+            Operator::BitOr | Operator::Or | Operator::Implies => (Operation::Or, false, false),
+            Operator::BitXor => (Operation::Xor, false, false),
+            Operator::ShiftLeft => (Operation::ShiftLeft, false, false),
+            Operator::ShiftRight => (Operation::ShiftRight, false, false),
+        };
+        if is_turned {
+            self.two(right, left);
+        } else {
+            self.two(left, right);
+        }
+        self.plain(operation, 1);
+        if is_negated {
+            self.plain(Operation::Not, 0);
+        }
+    }
+
+    fn effect(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Set(place, value) => self.with(value, Operation::SetTo, place),
+            Effect::Increase(place, value) => self.with(value, Operation::Increase, place),
+            Effect::Insert(place, value) => self.with(value, Operation::Insert, place),
+            Effect::Remove(place, value) => self.with(value, Operation::Remove, place),
+            Effect::Reset(place) => self.at(Operation::Reset, 0, place, 0),
+            Effect::Start(place) => self.at(Operation::StartTimer, 0, place, 0),
+            Effect::Commit(place) => self.at(Operation::Commit, 0, place, 0),
+            Effect::RollBack(place) => self.at(Operation::RollBack, 0, place, 0),
+            Effect::ResetAll(state) => self.emit(Operation::ResetAll, 0, *state),
+            Effect::Put(place, key, value) => {
+                self.expression(value);
+                self.with(key, Operation::Put, place);
+                self.depth = self.depth.saturating_sub(1);
+            }
+            Effect::Become(place, next, values) => {
+                let mut mask = 0;
+                for (at, value) in values.iter().enumerate() {
+                    match value {
+                        Some(value) => {
+                            self.expression(value);
+                            mask |= 1 << at;
+                        }
+                        None => self.push(0),
+                    }
+                }
+                self.push(mask);
+                let count = u8::try_from(values.len()).unwrap_or(0);
+                self.at(Operation::Become, next & 31 | count << 5, place, 0);
+                self.depth = self.depth.saturating_sub(values.len() + 1);
+            }
+        }
+    }
+
+    fn with(&mut self, value: &Expression, operation: Operation, place: &Place) {
+        self.expression(value);
+        self.at(operation, 0, place, 0);
+        self.depth = self.depth.saturating_sub(1);
+    }
+}

@@ -1,0 +1,151 @@
+//! Instructions of conditions and effects: a stack of numbers, forward jumps only, so that a program ends after at most as
+//! many steps as it has instructions. One u32 each: operation in bits 0-7, `a` in bits 8-15, `b` in bits 16-31.
+//!
+//! An operation that has no value (an overflow, a division by zero, a key that is not there, an unknown time) fails, and
+//! with it the call. Numbers are whole, from -2^63 to 2^64-1. Truth is 1, its absence 0.
+
+/// One operation. In comments: what it takes from the stack (the top last) -> what it leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the table in the comments says it")]
+pub enum Operation {
+    // The end of a condition, and of effects.
+    End = 0,
+    // -> b
+    Small = 1,
+    // -> number b | a << 16 of the table; Negative: as a signed number
+    Number = 2,
+    Negative = 3,
+    // -> argument a; b = 1: signed
+    Argument = 4,
+    // -> the subject
+    Caller = 5,
+    // x y -> x op y
+    Add = 6,
+    Subtract = 7,
+    Multiply = 8,
+    Divide = 9,
+    Remainder = 10,
+    And = 11,
+    Or = 12,
+    Xor = 13,
+    ShiftLeft = 14,
+    ShiftRight = 15,
+    Equal = 16,
+    Less = 17,
+    LessOrEqual = 18,
+    // x -> not x
+    Not = 19,
+    // x low high -> low <= x <= high
+    Within = 20,
+    // x -> ; or jumps b forward and leaves it
+    JumpIfFalse = 21,
+    JumpIfTrue = 22,
+    // keys -> the counter's value; state b throughout
+    Count = 23,
+    // keys -> whether the flow is in state a
+    IsIn = 24,
+    // keys -> microseconds since the flow's state was entered, or the timer was started
+    Age = 25,
+    // keys -> value a that the flow's state holds
+    Holds = 26,
+    // x keys -> whether x is in the set, or a key of the map
+    Contains = 27,
+    // x keys -> the map's value at x
+    Lookup = 28,
+    // keys -> whether the rate admits one more; if not, the rule's refusal is one of rate
+    Admits = 29,
+    // -> seconds since midnight; -> days since Monday
+    TimeOfDay = 30,
+    Weekday = 31,
+    // Effects. All read what was before the call.
+    // value keys ->
+    SetTo = 40,
+    // amount keys ->
+    Increase = 41,
+    // keys -> : counter, flow and timer to their start; set and map emptied
+    Reset = 42,
+    // values keys -> : the flow goes to state a & 31, a >> 5 values
+    Become = 43,
+    // keys ->
+    StartTimer = 44,
+    // x keys ->
+    Insert = 45,
+    Remove = 46,
+    // value x keys ->
+    Put = 47,
+    // keys ->
+    Commit = 48,
+    RollBack = 49,
+    // keys ->
+    Take = 50,
+    // -> : all instances of b to the start
+    ResetAll = 51,
+}
+
+impl Operation {
+    /// Reads an operation's number.
+    #[must_use]
+    pub const fn from_raw(raw: u8) -> Option<Self> {
+        use Operation as O;
+        const LOW: [Operation; 32] = [
+            O::End, O::Small, O::Number, O::Negative, O::Argument, O::Caller, O::Add, O::Subtract, O::Multiply, O::Divide,
+            O::Remainder, O::And, O::Or, O::Xor, O::ShiftLeft, O::ShiftRight, O::Equal, O::Less, O::LessOrEqual, O::Not,
+            O::Within, O::JumpIfFalse, O::JumpIfTrue, O::Count, O::IsIn, O::Age, O::Holds, O::Contains, O::Lookup,
+            O::Admits, O::TimeOfDay, O::Weekday,
+        ];
+        const HIGH: [Operation; 12] = [
+            O::SetTo, O::Increase, O::Reset, O::Become, O::StartTimer, O::Insert, O::Remove, O::Put, O::Commit, O::RollBack,
+            O::Take, O::ResetAll,
+        ];
+        match raw {
+            0..=31 => Some(LOW[raw as usize]),
+            40..=51 => Some(HIGH[raw as usize - 40]),
+            _ => None,
+        }
+    }
+}
+
+/// An instruction, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// What.
+    pub operation: Operation,
+    /// Small operand.
+    pub a: u8,
+    /// Operand.
+    pub b: u16,
+}
+
+impl Instruction {
+    /// Reads an instruction; `None` for an unknown operation.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_raw(raw: u32) -> Option<Self> {
+        let [operation, a, low, high] = raw.to_le_bytes();
+        match Operation::from_raw(operation) {
+            Some(operation) => Some(Self { operation, a, b: u16::from_le_bytes([low, high]) }),
+            None => None,
+        }
+    }
+
+    /// As it stands in the table.
+    #[must_use]
+    pub const fn raw(self) -> u32 {
+        let [low, high] = self.b.to_le_bytes();
+        u32::from_le_bytes([self.operation as u8, self.a, low, high])
+    }
+}
+
+/// The most numbers on the stack.
+pub const STACK: usize = 16;
+/// The most instructions of one rule's condition and effects together.
+pub const LENGTH: usize = 1024;
+/// The most words of state that one call changes, a map's copy counting as one.
+pub const WRITES: usize = 16;
+/// The most keys of a state object.
+pub const KEYS: usize = 2;
+/// The most values that a flow's state holds.
+pub const VALUES: usize = 3;
+/// The most words of state of a policy.
+pub const STATE_WORDS: usize = 4096;

@@ -1,0 +1,269 @@
+//! The evaluator of conditions and effects: a stack of numbers, forward jumps only. It changes nothing: effects are
+//! gathered in [`Changes`], and made only when the whole call is decided.
+
+use bulkhead_model::code::{Instruction, KEYS, Operation, STACK, VALUES};
+use bulkhead_model::{Policy, State, kind};
+
+use crate::state::{Changes, View};
+use crate::{Call, Clock};
+
+/// An expression has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failed;
+
+/// How a condition ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// It holds; its effects begin after so many instructions.
+    Yes(usize),
+    /// It does not.
+    No,
+    /// It would, but a rate admits no more.
+    TooOften,
+}
+
+pub(crate) struct Machine<'a> {
+    pub(crate) policy: &'a Policy<'a>,
+    pub(crate) call: &'a Call<'a>,
+    pub(crate) view: View<'a>,
+    stack: [i128; STACK],
+    depth: usize,
+    is_too_often: bool,
+}
+
+impl<'a> Machine<'a> {
+    pub(crate) const fn new(policy: &'a Policy<'a>, state: &'a [u64], clock: &'a dyn Clock, call: &'a Call<'a>) -> Self {
+        let view = View { policy, words: state, clock };
+        Self { policy, call, view, stack: [0; STACK], depth: 0, is_too_often: false }
+    }
+
+    /// Whether a condition holds.
+    pub(crate) fn condition(&mut self, code: u32) -> Result<Held, Failed> {
+        (self.depth, self.is_too_often) = (0, false);
+        let mut nothing = Changes::new();
+        let end = self.run(code, 0, &mut nothing)?;
+        let holds = self.pop()? != 0;
+        Ok(match (holds, self.is_too_often) {
+            (true, _) => Held::Yes(end),
+            (false, true) => Held::TooOften,
+            (false, false) => Held::No,
+        })
+    }
+
+    /// Gathers what effects change.
+    pub(crate) fn effects(&mut self, code: u32, from: usize, changes: &mut Changes) -> Result<(), Failed> {
+        self.depth = 0;
+        self.run(code, from, changes).map(|_| ())
+    }
+
+    /// Runs until the end; returns the place after it. Each turn moves on in a program of bounded length.
+    fn run(&mut self, code: u32, from: usize, changes: &mut Changes) -> Result<usize, Failed> {
+        let program = self.policy.code(code);
+        let mut at = from;
+        loop {
+            let &word = program.get(at).ok_or(Failed)?;
+            let instruction = Instruction::from_raw(word).ok_or(Failed)?;
+            at += 1;
+            match instruction.operation {
+                Operation::End => return Ok(at),
+                Operation::JumpIfFalse | Operation::JumpIfTrue => {
+                    let is_true = self.peek()? != 0;
+                    if is_true == (instruction.operation == Operation::JumpIfTrue) {
+                        at += usize::from(instruction.b);
+                    } else {
+                        self.depth -= 1;
+                    }
+                }
+                _ => self.step(instruction, changes).ok_or(Failed)?,
+            }
+        }
+    }
+
+    fn peek(&self) -> Result<i128, Failed> {
+        self.depth.checked_sub(1).and_then(|top| self.stack.get(top).copied()).ok_or(Failed)
+    }
+
+    fn pop(&mut self) -> Result<i128, Failed> {
+        let value = self.peek()?;
+        self.depth -= 1;
+        Ok(value)
+    }
+
+    fn take(&mut self) -> Option<i128> {
+        self.pop().ok()
+    }
+
+    /// Puts a number on the stack, if it is one that the language has.
+    fn push(&mut self, value: i128) -> Option<()> {
+        const LOW: i128 = i64::MIN as i128;
+        const HIGH: i128 = u64::MAX as i128;
+        if !(LOW..=HIGH).contains(&value) {
+            return None;
+        }
+        *self.stack.get_mut(self.depth)? = value;
+        self.depth += 1;
+        Some(())
+    }
+
+    fn step(&mut self, Instruction { operation, a, b }: Instruction, changes: &mut Changes) -> Option<()> {
+        let number = |policy: &Policy<'_>| policy.number(usize::from(b) | usize::from(a) << 16);
+        match operation {
+            Operation::Small => self.push(b.into()),
+            Operation::Number => self.push(number(self.policy).into()),
+            Operation::Negative => self.push(number(self.policy).cast_signed().into()),
+            Operation::Argument => {
+                let word = *self.call.args.get(usize::from(a))?;
+                self.push(if b == 0 { word.into() } else { word.cast_signed().into() })
+            }
+            Operation::Caller => self.push(self.call.subject.into()),
+            Operation::TimeOfDay => self.push((self.view.clock.local_seconds()? % 86_400).into()),
+            // 1970 began on a Thursday.
+            Operation::Weekday => self.push(((self.view.clock.local_seconds()? / 86_400 + 3) % 7).into()),
+            Operation::Not => {
+                let x = self.take()?;
+                self.push((x == 0).into())
+            }
+            Operation::Within => {
+                let (high, low, x) = (self.take()?, self.take()?, self.take()?);
+                self.push((low <= x && x <= high).into())
+            }
+            Operation::Add
+            | Operation::Subtract
+            | Operation::Multiply
+            | Operation::Divide
+            | Operation::Remainder
+            | Operation::And
+            | Operation::Or
+            | Operation::Xor
+            | Operation::ShiftLeft
+            | Operation::ShiftRight
+            | Operation::Equal
+            | Operation::Less
+            | Operation::LessOrEqual => {
+                let (y, x) = (self.take()?, self.take()?);
+                let value = binary(operation, x, y)?;
+                self.push(value)
+            }
+            Operation::ResetAll => changes.reset_all(self.policy.state(b)?),
+            _ => {
+                let state = self.policy.state(b)?;
+                let place = self.place(state)?;
+                self.stateful(operation, a, state, place, changes)
+            }
+        }
+    }
+
+    /// The first word of the instance that the keys on the stack name.
+    fn place(&mut self, state: &State) -> Option<usize> {
+        let mut keys = [0; KEYS];
+        for slot in keys.get_mut(..state.keys as usize)?.iter_mut().rev() {
+            *slot = self.take()?;
+        }
+        let mut at: u64 = 0;
+        for ((key, low), count) in keys.iter().zip(state.key_low).zip(state.key_count).take(state.keys as usize) {
+            let distance = u64::try_from(key - i128::from(low)).ok().filter(|&distance| distance < count.into())?;
+            at = at * u64::from(count) + distance;
+        }
+        usize::try_from(u64::from(state.base) + at * u64::from(state.stride)).ok()
+    }
+
+    fn stateful(&mut self, operation: Operation, a: u8, state: &State, at: usize, changes: &mut Changes) -> Option<()> {
+        match operation {
+            Operation::Count => {
+                let value = self.view.counter(state, at)?;
+                self.push(value)
+            }
+            Operation::IsIn => {
+                let (now_in, ..) = self.view.flow(state, at)?;
+                self.push((now_in == u64::from(a)).into())
+            }
+            Operation::Age => {
+                let since = if state.kind == kind::FLOW { self.view.flow(state, at)?.1 } else { self.view.word(at)? };
+                let age = self.view.now()?.checked_sub(since.checked_sub(1)?)?;
+                self.push(age.into())
+            }
+            Operation::Holds => {
+                let value = self.view.held(state, at, a)?;
+                self.push(value)
+            }
+            Operation::Contains => {
+                let x = self.take()?;
+                let found = self.view.find(state, at, x)?;
+                self.push(found.is_some().into())
+            }
+            Operation::Lookup => {
+                let x = self.take()?;
+                let found = self.view.find(state, at, x)??;
+                let value = self.view.word(found + 1)?.cast_signed();
+                self.push(value.into())
+            }
+            Operation::Admits => {
+                let admits = self.view.admits(state, at)?;
+                self.is_too_often |= !admits;
+                self.push(admits.into())
+            }
+            Operation::SetTo => {
+                let value = self.take()?;
+                changes.set_counter(state, at, value)
+            }
+            Operation::Increase => {
+                let value = self.view.counter(state, at)? + self.take()?;
+                changes.set_counter(state, at, value)
+            }
+            Operation::Reset => changes.reset(state, at),
+            Operation::Become => {
+                let mask = u8::try_from(self.take()?).ok()?;
+                let mut values = [0; VALUES];
+                for value in values.get_mut(..usize::from(a >> 5))?.iter_mut().rev() {
+                    *value = i64::try_from(self.take()?).ok()?.cast_unsigned();
+                }
+                self.view.enter(state, at, a & 31, mask, values.get(..usize::from(a >> 5))?, changes)
+            }
+            Operation::StartTimer => changes.word(at, self.view.now()?.checked_add(1)?),
+            Operation::Insert => {
+                let x = self.take()?;
+                self.view.insert(state, at, x, changes)
+            }
+            Operation::Remove => {
+                let x = self.take()?;
+                self.view.remove(state, at, x, changes)
+            }
+            Operation::Put => {
+                let (x, value) = (self.take()?, self.take()?);
+                self.view.put(state, at, x, value, changes)
+            }
+            Operation::Commit => changes.copy(at, at + state.stride as usize / 2, state.stride as usize / 2),
+            Operation::RollBack => changes.copy(at + state.stride as usize / 2, at, state.stride as usize / 2),
+            Operation::Take => self.view.take(state, at, changes),
+            _ => None,
+        }
+    }
+}
+
+/// Operands are of 65 bits at the most, so that sums and differences fit; what is too large, `push` refuses.
+fn binary(operation: Operation, x: i128, y: i128) -> Option<i128> {
+    let plain = || Some((u64::try_from(x).ok()?, u64::try_from(y).ok()?));
+    let shift = || Some((u64::try_from(x).ok()?, u32::try_from(y).ok().filter(|&y| y < 64)?));
+    // Magnitudes have 64 bits: their product has 128, their quotient 64.
+    let (left, right) = (u64::try_from(x.unsigned_abs()).ok()?, u64::try_from(y.unsigned_abs()).ok()?);
+    let signed = |magnitude: u128, is_negative: bool| {
+        let value = i128::try_from(magnitude).ok()?;
+        Some(if is_negative { -value } else { value })
+    };
+    Some(match operation {
+        Operation::Add => x + y,
+        Operation::Subtract => x - y,
+        Operation::Multiply => signed(u128::from(left) * u128::from(right), (x < 0) != (y < 0))?,
+        Operation::Divide => signed(left.checked_div(right)?.into(), (x < 0) != (y < 0))?,
+        Operation::Remainder => signed(left.checked_rem(right)?.into(), x < 0)?,
+        Operation::And => plain().map(|(x, y)| x & y)?.into(),
+        Operation::Or => plain().map(|(x, y)| x | y)?.into(),
+        Operation::Xor => plain().map(|(x, y)| x ^ y)?.into(),
+        Operation::ShiftLeft => shift().map(|(x, y)| u128::from(x) << y).and_then(|value| value.try_into().ok())?,
+        Operation::ShiftRight => shift().map(|(x, y)| x >> y)?.into(),
+        Operation::Equal => (x == y).into(),
+        Operation::Less => (x < y).into(),
+        Operation::LessOrEqual => (x <= y).into(),
+        _ => return None,
+    })
+}
