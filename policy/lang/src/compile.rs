@@ -229,8 +229,8 @@ fn cells(
     let nothing = model::Cell { index: model::Cell::PLAIN, ..model::Cell::default() };
     tables.cells = vec![nothing; subjects * methods * tables.phases as usize];
     for (at, mut rows) in of_cell {
-        // Refusing rows first; then in the order of the text.
-        rows.sort_by_key(|written| (written.rule.decision != Decision::Deny, written.row));
+        // Refusing rows first, then those that are recorded; then in the order of the text.
+        rows.sort_by_key(|written| (written.rule.decision != Decision::Deny, !written.rule.audit, written.row));
         rows.dedup_by_key(|written| written.row);
         quarrels(policy, &rows, findings);
         let first_reference = number(tables.references.len());

@@ -115,18 +115,20 @@ impl Remembered {
                 Err(_) => against.push((Reason::Failed, *number)),
             }
         }
-        // A rule that fails outweighs all, then one that denies, then one that allows. Denying rules are looked at first.
+        // A rule that fails outweighs all, then one that denies, then one that allows. Of several, the one that is told is
+        // one that denies before one that is recorded before one that is not; then the first in the text.
+        let audit = |number: &usize| policy.rules.get(*number).is_some_and(|rule| rule.audit);
+        let rank = |rule: &usize| (!is_deny(*rule), !audit(rule), *rule);
         let fails = |reason| {
             let found = against.iter().filter(|(found, _)| *found == reason);
-            found.map(|(_, rule)| *rule).min_by_key(|rule| (!is_deny(*rule), *rule))
+            found.map(|(_, rule)| *rule).min_by_key(rank)
         };
-        let allowed = matching.iter().map(|(number, _)| *number).filter(|number| !is_deny(*number)).min();
-        let audit = |number: &usize| policy.rules.get(*number).is_some_and(|rule| rule.audit);
+        let allowed = matching.iter().map(|(number, _)| *number).filter(|number| !is_deny(*number)).min_by_key(rank);
         let mut verdict = match (fails(Reason::Failed), fails(Reason::DeniedByRule), allowed, fails(Reason::Rate)) {
             (Some(rule), ..) => refused(Reason::Failed, Some(rule)),
             (_, Some(rule), ..) => refused(Reason::DeniedByRule, Some(rule)),
             (_, _, Some(rule), _) => {
-                let is_recorded = matching.iter().any(|(number, _)| audit(number));
+                let is_recorded = matching.iter().any(|(number, _)| !is_deny(*number) && audit(number));
                 Verdict { reason: Reason::Allowed, rule: Some(rule), audit: is_recorded, against: Vec::new() }
             }
             (.., Some(rule)) if event == Event::Request => refused(Reason::Rate, Some(rule)),
