@@ -17,7 +17,8 @@ use bulkhead_hypervisor_core::gic::{Frame as GicFrame, Gic, self_sgi};
 use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::{psci, sysreg};
 use bulkhead_model::{Phase, Policy, method, object, subject};
-use bulkhead_monitor::Call;
+use bulkhead_model::code::STATE_WORDS;
+use bulkhead_monitor::{Call, Clock};
 
 use crate::arch::gic::{self, Hardware, Taken};
 use crate::arch::vectors::{self, Frame, SecureFrame};
@@ -62,15 +63,16 @@ pub(crate) extern "C" fn hypervisor_main(plan: *const MachinePlan) -> ! {
     vectors::install_guest();
     instr::isb();
     if let Err(error) = plan.validate() {
-        stop(&mut console, format_args!("the machine plan is not sound: {error:x?}"));
+        let (what, [first, second]) = error.told();
+        stop(&mut console, format_args!("the machine plan is not sound: {what} ({first:#x}, {second:#x})"));
     }
     let stage2 = match mmu::build(&plan) {
         Ok(stage2) => stage2,
-        Err(error) => stop(&mut console, format_args!("the machine plan cannot be mapped: {error:?}")),
+        Err(error) => stop(&mut console, format_args!("the machine plan cannot be mapped: {}", error.word())),
     };
     let gate = match open_gate(&plan) {
         Ok(gate) => gate,
-        Err(error) => stop(&mut console, format_args!("the policy is damaged: {error:?}")),
+        Err(error) => stop(&mut console, format_args!("the policy is damaged: {}", error.word())),
     };
     let mut gic = Gic::new(plan.guest_timer_intid);
     plan.guest_interrupts.iter().filter(|&&intid| intid != 0).for_each(|&intid| {
@@ -92,6 +94,7 @@ pub(crate) extern "C" fn hypervisor_main(plan: *const MachinePlan) -> ! {
     partition.arm();
     let mut cpu = Cpu { plan, gic, hardware, gate, partition, console, restarts: 0 };
     cpu.record(Kind::GuestStart, subject::GUEST, [0; 3]);
+    cpu.gate.guest_starts();
     // SAFETY: no handler has run yet: the guest starts below.
     unsafe { (*CPU.0.get()).write(cpu) };
     IS_UP.store(true, Ordering::Relaxed);
@@ -109,7 +112,31 @@ fn open_gate(plan: &MachinePlan) -> Result<Gate<'static>, bulkhead_model::Format
     // side maps it read only), all values are valid for both types, and this is called once.
     let (header, records) = unsafe { (&mut *header, core::slice::from_raw_parts_mut(records, RING_RECORDS)) };
     // A record stands for a tenth of a second at the most.
-    Ok(Gate::new(policy, Trail::new(header, records, instr::read_cntfrq_el0() / 10)))
+    // SAFETY: this is called once, before anything else reaches the state.
+    let state = unsafe { &mut *STATE.0.get() };
+    Ok(Gate::new(policy, state, &Counter, Trail::new(header, records, instr::read_cntfrq_el0() / 10)))
+}
+
+/// What the policy remembers.
+struct State(UnsafeCell<[u64; STATE_WORDS]>);
+
+// SAFETY: one CPU, and one reference is ever made, by `open_gate`.
+unsafe impl Sync for State {}
+
+static STATE: State = State(UnsafeCell::new([0; STATE_WORDS]));
+
+/// The clock of the policy's times: the system counter. The time of day is not known at EL2.
+struct Counter;
+
+impl Clock for Counter {
+    fn microseconds(&self) -> Option<u64> {
+        let (ticks, rate) = (instr::read_cntvct_el0(), instr::read_cntfrq_el0().max(1));
+        Some(ticks / rate * 1_000_000 + ticks % rate * 1_000_000 / rate)
+    }
+
+    fn local_seconds(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A trap of the guest. What the handlers return is what the vectors do next: an upcall, or null for the guest.
@@ -295,7 +322,7 @@ impl Cpu {
             self.gate.recorded(&call, verdict, instr::read_elr_el2(), instr::read_cntvct_el0());
         }
         if !verdict.is_allowed() {
-            return refuse(frame, Status::refusal(verdict.reason), verdict.rule.into());
+            return refuse(frame, Status::refusal(verdict.reason), gate::rule_number(&verdict).into());
         }
         self.forward(frame, object, method)
     }
@@ -335,6 +362,7 @@ impl Cpu {
         }
         guest::reset_registers(&self.plan, frame);
         self.record(Kind::GuestStart, subject::GUEST, [self.restarts, 0, 0]);
+        self.gate.guest_starts();
         self.partition.guest_was_reset()
     }
 
@@ -538,7 +566,7 @@ impl Cpu {
             Message { object: u16::from_le_bytes([o0, o1]), method: u16::from_le_bytes([m0, m1]), len, words };
         let call = gate::call(u16::from_le_bytes([s0, s1]), phase, &message);
         let verdict = self.gate.judge(&call, 0, instr::read_cntvct_el0());
-        u64::from(verdict.is_allowed()) | (verdict.reason as u64) << 8 | u64::from(verdict.rule) << 16
+        u64::from(verdict.is_allowed()) | (verdict.reason as u64) << 8 | u64::from(gate::rule_number(&verdict)) << 16
     }
 
     /// The secure kernel is not entered again; said once, as nobody is left who reads the trail.

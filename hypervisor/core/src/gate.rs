@@ -3,8 +3,8 @@
 
 use bulkhead_abi::Message;
 use bulkhead_abi::audit::Kind;
-use bulkhead_model::{NONE, Phase, Policy, Reason, subject};
-use bulkhead_monitor::{Call, Verdict, decide, redacted};
+use bulkhead_model::{MAX_ARGS, NONE, Phase, Policy, Reason, Row, method, object, subject};
+use bulkhead_monitor::{Call, Clock, Verdict, decide, redacted};
 
 use crate::audit::{Key, Trail};
 use crate::sysreg;
@@ -13,9 +13,11 @@ use crate::sysreg;
 const CACHED: usize = 32;
 
 /// The monitor with its policy and its trail.
-#[derive(Debug)]
 pub struct Gate<'a> {
     policy: Policy<'a>,
+    /// What the policy remembers.
+    state: &'a mut [u64],
+    clock: &'a (dyn Clock + Sync),
     trail: Trail<'a>,
     /// Bit m of entry o: method m of object o is always open to the guest, unrecorded.
     open: [u64; CACHED],
@@ -24,16 +26,16 @@ pub struct Gate<'a> {
 }
 
 impl<'a> Gate<'a> {
-    /// A gate with an empty trail.
+    /// A gate with an empty trail. `state` holds at least [`Policy::state_words`] zeros.
     #[must_use]
-    pub fn new(policy: Policy<'a>, trail: Trail<'a>) -> Self {
+    pub fn new(policy: Policy<'a>, state: &'a mut [u64], clock: &'a (dyn Clock + Sync), trail: Trail<'a>) -> Self {
         let mut open = [0; CACHED];
         for (object, bits) in (0..).zip(&mut open) {
             let is_open = |&method: &u16| is_open(&policy, object, method);
             *bits = (0..64).filter(is_open).fold(0, |bits, method| bits | 1 << method);
         }
         let sends_sgi = is_write_open(&policy, sysreg::ICC_SGI1R_EL1);
-        Self { policy, trail, open, sends_sgi }
+        Self { policy, state, clock, trail, open, sends_sgi }
     }
 
     /// The policy in force.
@@ -85,7 +87,7 @@ impl<'a> Gate<'a> {
     /// Whether an answer to an allowed request fits its interface; one that does not is put on record.
     #[inline(always)]
     pub fn judge_reply(&mut self, call: &Call<'_>, now: u64) -> bool {
-        let object = self.policy.object(call.object);
+        let object = self.policy.object(call.object).filter(|_| !self.policy.judges_replies());
         if let Some((_, method)) = object.and_then(|object| self.policy.method(object, call.method)) {
             let fields = self.policy.fields(method, true);
             let mut fits = fields.len() == usize::from(call.len);
@@ -109,15 +111,25 @@ impl<'a> Gate<'a> {
     /// Decides alone; what says so must be [`Gate::recorded`].
     #[must_use]
     #[inline(never)]
-    pub fn decide(&self, call: &Call<'_>) -> Verdict {
-        decide(&self.policy, call)
+    pub fn decide(&mut self, call: &Call<'_>) -> Verdict {
+        decide(&self.policy, self.state, self.clock, call)
+    }
+
+    /// Lets the policy remember that the guest starts, at first or again.
+    pub fn guest_starts(&mut self) {
+        if self.policy.judges_replies() {
+            let (phase, args) = (Phase::Reply, &[0; MAX_ARGS]);
+            let call =
+                Call { subject: subject::GUEST, object: object::LIFE, method: method::GUEST_START, phase, len: 0, args };
+            let _ = self.decide(&call);
+        }
     }
 
     /// Puts a decided call on record; returns the verdict.
     #[inline(never)]
     pub fn recorded(&mut self, call: &Call<'_>, verdict: Verdict, pc: u64, now: u64) -> Verdict {
         let &Call { subject, object, method, phase, .. } = call;
-        let key = Key { subject, object, method, rule: verdict.rule, kind: Kind::Call, phase, reason: verdict.reason };
+        let key = Key { subject, object, method, rule: rule_number(&verdict), kind: Kind::Call, phase, reason: verdict.reason };
         if self.trail.merge(&key, now) { verdict } else { self.record_call(call, verdict, pc, now) }
     }
 
@@ -125,7 +137,7 @@ impl<'a> Gate<'a> {
     #[inline(never)]
     fn record_call(&mut self, call: &Call<'_>, verdict: Verdict, pc: u64, now: u64) -> Verdict {
         let &Call { subject, object, method, phase, .. } = call;
-        let key = Key { subject, object, method, rule: verdict.rule, kind: Kind::Call, phase, reason: verdict.reason };
+        let key = Key { subject, object, method, rule: rule_number(&verdict), kind: Kind::Call, phase, reason: verdict.reason };
         let policy = &self.policy;
         self.trail.begin(&key, now, |record| {
             record.pc = pc;
@@ -164,23 +176,30 @@ pub fn call(subject: u16, phase: Phase, message: &Message) -> Call<'_> {
     Call { subject, object, method, phase, len, args: words }
 }
 
-/// Whether the first rule of the guest's cell (no denial comes after it) allows without a test or a record. The arguments of
-/// built-in calls come from the wall's own decoder and fit by construction.
+/// The deciding rule as records and callers are told it; [`NONE`] without one.
+#[must_use]
+#[inline]
+pub fn rule_number(verdict: &Verdict) -> u16 {
+    u16::try_from(verdict.rule).unwrap_or(NONE)
+}
+
+/// Whether the first row of the guest's cell (no denial comes after it) allows without a test or a record, and nothing is
+/// computed or remembered. The arguments of built-in calls come from the wall's own decoder and fit by construction.
 fn is_open(policy: &Policy<'_>, object: u16, method: u16) -> bool {
     let Some((place, _)) = policy.object(object).and_then(|object| policy.method(object, method)) else { return false };
-    let first = policy.references(subject::GUEST, place).first().and_then(|&first| policy.rule(first));
-    let Some(first) = first else { return false };
-    first.deny == 0 && first.audit == 0 && first.condition_count == 0
+    let Some(cell) = policy.cell(subject::GUEST, place) else { return false };
+    let is_plain = |row: &Row| row.flags == 0 && row.test_count == 0;
+    cell.has_code == 0 && policy.rows_of(cell).next().is_some_and(is_plain)
 }
 
 /// Whether the guest may write a register whatever the value: some value is allowed without a record, and no rule asks for it.
 fn is_write_open(policy: &Policy<'_>, encoding: u16) -> bool {
     let message = sysreg::message(encoding, false, 0);
     let method = policy.object(message.object).and_then(|object| policy.method(object, message.method));
-    let Some((place, _)) = method else { return false };
-    let mut rules = policy.references(subject::GUEST, place).iter().filter_map(|&rule| policy.rule(rule));
-    let asks_for_value = rules.any(|rule| policy.conditions(rule).iter().any(|condition| condition.argument != 0));
-    let verdict = decide(policy, &guest_call(&message));
+    let cell = method.and_then(|(place, _)| policy.cell(subject::GUEST, place));
+    let Some(cell) = cell.filter(|cell| cell.has_code == 0) else { return false };
+    let asks_for_value = policy.rows_of(cell).any(|row| policy.tests(row).iter().any(|test| test.argument != 0));
+    let verdict = decide(policy, &mut [], &bulkhead_monitor::NoClock, &guest_call(&message));
     verdict.is_allowed() && !verdict.audit && !asks_for_value
 }
 
@@ -189,7 +208,6 @@ mod tests {
     extern crate std;
     use super::*;
     use bulkhead_abi::audit::{RING_RECORDS, Record, RingHeader};
-    use bulkhead_model::{method, object};
     use zerocopy::FromZeros;
 
     /// The policy of the text, and what the gate does with it.
@@ -202,11 +220,12 @@ mod tests {
         let policy = Policy::verify(&compiled.table).expect("the table verifies");
         let mut header = RingHeader::new_zeroed();
         let mut records = std::vec![Record::default(); RING_RECORDS];
-        act(&mut Gate::new(policy, Trail::new(&mut header, &mut records, 1000)));
+        let (mut state, clock) = (std::vec![0; policy.state_words()], bulkhead_monitor::NoClock);
+        act(&mut Gate::new(policy, &mut state, &clock, Trail::new(&mut header, &mut records, 1000)));
         (header, records)
     }
 
-    const CALL: Message = Message { object: 4, method: 0, len: 2, words: [7, 9, 0, 0, 0, 0] };
+    const CALL: Message = Message { object: 5, method: 0, len: 2, words: [7, 9, 0, 0, 0, 0] };
 
     #[test]
     fn what_is_open_for_good_needs_no_record_and_what_has_a_condition_is_never_open() {
@@ -244,6 +263,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_policy_remembers_lives_as_long_as_the_gate_and_hears_of_the_guests_start() {
+        let rules = "counter calls in 0..2\nallow guest s.m then count calls\non guest start then reset calls";
+        with_gate(rules, |gate| {
+            let mut ask = |gate: &mut Gate<'_>| gate.judge(&guest_call(&CALL), 0, 5).is_allowed();
+            assert_eq!([ask(gate), ask(gate), ask(gate)], [true, true, false]);
+            gate.guest_starts();
+            assert_eq!([ask(gate), ask(gate), ask(gate)], [true, true, false]);
+        });
+    }
+
+    #[test]
     fn an_audited_rule_records_what_it_allows() {
         let (header, records) = with_gate("allow guest s.m audit", |gate| {
             assert!(gate.judge(&guest_call(&CALL), 0, 5).is_allowed());
@@ -255,9 +285,9 @@ mod tests {
     fn only_services_that_the_guest_may_call_are_described() {
         with_gate("allow guest s.m", |gate| {
             let info = gate.service_info(0).expect("one service");
-            assert_eq!((info[0], info[1]), (4 | 1 << 16, u64::from(b's')));
+            assert_eq!((info[0], info[1]), (5 | 1 << 16, u64::from(b's')));
             assert_eq!(gate.service_info(1), None);
-            assert!(gate.is_served(4) && !gate.is_served(object::PSCI) && !gate.is_served(99));
+            assert!(gate.is_served(5) && !gate.is_served(object::PSCI) && !gate.is_served(99));
         });
         with_gate("deny guest s.m", |gate| assert_eq!(gate.service_info(0), None));
     }

@@ -106,6 +106,19 @@ pub enum MapError {
     OutOfTables,
 }
 
+impl MapError {
+    /// What is wrong.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unaligned => "an address is no multiple of a page",
+            Self::TooHigh => "a range ends above 512 GiB",
+            Self::Overlap(_) => "two ranges overlap",
+            Self::OutOfTables => "there are too few tables",
+        }
+    }
+}
+
 /// Maps `bytes` from input address `from` to output address `to`, with the largest blocks that fit.
 ///
 /// # Errors

@@ -154,6 +154,22 @@ pub enum PlanError {
     Times,
 }
 
+impl PlanError {
+    /// What is wrong, and the first addresses of the ranges at fault (or the interrupt); 0 for none.
+    #[must_use]
+    pub const fn told(self) -> (&'static str, [u64; 2]) {
+        match self {
+            Self::Version => ("it is of another version", [0; 2]),
+            Self::Range(range) => ("a range is not page-aligned, or too high", [range.base, 0]),
+            Self::Outside(range) => ("a part of the wall lies outside what was taken", [range.base, 0]),
+            Self::Overlap(one, other) => ("two ranges overlap", [one.base, other.base]),
+            Self::Start(range) => ("a part of the start image lies outside the guest", [range.base, 0]),
+            Self::Interrupt(intid) => ("an interrupt that no guest can have", [intid as u64, 0]),
+            Self::Times => ("the secure side's times do not fit each other", [0; 2]),
+        }
+    }
+}
+
 const PAGE: u64 = 4096;
 
 impl Range {

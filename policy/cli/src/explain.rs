@@ -3,11 +3,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use bulkhead_lang::interpret::{Message, Verdict};
 use bulkhead_lang::policy::{Field, Method};
-use bulkhead_lang::{Compiled, interpret, nearest};
-use bulkhead_model::{MAX_ARGS, Phase, Policy, Reason};
-use bulkhead_monitor::{Call, decide};
+use bulkhead_lang::tree::Event;
+use bulkhead_lang::{Compiled, nearest};
+use bulkhead_model::{MAX_ARGS, Reason};
 use serde_json::json;
+
+use crate::pair::Pair;
 
 /// A call as the user wrote it.
 struct Asked<'a> {
@@ -36,9 +39,13 @@ pub(crate) fn explain(site: &Path, call: &str, as_json: bool) -> Result<ExitCode
     let method = u16::try_from(place).map_err(|_| "too many methods".to_string())?;
     let signature = methods.get(place).ok_or("no such method")?;
     let words = arguments(signature, &asked.arguments)?;
-    let (reason, rule) = decision(&compiled, (subject, object, method), &words)?;
-    tell(&compiled, &asked, signature, (subject, object, method), (reason, rule), as_json);
-    Ok(if reason == Reason::Allowed { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    let message = Message { subject, object, method, event: Event::Request, words: &words };
+    let mut pair = Pair::new(&compiled)?;
+    let failure = pair.failure(&message);
+    let verdict = pair.decide(&message)?;
+    let failure = failure.filter(|_| verdict.reason == Reason::Failed);
+    tell(&compiled, &asked, signature, (subject, object, method), (&verdict, failure), as_json);
+    Ok(if verdict.reason == Reason::Allowed { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn unknown(what: &str, name: &str, known: &[String]) -> String {
@@ -70,7 +77,7 @@ fn arguments(method: &Method, words: &[&str]) -> Result<Vec<u64>, String> {
 }
 
 fn number(field: &Field, word: &str) -> Result<u64, String> {
-    if let Some(value) = field.words.iter().position(|known| known == word) {
+    if let Some(value) = field.kind.words.iter().position(|known| known == word) {
         return u64::try_from(value).map_err(|_| "too many words".to_string());
     }
     let parsed = match word.strip_prefix("0x") {
@@ -78,30 +85,9 @@ fn number(field: &Field, word: &str) -> Result<u64, String> {
         None => word.parse::<u64>().ok().or_else(|| word.parse::<i64>().ok().map(i64::cast_unsigned)),
     };
     parsed.ok_or_else(|| {
-        let known = if field.words.is_empty() { String::new() } else { format!("; known: {}", field.words.join(", ")) };
+        let known = if field.kind.words.is_empty() { String::new() } else { format!("; known: {}", field.kind.words.join(", ")) };
         format!("`{word}` is no value of `{}`{known}", field.name)
     })
-}
-
-/// The monitor's decision; the interpreter's must be the same.
-fn decision(
-    compiled: &Compiled,
-    (subject, object, method): (u16, u16, u16),
-    words: &[u64],
-) -> Result<(Reason, Option<usize>), String> {
-    let table = Policy::verify(&compiled.table).map_err(|error| format!("the compiled table is wrong: {error:?}"))?;
-    let mut args = [0; MAX_ARGS];
-    args.iter_mut().zip(words).for_each(|(slot, &word)| *slot = word);
-    let len = u8::try_from(words.len()).unwrap_or(u8::MAX);
-    let verdict = decide(&table, &Call { subject, object, method, phase: Phase::Request, len, args: &args });
-    let by_tree = interpret::decide(&compiled.policy, subject, object, method, words);
-    if by_tree.0 != verdict.reason {
-        return Err(format!(
-            "the monitor says {:?}, the interpreter {:?}: please report this",
-            verdict.reason, by_tree.0
-        ));
-    }
-    Ok(by_tree)
 }
 
 fn tell(
@@ -109,43 +95,55 @@ fn tell(
     asked: &Asked<'_>,
     method: &Method,
     (subject, object, number): (u16, u16, u16),
-    (reason, rule): (Reason, Option<usize>),
+    (verdict, failure): (&Verdict, Option<String>),
     as_json: bool,
 ) {
     let describe = |rule: &bulkhead_lang::policy::Rule| {
         let (file, line, _, text) = compiled.sources.place(rule.span);
         (format!("{file}:{line}"), text.trim().to_string())
     };
-    let deciding = rule.and_then(|rule| compiled.policy.rules.get(rule));
+    let rules = &compiled.policy.rules;
+    let deciding = verdict.rule.and_then(|rule| rules.get(rule));
     let names =
-        |rule: &&bulkhead_lang::policy::Rule| rule.subject == subject && rule.targets.contains(&(object, number));
-    let others: Vec<(String, String)> = compiled.policy.rules.iter().filter(names).map(describe).collect();
-    let verdict = if reason == Reason::Allowed { "allowed" } else { "refused" };
+        |rule: &&bulkhead_lang::policy::Rule| rule.bodies_for(subject, object, number, Event::Request).next().is_some();
+    let others: Vec<(String, String)> = rules.iter().filter(names).map(describe).collect();
+    let word = if verdict.reason == Reason::Allowed { "allowed" } else { "refused" };
+    let against = verdict.against.iter().filter_map(|(reason, rule)| Some((*reason, describe(rules.get(*rule)?))));
+    let against: Vec<(Reason, (String, String))> = against.collect();
     if as_json {
         let rule = deciding.map(describe);
         println!(
             "{}",
             json!({
-                "verdict": verdict, "reason": reason.word(), "rule": rule.as_ref().map(|rule| &rule.0),
+                "verdict": word, "reason": verdict.reason.word(), "rule": rule.as_ref().map(|rule| &rule.0),
+                "name": deciding.and_then(|rule| rule.name.clone()),
                 "text": rule.as_ref().map(|rule| &rule.1), "because": deciding.and_then(|rule| rule.because.clone()),
-                "audit": reason != Reason::Allowed || deciding.is_some_and(|rule| rule.audit),
+                "failure": failure, "audit": verdict.audit,
+                "against": against.iter().map(|(reason, (place, _))| json!({ "rule": place, "reason": reason.word() })).collect::<Vec<_>>(),
                 "rules_for_this_method": others.iter().map(|(place, _)| place).collect::<Vec<_>>(),
             })
         );
         return;
     }
-    println!("{verdict}: {} -> {}.{}({})", asked.subject, asked.object, asked.method, named(method, &asked.arguments));
+    println!("{word}: {} -> {}.{}({})", asked.subject, asked.object, asked.method, named(method, &asked.arguments));
     match deciding {
         Some(rule) => {
             let (place, text) = describe(rule);
-            println!("  by {place}: {text}");
+            let name = rule.name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+            println!("  by {place}{name}: {text}");
             if let Some(because) = &rule.because {
                 println!("  because {because}");
             }
         }
-        None => println!("  {}", reason.word()),
+        None => println!("  {}", verdict.reason.word()),
     }
-    if reason == Reason::Malformed {
+    if let Some(failure) = failure {
+        println!("  an expression failed: {failure}");
+    }
+    for (reason, (place, text)) in against.iter().filter(|(_, (place, _))| deciding.is_none_or(|rule| describe(rule).0 != *place)) {
+        println!("  also against it ({}): {place}: {text}", reason.word());
+    }
+    if verdict.reason == Reason::Malformed {
         let fields: Vec<String> = method.arguments.iter().map(signature).collect();
         println!("  it takes ({})", fields.join(", "));
     } else if deciding.is_none() && others.is_empty() {
@@ -165,5 +163,5 @@ fn named(method: &Method, words: &[&str]) -> String {
 }
 
 fn signature(field: &Field) -> String {
-    format!("{} in {}..{}", field.name, field.range.0, field.range.1)
+    format!("{} in {}..{}", field.name, field.kind.show(field.range.0), field.kind.show(field.range.1))
 }

@@ -4,6 +4,7 @@
 //! cannot be read or written.
 
 mod explain;
+mod pair;
 mod report;
 
 use std::fs;
@@ -96,14 +97,15 @@ fn check(site: &Path, as_json: bool) -> Result<ExitCode, String> {
     if !as_json {
         let policy = &compiled.policy;
         println!(
-            "{}: {} rules, {} subjects, {} objects, {} bytes; the most expensive decision looks at {} rows with {} tests",
+            "{}: {} rules, {} subjects, {} objects, {} bytes; the most expensive decision looks at {} rows with {} tests and {} steps",
             policy.name,
             policy.rules.len(),
             policy.subjects.len(),
             policy.objects.len(),
             compiled.table.len(),
             compiled.worst.rules,
-            compiled.worst.tests
+            compiled.worst.tests,
+            compiled.worst.steps
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -118,6 +120,7 @@ fn facts(compiled: &Compiled) -> serde_json::Value {
         "table_bytes": compiled.table.len(),
         "worst_rows": compiled.worst.rules,
         "worst_tests": compiled.worst.tests,
+        "worst_steps": compiled.worst.steps,
     })
 }
 

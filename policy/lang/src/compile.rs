@@ -186,7 +186,7 @@ fn rows<'p>(
     let flags = flags.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag);
     for tests in rows {
         let first_test = number(tables.tests.len());
-        tests.iter().for_each(|&(at, (low, high))| tables.add_test(small(at), is_signed(at), low, high));
+        tests.iter().for_each(|&(at, (low, high))| tables.add_test(small(at), low, high));
         let row = number(tables.rows.len());
         let test_count = small(tests.len());
         tables.rows.push(model::Row { first_test, source: number(source), code, test_count, flags });

@@ -95,7 +95,7 @@ impl<'a> Both<'a> {
 
     fn ask(&mut self, subject: &str, target: &str, arguments: &[i128]) -> (Reason, Option<u32>) {
         let verdict = self.tell(Event::Request, subject, target, arguments);
-        let rule = verdict.rule.and_then(|rule| self.table.rule_place(u32::try_from(rule).unwrap()));
+        let rule = verdict.rule.and_then(|rule| self.table.rule_place(u16::try_from(rule).unwrap()));
         (verdict.reason, rule.map(|(_, line)| line))
     }
 
@@ -387,7 +387,7 @@ fn a_denying_rule_wins_and_one_that_fails_refuses_too() {
     bay.wait(1_999_999);
     let verdict = bay.tell(Event::Request, "guest", "bay.cancel", &[1]);
     assert_eq!(verdict.reason, Reason::DeniedByRule);
-    let label = bay.table.rule_label(u32::try_from(verdict.rule.unwrap()).unwrap());
+    let label = bay.table.rule_label(u16::try_from(verdict.rule.unwrap()).unwrap());
     assert_eq!(label, ("just_operated", "let the contacts rest"));
     bay.wait(1);
     assert_eq!(bay.ask("guest", "bay.cancel", &[1]).0, YES);

@@ -81,21 +81,13 @@ impl Tables {
     }
 
     /// Adds a test of an argument, in the form that holds its ends.
-    pub fn add_test(&mut self, argument: u16, signed: bool, low: i128, high: i128) {
-        let small = if signed {
-            let low = i32::try_from(low).map(i32::cast_unsigned);
-            low.ok().zip(i32::try_from(high).map(i32::cast_unsigned).ok())
-        } else {
-            u32::try_from(low).ok().zip(u32::try_from(high).ok())
-        };
-        let test = match small {
-            Some((low, high)) => {
-                Test { low, high, argument, form: if signed { Test::SMALL_SIGNED } else { Test::SMALL } }
-            }
-            None => {
-                let at = number(self.numbers.len());
-                self.numbers.extend([word(low), word(high)]);
-                Test { low: at, high: 0, argument, form: if signed { Test::WIDE_SIGNED } else { Test::WIDE } }
+    pub fn add_test(&mut self, argument: u16, low: i128, high: i128) {
+        let test = match (i32::try_from(low), u32::try_from(high - low)) {
+            (Ok(low), Ok(span)) => Test { low, span, argument, is_wide: 0 },
+            _ => {
+                let at = i32::try_from(self.numbers.len()).unwrap_or(i32::MAX);
+                self.numbers.extend([word(low), word(high).wrapping_sub(word(low))]);
+                Test { low: at, span: 0, argument, is_wide: 1 }
             }
         };
         self.tests.push(test);

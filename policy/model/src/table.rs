@@ -88,29 +88,19 @@ pub struct Field {
     pub secret: u32,
 }
 
-/// A test of one argument: inside a range, both ends included.
+/// A test of one argument: inside a range, both ends included. Signed and unsigned values are tested alike: a value is inside
+/// if it is at most the range's span above its lowest value, counted modulo 2^64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Test {
-    /// Lowest value, or where the two numbers stand in the numbers.
-    pub low: u32,
-    /// Highest value.
-    pub high: u32,
+    /// Lowest value, or where it and the span stand in the numbers.
+    pub low: i32,
+    /// Highest value less lowest.
+    pub span: u32,
     /// Which argument.
     pub argument: u16,
-    /// One of [`Test::SMALL`], [`Test::SMALL_SIGNED`], [`Test::WIDE`], [`Test::WIDE_SIGNED`].
-    pub form: u16,
-}
-
-impl Test {
-    /// The ends are unsigned numbers of 32 bits.
-    pub const SMALL: u16 = 0;
-    /// The ends are signed numbers of 32 bits.
-    pub const SMALL_SIGNED: u16 = 1;
-    /// The ends are the numbers `low` and `low + 1`.
-    pub const WIDE: u16 = 2;
-    /// As [`Test::WIDE`], compared as signed numbers.
-    pub const WIDE_SIGNED: u16 = 3;
+    /// 1: both stand in the numbers, from `low` on.
+    pub is_wide: u16,
 }
 
 /// A rule for one method: it matches when all its tests and its condition hold. A text rule with `or` becomes several of these

@@ -5,7 +5,7 @@ use zerocopy::FromBytes;
 use crate::table::{
     Cell, Field, FlowState, Header, Index, Interval, Label, MAGIC, Method, Object, Row, Source, State, Test, Text, VERSION,
 };
-use crate::{MAX_ARGS, NO_RULE, NONE, code};
+use crate::{MAX_ARGS, NONE, Phase, code};
 
 /// Why a table is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,20 @@ pub enum FormatError {
     Text,
     /// More subjects, objects, arguments or state than there may be.
     Count,
+}
+
+impl FormatError {
+    /// What is wrong.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Length => "it is cut",
+            Self::Version => "it is of another version",
+            Self::Reference => "a row points outside its section",
+            Self::Text => "its text is damaged",
+            Self::Count => "it holds more than there may be",
+        }
+    }
 }
 
 /// A table whose every index and bound was checked.
@@ -125,11 +139,11 @@ impl<'a> Policy<'a> {
     /// Whether every row that points points at something.
     fn is_closed(&self) -> bool {
         let fields = |row: &Method| u32::from(row.arguments) + u32::from(row.replies);
-        let is_wide = |test: &Test| test.form >= Test::WIDE;
+        let wide = |test: &Test| u32::try_from(test.low).is_ok_and(|low| within(low, 2, self.numbers.len()));
         self.rows.iter().all(|row| within(row.first_test, row.test_count.into(), self.tests.len()))
             && self.rows.iter().all(|row| row.code == Row::PLAIN || (row.code as usize) < self.code.len())
             && self.tests.iter().all(|test| usize::from(test.argument) < MAX_ARGS)
-            && self.tests.iter().all(|test| !is_wide(test) || within(test.low, 2, self.numbers.len()))
+            && self.tests.iter().all(|test| test.is_wide == 0 || wide(test))
             && self.objects.iter().all(|row| within(row.first_method, row.method_count.into(), self.methods.len()))
             && self.methods.iter().all(|row| within(row.first_field, fields(row), self.fields.len()))
             && self.cells.iter().all(|row| within(row.first_reference, row.reference_count, self.references.len()))
@@ -231,14 +245,17 @@ impl<'a> Policy<'a> {
         self.fields.get(first..first + usize::from(count)).unwrap_or(&[])
     }
 
-    /// The cell of a subject, a method (by its place among all methods) and a phase (0 request, 1 reply, 2 error).
+    /// The cell of a subject's requests to a method (by its place among all methods).
     #[must_use]
     #[inline(always)]
-    pub fn cell(&self, subject: u16, method_place: usize, phase: usize) -> Option<&'a Cell> {
-        if method_place >= self.methods.len() || phase >= self.phases {
-            return None;
-        }
-        let of_phase = phase * self.subjects.len() * self.methods.len();
+    pub fn cell(&self, subject: u16, method_place: usize) -> Option<&'a Cell> {
+        self.cells.get(usize::from(subject) * self.methods.len() + method_place)
+    }
+
+    /// The cell of the replies or the errors to a subject from a method, if rules are about them.
+    #[must_use]
+    pub fn answer_cell(&self, subject: u16, method_place: usize, phase: Phase) -> Option<&'a Cell> {
+        let of_phase = phase as usize * self.subjects.len() * self.methods.len();
         self.cells.get(of_phase + usize::from(subject) * self.methods.len() + method_place)
     }
 
@@ -288,22 +305,23 @@ impl<'a> Policy<'a> {
     #[must_use]
     pub fn is_callable(&self, subject: u16, object: &Object) -> bool {
         (0..object.method_count).filter_map(|method| self.method(object, method)).any(|(place, _)| {
-            self.cell(subject, place, 0).is_some_and(|cell| self.rows_of(cell).any(|row| !row.is_deny()))
+            self.cell(subject, place).is_some_and(|cell| self.rows_of(cell).any(|row| !row.is_deny()))
         })
     }
 
     /// Where the rule that users know by `source` was written: file and line.
     #[must_use]
-    pub fn rule_place(&self, source: u32) -> Option<(&'a str, u32)> {
-        let row = self.sources.get(source as usize).filter(|_| source != NO_RULE)?;
+    pub fn rule_place(&self, source: u16) -> Option<(&'a str, u32)> {
+        let row = self.sources.get(usize::from(source)).filter(|_| source != NONE)?;
         let file = self.files.get((row.place >> 24) as usize)?;
         Some((self.text(*file), row.place & 0xff_ffff))
     }
 
     /// The name of a rule and the reason that its author gave; empty without one.
     #[must_use]
-    pub fn rule_label(&self, source: u32) -> (&'a str, &'a str) {
-        let label = self.sources.get(source as usize).and_then(|row| self.labels.get(row.label.checked_sub(1)? as usize));
+    pub fn rule_label(&self, source: u16) -> (&'a str, &'a str) {
+        let row = self.sources.get(usize::from(source)).filter(|_| source != NONE);
+        let label = row.and_then(|row| self.labels.get(row.label.checked_sub(1)? as usize));
         label.map_or(("", ""), |label| (self.text(label.name), self.text(label.because)))
     }
 
@@ -313,6 +331,17 @@ impl<'a> Policy<'a> {
     pub fn tests(&self, row: &Row) -> &'a [Test] {
         let first = row.first_test as usize;
         self.tests.get(first..first + usize::from(row.test_count)).unwrap_or(&[])
+    }
+
+    /// A test's lowest value, and its span.
+    #[must_use]
+    #[inline(always)]
+    pub fn range(&self, test: &Test) -> (u64, u64) {
+        if test.is_wide == 0 {
+            return (i64::from(test.low).cast_unsigned(), test.span.into());
+        }
+        let at = usize::try_from(test.low).unwrap_or(usize::MAX - 1);
+        (self.number(at), self.number(at + 1))
     }
 
     /// A number of the table; 0 for one that is not there.

@@ -7,7 +7,7 @@
 mod machine;
 mod state;
 
-use bulkhead_model::{Cell, Field, MAX_ARGS, NO_RULE, Phase, Policy, Reason, Row, Test};
+use bulkhead_model::{Cell, Field, MAX_ARGS, Method, NO_RULE, Phase, Policy, Reason, Row};
 
 use machine::{Held, Machine};
 use state::Changes;
@@ -81,29 +81,18 @@ impl Verdict {
 #[must_use]
 #[inline(always)]
 pub fn decide(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &Call<'_>) -> Verdict {
-    const ALLOWED: Verdict = Verdict { reason: Reason::Allowed, rule: NO_RULE, audit: false };
-    if usize::from(call.subject) >= policy.subject_count() {
-        return Verdict::refuse(Reason::UnknownObject, NO_RULE);
+    if call.phase != Phase::Request {
+        return decide_answer(policy, state, clock, call);
     }
-    let Some(object) = policy.object(call.object).filter(|object| object.name.bytes != 0) else {
-        return Verdict::refuse(Reason::UnknownObject, NO_RULE);
+    let (place, method) = match named(policy, call) {
+        Ok(found) => found,
+        Err(verdict) => return verdict,
     };
-    let Some((place, method)) = policy.method(object, call.method) else {
-        return Verdict::refuse(Reason::UnknownMethod, NO_RULE);
-    };
-    if call.phase != Phase::Error {
-        let fields = policy.fields(method, call.phase == Phase::Reply);
-        if fields.len() != usize::from(call.len) {
-            return Verdict::refuse(Reason::Malformed, NO_RULE);
-        }
-        for (field, &value) in fields.iter().zip(call.args) {
-            if !fits(field, value) {
-                return Verdict::refuse(Reason::Malformed, NO_RULE);
-            }
-        }
+    if !fit(policy.fields(method, false), call) {
+        return Verdict::refuse(Reason::Malformed, NO_RULE);
     }
-    let unnamed = if call.phase == Phase::Request { Verdict::refuse(Reason::NoRule, NO_RULE) } else { ALLOWED };
-    let Some(cell) = policy.cell(call.subject, place, call.phase as usize) else { return unnamed };
+    let unnamed = Verdict::refuse(Reason::NoRule, NO_RULE);
+    let Some(cell) = policy.cell(call.subject, place) else { return unnamed };
     if cell.has_code != 0 {
         return weigh(policy, state, clock, call, cell, unnamed);
     }
@@ -116,6 +105,40 @@ pub fn decide(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &
         };
     }
     unnamed
+}
+
+/// As [`decide`], for a reply or an error: what no rule refuses is allowed.
+#[inline(never)]
+fn decide_answer(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &Call<'_>) -> Verdict {
+    const ALLOWED: Verdict = Verdict { reason: Reason::Allowed, rule: NO_RULE, audit: false };
+    let (place, method) = match named(policy, call) {
+        Ok(found) => found,
+        Err(verdict) => return verdict,
+    };
+    if call.phase == Phase::Reply && !fit(policy.fields(method, true), call) {
+        return Verdict::refuse(Reason::Malformed, NO_RULE);
+    }
+    match policy.answer_cell(call.subject, place, call.phase) {
+        Some(cell) => weigh(policy, state, clock, call, cell, ALLOWED),
+        None => ALLOWED,
+    }
+}
+
+/// The method that a call names, with its place among all methods.
+#[inline(always)]
+fn named<'a>(policy: &Policy<'a>, call: &Call<'_>) -> Result<(usize, &'a Method), Verdict> {
+    let unknown = Verdict::refuse(Reason::UnknownObject, NO_RULE);
+    if usize::from(call.subject) >= policy.subject_count() {
+        return Err(unknown);
+    }
+    let object = policy.object(call.object).filter(|object| object.name.bytes != 0).ok_or(unknown)?;
+    policy.method(object, call.method).ok_or(Verdict::refuse(Reason::UnknownMethod, NO_RULE))
+}
+
+/// Whether a message has as many values as its interface says, each in its range.
+#[inline(always)]
+fn fit(fields: &[Field], call: &Call<'_>) -> bool {
+    fields.len() == usize::from(call.len) && fields.iter().zip(call.args).all(|(field, &value)| fits(field, value))
 }
 
 /// The most rules with effects that one call may match.
@@ -186,17 +209,8 @@ pub fn redacted(policy: &Policy<'_>, call: &Call<'_>) -> u8 {
 fn passes(policy: &Policy<'_>, row: &Row, args: &[u64; MAX_ARGS]) -> bool {
     policy.tests(row).iter().all(|test| {
         let value = args.get(usize::from(test.argument)).copied().unwrap_or(0);
-        match test.form {
-            Test::SMALL => u64::from(test.low) <= value && value <= u64::from(test.high),
-            Test::SMALL_SIGNED => {
-                let (low, high) = (i64::from(test.low.cast_signed()), i64::from(test.high.cast_signed()));
-                low <= value.cast_signed() && value.cast_signed() <= high
-            }
-            form => {
-                let (low, high) = (policy.number(test.low as usize), policy.number(test.low as usize + 1));
-                is_within(value, low, high, form == Test::WIDE_SIGNED)
-            }
-        }
+        let (low, span) = policy.range(test);
+        value.wrapping_sub(low) <= span
     })
 }
 
@@ -204,15 +218,8 @@ fn passes(policy: &Policy<'_>, row: &Row, args: &[u64; MAX_ARGS]) -> bool {
 #[must_use]
 #[inline(always)]
 pub const fn fits(field: &Field, value: u64) -> bool {
-    is_within(value, field.min, field.max, field.signed != 0)
-}
-
-#[inline(always)]
-const fn is_within(value: u64, min: u64, max: u64, signed: bool) -> bool {
-    // Adding 2^63 orders signed numbers as unsigned ones.
-    let shift = if signed { 1 << 63 } else { 0 };
-    let (value, min, max) = (value ^ shift, min ^ shift, max ^ shift);
-    min <= value && value <= max
+    // Modulo 2^64, signed ranges are ranges like all others.
+    value.wrapping_sub(field.min) <= field.max.wrapping_sub(field.min)
 }
 
 #[cfg(test)]
@@ -242,8 +249,8 @@ mod tests {
         tables.methods.push(Method { name: open, first_field: 1, arguments: 0, replies: 0 });
         tables.objects.push(Object { name: plant, first_method: 0, method_count: 2, server: 1 });
         tables.subjects = std::vec![guest, app];
-        tables.add_test(0, false, 1000, 1010);
-        tables.add_test(0, false, 200, 2400);
+        tables.add_test(0, 1000, 1010);
+        tables.add_test(0, 200, 2400);
         let row = |first_test, flags, source| Row { first_test, source, code: Row::PLAIN, test_count: 1, flags };
         tables.rows = std::vec![row(0, Row::DENY, 9), row(1, Row::AUDIT, 7)];
         tables.references = std::vec![0, 1];
@@ -310,9 +317,12 @@ mod tests {
     #[test]
     fn signed_ranges_compare_as_signed_numbers() {
         let minus = |value: i64| value.cast_unsigned();
-        assert!(is_within(minus(-1), minus(-5), 5, true));
-        assert!(!is_within(minus(-6), minus(-5), 5, true));
-        assert!(!is_within(minus(-1), 0, 5, false));
+        let field = |min, max| Field { min, max, ..Field::default() };
+        assert!(fits(&field(minus(-5), 5), minus(-1)));
+        assert!(!fits(&field(minus(-5), 5), minus(-6)));
+        assert!(!fits(&field(0, 5), minus(-1)));
+        assert!(fits(&field(0, u64::MAX), minus(-1)));
+        assert!(fits(&field(minus(i64::MIN), minus(i64::MAX)), minus(i64::MIN)));
     }
 
     #[test]

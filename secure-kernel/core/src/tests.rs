@@ -34,8 +34,9 @@ impl Platform for Monitor {
         self.judged += 1;
         let policy = Policy::verify(&self.compiled.table).unwrap();
         let &Message { object, method, len, ref words } = message;
-        let verdict = decide(&policy, &Call { subject, object, method, phase, len, args: words });
-        Verdict { reason: verdict.reason, rule: verdict.rule }
+        let call = Call { subject, object, method, phase, len, args: words };
+        let verdict = decide(&policy, &mut [], &bulkhead_monitor::NoClock, &call);
+        Verdict { reason: verdict.reason, rule: u16::try_from(verdict.rule).unwrap_or(u16::MAX) }
     }
     fn record(&mut self, kind: audit::Kind, subject: u16, _details: [u64; 2]) {
         self.records.push((kind, subject));

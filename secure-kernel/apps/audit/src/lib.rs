@@ -5,7 +5,7 @@
 use core::fmt;
 
 use bulkhead_abi::audit::{Kind, RING_RECORDS, Record};
-use bulkhead_model::{NONE, Policy, Reason};
+use bulkhead_model::{Policy, Reason};
 
 /// Methods of the interface `Audit`.
 pub mod method {
@@ -153,9 +153,18 @@ impl Line<'_> {
             _ => write!(f, "object {} method {}", record.object, record.method)?,
         }
         match policy.rule_place(record.rule) {
-            Some((file, line)) if record.rule != NONE => write!(f, " by {file}:{line}"),
-            _ => write!(f, ": {}", Reason::from_raw(record.reason).word()),
+            Some((file, line)) => write!(f, " by {file}:{line}")?,
+            None => return write!(f, ": {}", Reason::from_raw(record.reason).word()),
         }
+        let (name, because) = policy.rule_label(record.rule);
+        if !name.is_empty() {
+            write!(f, " ({name})")?;
+        }
+        let reason = Reason::from_raw(record.reason);
+        if !matches!(reason, Reason::Allowed | Reason::DeniedByRule) {
+            write!(f, ", {}", reason.word())?;
+        }
+        if because.is_empty() { Ok(()) } else { write!(f, ": {because}") }
     }
 }
 
@@ -164,7 +173,7 @@ mod tests {
     extern crate std;
     use super::*;
     use bulkhead_model::build::Tables;
-    use bulkhead_model::{Field, Method, Object, Rule};
+    use bulkhead_model::{Cell, Field, Label, Method, NONE, Object, Source};
     use std::string::ToString;
     use std::vec::Vec;
 
@@ -222,19 +231,21 @@ mod tests {
 
     fn table() -> Vec<u8> {
         let mut tables = Tables::default();
-        let (value, plant, set, guest, file) = (
+        let (value, plant, set, guest) = (
             tables.add_text("value"),
             tables.add_text("plant"),
             tables.add_text("set"),
             tables.add_text("guest"),
-            tables.add_text("site.policy"),
         );
         tables.fields.push(Field { min: 0, max: u64::MAX, name: value, signed: 1, secret: 0 });
         tables.methods.push(Method { name: set, first_field: 0, arguments: 1, replies: 0 });
         tables.objects.push(Object { name: plant, first_method: 0, method_count: 1, server: 0 });
         tables.subjects = std::vec![guest];
-        tables.rules.push(Rule { file, line: 12, deny: 1, source: 3, ..Rule::default() });
-        tables.fill_cells(|_, _, _| true);
+        let (name, because) = (tables.add_text("calm"), tables.add_text("it is loud"));
+        tables.labels.push(Label { name, because });
+        let place = tables.add_file("site.policy") << 24 | 12;
+        tables.sources = std::vec![Source { place, label: 0 }, Source { place, label: 1 }];
+        tables.cells.push(Cell { index: Cell::PLAIN, ..Cell::default() });
         tables.to_bytes()
     }
 
@@ -243,9 +254,15 @@ mod tests {
         let bytes = table();
         let policy = Policy::verify(&bytes).unwrap();
         let args = [(-5_i64).cast_unsigned(), 0, 0, 0, 0, 0];
-        let mut record = Record { seq: 7, count: 3, rule: 3, reason: 2, len: 1, args, ..Record::default() };
+        let mut record = Record { seq: 7, count: 3, rule: 0, reason: 2, len: 1, args, ..Record::default() };
         let line = Line { record: &record, policy: &policy }.to_string();
         assert_eq!(line, "#7 REFUSED guest -> plant.set(value: -5) by site.policy:12, 3 times");
+        record = Record { rule: 1, ..record };
+        let line = Line { record: &record, policy: &policy }.to_string();
+        assert_eq!(line, "#7 REFUSED guest -> plant.set(value: -5) by site.policy:12 (calm): it is loud, 3 times");
+        record = Record { reason: 6, ..record };
+        let line = Line { record: &record, policy: &policy }.to_string();
+        assert!(line.contains("by site.policy:12 (calm), an expression failed: it is loud"), "{line}");
         record = Record { rule: NONE, reason: 1, redacted: 1, count: 1, ..record };
         let line = Line { record: &record, policy: &policy }.to_string();
         assert_eq!(line, "#7 REFUSED guest -> plant.set(value: (secret)): no rule");

@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_line_becomes_a_call_with_its_arguments_by_type() {
         with_policy(|policy| {
-            let question = question(policy, 4, b"set 0x10 -3").unwrap();
+            let question = question(policy, 5, b"set 0x10 -3").unwrap();
             assert_eq!((question.method, question.count), (0, 2));
             assert_eq!(question.arguments[..2], [16, (-3_i64).cast_unsigned()]);
         });
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn what_is_no_call_is_answered_with_the_reason() {
         with_policy(|policy| {
-            let refused = |line: &[u8]| question(policy, 4, line).unwrap_err().map(text);
+            let refused = |line: &[u8]| question(policy, 5, line).unwrap_err().map(text);
             assert_eq!(refused(b"set 1").unwrap(), "malformed 2-arguments-expected\n");
             assert_eq!(refused(b"set -1 1").unwrap(), "malformed rpm-is-no-number\n");
             assert_eq!(refused(b"sett 1 1").unwrap(), "unknown sett\n");
@@ -179,13 +179,13 @@ mod tests {
     fn answers_name_values_rules_and_errors() {
         with_policy(|policy| {
             let minus = (-7_i64).cast_unsigned();
-            assert_eq!(text(answer(policy, 4, 0, Ok([minus, 0, 0, 0, 0, 0]))), "ok level=-7\n");
-            assert_eq!(text(answer(policy, 4, 1, Ok([0; 6]))), "ok\n");
-            assert_eq!(text(answer(policy, 4, 0, Err((Status::Denied, 0)))), "denied site.policy:12\n");
-            assert_eq!(text(answer(policy, 4, 0, Err((Status::Denied, 0xffff)))), "denied no-rule\n");
-            assert_eq!(text(answer(policy, 4, 0, Err((Status::Malformed, 0xffff)))), "malformed out-of-range\n");
-            assert_eq!(text(answer(policy, 4, 0, Err((Status::Gone, 0xffff)))), "gone\n");
-            assert_eq!(text(answer(policy, 4, 0, Err((Status::TimedOut, 0xffff)))), "timed-out\n");
+            assert_eq!(text(answer(policy, 5, 0, Ok([minus, 0, 0, 0, 0, 0]))), "ok level=-7\n");
+            assert_eq!(text(answer(policy, 5, 1, Ok([0; 6]))), "ok\n");
+            assert_eq!(text(answer(policy, 5, 0, Err((Status::Denied, 0)))), "denied site.policy:12\n");
+            assert_eq!(text(answer(policy, 5, 0, Err((Status::Denied, 0xffff)))), "denied no-rule\n");
+            assert_eq!(text(answer(policy, 5, 0, Err((Status::Malformed, 0xffff)))), "malformed out-of-range\n");
+            assert_eq!(text(answer(policy, 5, 0, Err((Status::Gone, 0xffff)))), "gone\n");
+            assert_eq!(text(answer(policy, 5, 0, Err((Status::TimedOut, 0xffff)))), "timed-out\n");
         });
     }
 }
