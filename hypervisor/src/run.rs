@@ -2,7 +2,6 @@
 #![expect(unsafe_code, reason = "the one CPU's state is a static that the vectors reach")]
 
 use core::cell::UnsafeCell;
-use core::fmt::Write;
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -16,14 +15,15 @@ use bulkhead_hypervisor_core::gate::{self, Gate};
 use bulkhead_hypervisor_core::gic::{Frame as GicFrame, Gic, self_sgi};
 use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::{psci, sysreg};
-use bulkhead_model::{Phase, Policy, method, object, subject};
 use bulkhead_model::code::STATE_WORDS;
+use bulkhead_model::{Phase, Policy, method, object, subject};
 use bulkhead_monitor::{Call, Clock};
 
 use crate::arch::gic::{self, Hardware, Taken};
 use crate::arch::vectors::{self, Frame, SecureFrame};
 use crate::arch::{instr, mmu};
 use crate::console::Console;
+use crate::console::Piece::{Decimal, Hexadecimal, Text};
 use crate::guest;
 use crate::partition::{Outcome, Partition, Upcall, Waiting};
 
@@ -64,15 +64,16 @@ pub(crate) extern "C" fn hypervisor_main(plan: *const MachinePlan) -> ! {
     instr::isb();
     if let Err(error) = plan.validate() {
         let (what, [first, second]) = error.told();
-        stop(&mut console, format_args!("the machine plan is not sound: {what} ({first:#x}, {second:#x})"));
+        console.say(&[Text("at "), Hexadecimal(first), Text(" and "), Hexadecimal(second)]);
+        stop(&mut console, "the machine plan is not sound: ", what);
     }
     let stage2 = match mmu::build(&plan) {
         Ok(stage2) => stage2,
-        Err(error) => stop(&mut console, format_args!("the machine plan cannot be mapped: {}", error.word())),
+        Err(error) => stop(&mut console, "the machine plan cannot be mapped: ", error.word()),
     };
     let gate = match open_gate(&plan) {
         Ok(gate) => gate,
-        Err(error) => stop(&mut console, format_args!("the policy is damaged: {}", error.word())),
+        Err(error) => stop(&mut console, "the policy is damaged: ", error.word()),
     };
     let mut gic = Gic::new(plan.guest_timer_intid);
     plan.guest_interrupts.iter().filter(|&&intid| intid != 0).for_each(|&intid| {
@@ -84,12 +85,12 @@ pub(crate) extern "C" fn hypervisor_main(plan: *const MachinePlan) -> ! {
     let hardware = Hardware::take_over(&plan);
     guest::set_traps();
     if guest::place(&plan).is_err() {
-        stop(&mut console, format_args!("the guest's start image is damaged"));
+        stop(&mut console, "the guest's start image is damaged", "");
     }
     let mut frame = Frame::new();
     guest::reset_registers(&plan, &mut frame);
     let taken_kib = plan.taken.bytes / 1024;
-    let _ = writeln!(console, "wall: up at EL2; {taken_kib} KiB taken from the guest; starting the guest");
+    console.say(&[Text("up at EL2; "), Decimal(taken_kib), Text(" KiB taken from the guest; starting the guest")]);
     let partition = Partition::new(&plan, stage2);
     partition.arm();
     let mut cpu = Cpu { plan, gic, hardware, gate, partition, console, restarts: 0 };
@@ -105,7 +106,7 @@ pub(crate) extern "C" fn hypervisor_main(plan: *const MachinePlan) -> ! {
 fn open_gate(plan: &MachinePlan) -> Result<Gate<'static>, bulkhead_model::FormatError> {
     let length = usize::try_from(plan.policy_bytes).unwrap_or(0);
     // SAFETY: the loader put the policy there, page-aligned, inside the range that `mmu` maps read only for good.
-    let policy = Policy::verify(unsafe { core::slice::from_raw_parts(plan.policy.base as *const u8, length) })?;
+    let policy = Policy::open(unsafe { core::slice::from_raw_parts(plan.policy.base as *const u8, length) })?;
     let header = plan.audit.base as *mut RingHeader;
     let records = (plan.audit.base + size_of::<RingHeader>() as u64) as *mut Record;
     // SAFETY: the ring is 64 KiB of zeroed memory, page-aligned and mapped for EL2; nobody else writes to it (the secure
@@ -358,7 +359,7 @@ impl Cpu {
         self.gic.reset();
         self.hardware.reset_guest();
         if guest::place(&self.plan).is_err() {
-            stop(&mut self.console, format_args!("the guest's start image is damaged"));
+            stop(&mut self.console, "the guest's start image is damaged", "");
         }
         guest::reset_registers(&self.plan, frame);
         self.record(Kind::GuestStart, subject::GUEST, [self.restarts, 0, 0]);
@@ -369,7 +370,7 @@ impl Cpu {
     #[inline(never)]
     fn end_machine(&mut self, why: &str) -> ! {
         let restarts = self.restarts.min(self.plan.restart_limit);
-        let _ = writeln!(self.console, "wall: {why} ({restarts} restarts); stopping the machine");
+        self.console.say(&[Text(why), Text(" ("), Decimal(restarts), Text(" restarts); stopping the machine")]);
         instr::power_off();
         instr::park()
     }
@@ -573,10 +574,15 @@ impl Cpu {
     #[inline(never)]
     fn end_partition(&mut self, cause: [u64; 3], frame: &mut Frame) -> bool {
         let [first, second, third] = cause;
-        let _ = writeln!(
-            self.console,
-            "wall: the secure kernel failed ({first:#x} {second:#x} {third:#x}); the guest goes on without it"
-        );
+        self.console.say(&[
+            Text("the secure kernel failed ("),
+            Hexadecimal(first),
+            Text(" "),
+            Hexadecimal(second),
+            Text(" "),
+            Hexadecimal(third),
+            Text("); the guest goes on without it"),
+        ]);
         let outcome = self.partition.kill(cause, &mut self.gate, frame);
         self.back_to_guest(outcome)
     }
@@ -622,13 +628,23 @@ fn feature_register(encoding: u16) -> u64 {
 /// A fault of EL2 itself: our own bug. It is reported and the machine halts.
 pub(crate) extern "C" fn hypervisor_fatal(esr: u64, elr: u64, far: u64) -> ! {
     if IS_UP.load(Ordering::Relaxed) {
-        let _ = writeln!(the_cpu().console, "wall: fault at EL2: esr {esr:#x} at {elr:#x} on {far:#x}; halted");
+        the_cpu().console.say(&[
+            Text("fault at EL2: esr "),
+            Hexadecimal(esr),
+            Text(" at "),
+            Hexadecimal(elr),
+            Text(" on "),
+            Hexadecimal(far),
+            Text("; halted"),
+        ]);
     }
     instr::park()
 }
 
-fn stop(console: &mut Console, why: core::fmt::Arguments<'_>) -> ! {
-    let _ = writeln!(console, "wall: {why}; stopped");
+#[cold]
+#[inline(never)]
+fn stop(console: &mut Console, what: &str, why: &str) -> ! {
+    console.say(&[Text(what), Text(why), Text("; stopped")]);
     instr::power_off();
     instr::park()
 }

@@ -176,6 +176,8 @@ fn boot(tree_address: u64, own: Range, out: &mut Output) -> Result<Never, String
     copy(zerocopy::IntoBytes::as_bytes(&with_guest(info, &layout)), layout.secure.base);
     zero(layout.policy);
     copy(policy, layout.policy.base);
+    bulkhead_model::Policy::verify(memory(Range { base: layout.policy.base, bytes: policy.len() as u64 }))
+        .map_err(|error| alloc::format!("the policy is damaged: {}", error.word()))?;
     zero(layout.hypervisor);
     copy(hypervisor.segments, layout.hypervisor.base);
     for place in hypervisor.relocations {

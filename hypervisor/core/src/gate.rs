@@ -119,8 +119,14 @@ impl<'a> Gate<'a> {
     pub fn guest_starts(&mut self) {
         if self.policy.judges_replies() {
             let (phase, args) = (Phase::Reply, &[0; MAX_ARGS]);
-            let call =
-                Call { subject: subject::GUEST, object: object::LIFE, method: method::GUEST_START, phase, len: 0, args };
+            let call = Call {
+                subject: subject::GUEST,
+                object: object::LIFE,
+                method: method::GUEST_START,
+                phase,
+                len: 0,
+                args,
+            };
             let _ = self.decide(&call);
         }
     }
@@ -129,7 +135,15 @@ impl<'a> Gate<'a> {
     #[inline(never)]
     pub fn recorded(&mut self, call: &Call<'_>, verdict: Verdict, pc: u64, now: u64) -> Verdict {
         let &Call { subject, object, method, phase, .. } = call;
-        let key = Key { subject, object, method, rule: rule_number(&verdict), kind: Kind::Call, phase, reason: verdict.reason };
+        let key = Key {
+            subject,
+            object,
+            method,
+            rule: rule_number(&verdict),
+            kind: Kind::Call,
+            phase,
+            reason: verdict.reason,
+        };
         if self.trail.merge(&key, now) { verdict } else { self.record_call(call, verdict, pc, now) }
     }
 
@@ -137,7 +151,15 @@ impl<'a> Gate<'a> {
     #[inline(never)]
     fn record_call(&mut self, call: &Call<'_>, verdict: Verdict, pc: u64, now: u64) -> Verdict {
         let &Call { subject, object, method, phase, .. } = call;
-        let key = Key { subject, object, method, rule: rule_number(&verdict), kind: Kind::Call, phase, reason: verdict.reason };
+        let key = Key {
+            subject,
+            object,
+            method,
+            rule: rule_number(&verdict),
+            kind: Kind::Call,
+            phase,
+            reason: verdict.reason,
+        };
         let policy = &self.policy;
         self.trail.begin(&key, now, |record| {
             record.pc = pc;
@@ -266,7 +288,7 @@ mod tests {
     fn what_the_policy_remembers_lives_as_long_as_the_gate_and_hears_of_the_guests_start() {
         let rules = "counter calls in 0..2\nallow guest s.m then count calls\non guest start then reset calls";
         with_gate(rules, |gate| {
-            let mut ask = |gate: &mut Gate<'_>| gate.judge(&guest_call(&CALL), 0, 5).is_allowed();
+            let ask = |gate: &mut Gate<'_>| gate.judge(&guest_call(&CALL), 0, 5).is_allowed();
             assert_eq!([ask(gate), ask(gate), ask(gate)], [true, true, false]);
             gate.guest_starts();
             assert_eq!([ask(gate), ask(gate), ask(gate)], [true, true, false]);

@@ -85,7 +85,11 @@ fn number(field: &Field, word: &str) -> Result<u64, String> {
         None => word.parse::<u64>().ok().or_else(|| word.parse::<i64>().ok().map(i64::cast_unsigned)),
     };
     parsed.ok_or_else(|| {
-        let known = if field.kind.words.is_empty() { String::new() } else { format!("; known: {}", field.kind.words.join(", ")) };
+        let known = if field.kind.words.is_empty() {
+            String::new()
+        } else {
+            format!("; known: {}", field.kind.words.join(", "))
+        };
         format!("`{word}` is no value of `{}`{known}", field.name)
     })
 }
@@ -140,7 +144,9 @@ fn tell(
     if let Some(failure) = failure {
         println!("  an expression failed: {failure}");
     }
-    for (reason, (place, text)) in against.iter().filter(|(_, (place, _))| deciding.is_none_or(|rule| describe(rule).0 != *place)) {
+    for (reason, (place, text)) in
+        against.iter().filter(|(_, (place, _))| deciding.is_none_or(|rule| describe(rule).0 != *place))
+    {
         println!("  also against it ({}): {place}: {text}", reason.word());
     }
     if verdict.reason == Reason::Malformed {

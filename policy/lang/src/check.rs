@@ -2,7 +2,9 @@
 
 use crate::diagnostic::{Diagnostic, Span, nearest};
 use crate::expressions::Scope;
-use crate::policy::{Body, Device, Effect, Expression, Field, Kind, Method, Object, Place, Policy, Resource, Rule, Values};
+use crate::policy::{
+    Body, Device, Effect, Expression, Field, Kind, Method, Object, Place, Policy, Resource, Rule, Values,
+};
 use crate::tree::{self, Constant, Decision, Event, Interface, Item, Name, Number, Targets};
 
 /// The most fields of a message, one way.
@@ -394,12 +396,14 @@ impl Checker<'_> {
     fn check_clauses(&mut self, rule: &tree::Rule) {
         let limits = rule.limits.len() + rule.rates.len() + rule.grants.len();
         let (message, help) = match (rule.decision, rule.event) {
-            (Decision::Allow, Event::Reply | Event::Error) => {
-                ("a reply belongs to an allowed request and needs no rule", "write `deny … reply when …` or `on … reply then …`")
-            }
-            (Decision::Observe, Event::Request) => {
-                ("`on` observes what is allowed elsewhere: a reply, an error or the guest's start", "write `allow … then …`")
-            }
+            (Decision::Allow, Event::Reply | Event::Error) => (
+                "a reply belongs to an allowed request and needs no rule",
+                "write `deny … reply when …` or `on … reply then …`",
+            ),
+            (Decision::Observe, Event::Request) => (
+                "`on` observes what is allowed elsewhere: a reply, an error or the guest's start",
+                "write `allow … then …`",
+            ),
             (Decision::Observe, _) if rule.effects.is_empty() => ("this rule remembers nothing", "add `then …`"),
             (Decision::Deny | Decision::Observe, _) if limits > 0 => {
                 ("only an allowing rule has a rate or a grant", "turn it round: allow what may be done so often")
@@ -413,7 +417,8 @@ impl Checker<'_> {
             let finding = Diagnostic::warning(rule.span, "refusals are always recorded", "remove `audit`");
             self.findings.push(finding);
         }
-        if rule.decision == Decision::Deny && !rule.effects.iter().all(|effect| matches!(effect, tree::Effect::Add(..))) {
+        if rule.decision == Decision::Deny && !rule.effects.iter().all(|effect| matches!(effect, tree::Effect::Add(..)))
+        {
             let help = "a refused call changes nothing; a denying rule may count: `then count NAME`";
             self.error(rule.span, "a denying rule may only count", help);
         }
@@ -444,8 +449,11 @@ impl Checker<'_> {
             effects.push(self.effect(scope, effect)?);
         }
         let states: Vec<u16> = effects.iter().map(Effect::state).chain(rates.iter().map(|rate| rate.state)).collect();
-        if let Some(twice) = states.iter().enumerate().find(|(at, state)| states.iter().take(*at).any(|before| before == *state)) {
-            let name = self.policy.states.get(usize::from(*twice.1)).map(|state| state.name.clone()).unwrap_or_default();
+        if let Some(twice) =
+            states.iter().enumerate().find(|(at, state)| states.iter().take(*at).any(|before| before == *state))
+        {
+            let name =
+                self.policy.states.get(usize::from(*twice.1)).map(|state| state.name.clone()).unwrap_or_default();
             let help = "effects all see what was before the call: one rule changes a state object once";
             self.error(rule.span, format!("this rule changes `{name}` twice"), help);
         }

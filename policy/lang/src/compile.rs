@@ -54,7 +54,11 @@ pub(crate) fn compile(policy: &Policy, sources: &Sources, findings: &mut Vec<Dia
             }
         }
         if all.len() == before && !rule.bodies.is_empty() {
-            findings.push(Diagnostic::warning(rule.span, "this rule never matches", "check its condition, or remove it"));
+            findings.push(Diagnostic::warning(
+                rule.span,
+                "this rule never matches",
+                "check its condition, or remove it",
+            ));
         }
     }
     if tables.methods.len() >= usize::from(NONE) || policy.states.len() >= usize::from(NONE) {
@@ -163,11 +167,13 @@ fn rows<'p>(
         simple -= 1;
         rows = normal::rows(parts.get(..simple).unwrap_or(&[]), fields);
     }
-    let rows = rows.map_err(|_| (format!("this condition needs more than {ROWS} rows"), "split it into several rules"))?;
+    let rows =
+        rows.map_err(|_| (format!("this condition needs more than {ROWS} rows"), "split it into several rules"))?;
     let is_signed = |at: usize| fields.get(at).is_some_and(Field::is_signed);
     let rest = parts.get(simple..).unwrap_or(&[]);
     let program = code::program(body, rest, &is_signed, &mut tables.numbers);
-    let program = program.map_err(|_| ("this rule is too long for the monitor".to_string(), "split it into several rules"))?;
+    let program =
+        program.map_err(|_| ("this rule is too long for the monitor".to_string(), "split it into several rules"))?;
     let (code, steps) = match program {
         None => (model::Row::PLAIN, 0),
         Some(_) if rows.is_empty() => (model::Row::PLAIN, 0),
@@ -259,7 +265,9 @@ fn quarrels(policy: &Policy, rows: &[&Written<'_>], findings: &mut Vec<Diagnosti
     for (at, one) in changing.iter().enumerate() {
         for other in changing.iter().skip(at + 1) {
             let is_same = one.source == other.source || one.rule.decision != other.rule.decision;
-            let changes = |written: &Written<'_>| written.body.effects.iter().map(crate::policy::Effect::state).collect::<Vec<_>>();
+            let changes = |written: &Written<'_>| {
+                written.body.effects.iter().map(crate::policy::Effect::state).collect::<Vec<_>>()
+            };
             let is_allow = one.rule.decision == Decision::Allow;
             let meets = is_allow || changes(one).iter().any(|state| changes(other).contains(state));
             if is_same || !meets || exclude(one.body, other.body) {
@@ -267,17 +275,25 @@ fn quarrels(policy: &Policy, rows: &[&Written<'_>], findings: &mut Vec<Diagnosti
             }
             let Some(call) = normal::meeting(&one.tests, &other.tests) else { continue };
             let values = one.fields.iter().enumerate().map(|(at, field)| {
-                let value = call.iter().find(|(argument, _)| *argument == at).map_or(field.range.0, |(_, value)| *value);
+                let value =
+                    call.iter().find(|(argument, _)| *argument == at).map_or(field.range.0, |(_, value)| *value);
                 format!("{}: {}", field.name, field.kind.show(value))
             });
             let object = policy.objects.get(usize::from(one.body.object));
             let method = object.and_then(|object| object.methods.get(usize::from(one.body.method)));
-            let name = object.zip(method).map(|(object, method)| format!("{}.{}", object.name, method.name)).unwrap_or_default();
+            let name = object
+                .zip(method)
+                .map(|(object, method)| format!("{}.{}", object.name, method.name))
+                .unwrap_or_default();
             let message = format!(
                 "this rule and another both match {name}({}), and both change what is remembered",
                 values.collect::<Vec<_>>().join(", ")
             );
-            findings.push(Diagnostic::error(other.rule.span, message, "add `except` to one of them, or make them one rule"));
+            findings.push(Diagnostic::error(
+                other.rule.span,
+                message,
+                "add `except` to one of them, or make them one rule",
+            ));
             return;
         }
     }

@@ -100,7 +100,11 @@ impl Checker<'_> {
         let divisor = ten((*decimals).into())?.checked_mul(if is_time { 1 } else { step })?;
         if scaled % divisor != 0 {
             let message = format!("this is no whole number of steps of {}", kind.show(1));
-            self.error(*span, message, format!("write {} or {}", kind.show(scaled / divisor), kind.show(scaled / divisor + 1)));
+            self.error(
+                *span,
+                message,
+                format!("write {} or {}", kind.show(scaled / divisor), kind.show(scaled / divisor + 1)),
+            );
             return None;
         }
         Some(scaled / divisor)
@@ -117,7 +121,12 @@ impl Checker<'_> {
         }
     }
 
-    fn pair(&mut self, scope: Scope<'_>, left: &tree::Expression, right: &tree::Expression) -> Option<(Expression, Expression, Kind)> {
+    fn pair(
+        &mut self,
+        scope: Scope<'_>,
+        left: &tree::Expression,
+        right: &tree::Expression,
+    ) -> Option<(Expression, Expression, Kind)> {
         let (first, second) = if self.is_constant(scope, left) { (right, left) } else { (left, right) };
         let (one, kind) = self.typed(scope, first, None)?;
         let (other, other_kind) = self.typed(scope, second, Some(&kind))?;
@@ -185,7 +194,13 @@ impl Checker<'_> {
         }
     }
 
-    fn binary(&mut self, scope: Scope<'_>, operator: Operator, left: &tree::Expression, right: &tree::Expression) -> Typed {
+    fn binary(
+        &mut self,
+        scope: Scope<'_>,
+        operator: Operator,
+        left: &tree::Expression,
+        right: &tree::Expression,
+    ) -> Typed {
         let truth = |expression| Some((expression, Kind::truth()));
         match operator {
             Operator::And | Operator::Or | Operator::Implies => {
@@ -197,7 +212,12 @@ impl Checker<'_> {
                     _ => Expression::Or(Box::new(Expression::Not(left)), right),
                 })
             }
-            Operator::Equal | Operator::Unequal | Operator::Less | Operator::LessOrEqual | Operator::Greater | Operator::GreaterOrEqual => {
+            Operator::Equal
+            | Operator::Unequal
+            | Operator::Less
+            | Operator::LessOrEqual
+            | Operator::Greater
+            | Operator::GreaterOrEqual => {
                 let (one, other, kind) = self.pair(scope, left, right)?;
                 for (side, against, span) in [(&one, &other, left.span()), (&other, &one, right.span())] {
                     self.is_possible(side, against, &kind, scope, span)?;
@@ -217,7 +237,14 @@ impl Checker<'_> {
     }
 
     /// A constant that the argument beside it never has is a mistake.
-    fn is_possible(&mut self, side: &Expression, against: &Expression, kind: &Kind, scope: Scope<'_>, span: Span) -> Option<()> {
+    fn is_possible(
+        &mut self,
+        side: &Expression,
+        against: &Expression,
+        kind: &Kind,
+        scope: Scope<'_>,
+        span: Span,
+    ) -> Option<()> {
         let (Expression::Number(value), Expression::Argument(at)) = (side, against) else { return Some(()) };
         let field = scope.fields.get(*at)?;
         let (low, high) = field.range;
@@ -306,7 +333,8 @@ impl Checker<'_> {
                 self.unknown(name, "set", known.iter().map(String::as_str));
                 return None;
             }
-            let place = self.place_of(scope, name, |kind| matches!(kind, StateKind::Set(_) | StateKind::Map(_)), "set or map")?;
+            let place =
+                self.place_of(scope, name, |kind| matches!(kind, StateKind::Set(_) | StateKind::Map(_)), "set or map")?;
             let inner = self.whole_or_words(scope, inner)?;
             return truth(Expression::Contains(place, Box::new(inner)));
         };
@@ -344,8 +372,13 @@ impl Checker<'_> {
         let wanted = self.policy.states.get(usize::from(number))?.keys.clone();
         let written = wanted.iter().filter(|key| key.name != "caller").count();
         if written != keys.len() {
-            let names: Vec<&str> = wanted.iter().map(|key| key.name.as_str()).filter(|name| *name != "caller").collect();
-            let help = if names.is_empty() { format!("write `{}`", name.text) } else { format!("write `{}({})`", name.text, names.join(", ")) };
+            let names: Vec<&str> =
+                wanted.iter().map(|key| key.name.as_str()).filter(|name| *name != "caller").collect();
+            let help = if names.is_empty() {
+                format!("write `{}`", name.text)
+            } else {
+                format!("write `{}({})`", name.text, names.join(", "))
+            };
             self.error(reference.span(), format!("`{}` has {written} keys", name.text), help);
             return None;
         }
@@ -357,7 +390,13 @@ impl Checker<'_> {
         Some(Place { state: number, keys: all })
     }
 
-    fn place_of(&mut self, scope: Scope<'_>, reference: &tree::Expression, is_meant: fn(&StateKind) -> bool, what: &str) -> Option<Place> {
+    fn place_of(
+        &mut self,
+        scope: Scope<'_>,
+        reference: &tree::Expression,
+        is_meant: fn(&StateKind) -> bool,
+        what: &str,
+    ) -> Option<Place> {
         let place = self.place(scope, reference)?;
         let state = self.policy.states.get(usize::from(place.state))?;
         if is_meant(&state.kind) {
@@ -392,9 +431,7 @@ impl Checker<'_> {
     }
 
     fn grant_place(&mut self, scope: Scope<'_>, reference: &tree::Expression) -> Option<Place> {
-        let is_grant = |kind: &StateKind| {
-            matches!(kind, StateKind::Flow { states, .. } if states.get(1).is_some_and(|state| state.name == crate::states::GIVEN))
-        };
+        let is_grant = |kind: &StateKind| matches!(kind, StateKind::Flow { states, .. } if states.get(1).is_some_and(|state| state.name == crate::states::GIVEN));
         self.place_of(scope, reference, is_grant, "grant")
     }
 
@@ -426,8 +463,12 @@ impl Checker<'_> {
                 let place = self.place_of(scope, map, is_map, "map")?;
                 Effect::Put(place, self.whole_or_words(scope, key)?, self.whole_or_words(scope, value)?)
             }
-            Tree::Start(timer) => Effect::Start(self.place_of(scope, timer, |kind| *kind == StateKind::Timer, "timer")?),
-            Tree::Reset(state) => Effect::Reset(self.place_of(scope, state, has_start, "counter, flow, timer, set or map")?),
+            Tree::Start(timer) => {
+                Effect::Start(self.place_of(scope, timer, |kind| *kind == StateKind::Timer, "timer")?)
+            }
+            Tree::Reset(state) => {
+                Effect::Reset(self.place_of(scope, state, has_start, "counter, flow, timer, set or map")?)
+            }
             Tree::ResetAll(name) => {
                 let Some(state) = self.state(&name.text) else {
                     let known: Vec<String> = self.policy.states.iter().map(|state| state.name.clone()).collect();
@@ -442,14 +483,19 @@ impl Checker<'_> {
             Tree::Become(flow, next, values) => {
                 let place = self.place_of(scope, flow, |kind| matches!(kind, StateKind::Flow { .. }), "flow")?;
                 let next_state = self.flow_state(&place, next)?;
-                let StateKind::Flow { states, values: all } = &self.policy.states.get(usize::from(place.state))?.kind else {
+                let StateKind::Flow { states, values: all } = &self.policy.states.get(usize::from(place.state))?.kind
+                else {
                     return None;
                 };
                 let held = states.get(usize::from(next_state))?.holds.clone();
                 let count = all.len();
                 if held.len() != values.len() {
                     let names: Vec<String> = held.iter().filter_map(|at| all.get(usize::from(*at)).cloned()).collect();
-                    let help = if names.is_empty() { format!("write `becomes {}`", next.text) } else { format!("write `becomes {}({})`", next.text, names.join(", ")) };
+                    let help = if names.is_empty() {
+                        format!("write `becomes {}`", next.text)
+                    } else {
+                        format!("write `becomes {}({})`", next.text, names.join(", "))
+                    };
                     self.error(next.span, format!("`{}` holds {} values", next.text, held.len()), help);
                     return None;
                 }

@@ -17,7 +17,8 @@ pub(crate) fn build(tables: &mut Tables, rows: &[(u32, &Row)], fields: &[Field])
     if rows.len() <= FEW {
         return (Cell::PLAIN, rows.len());
     }
-    let found = (0..fields.len()).filter_map(|argument| Some((argument, pieces(rows, fields.get(argument)?, argument)?)));
+    let found =
+        (0..fields.len()).filter_map(|argument| Some((argument, pieces(rows, fields.get(argument)?, argument)?)));
     // The one with the best worst case.
     let lengths = |pieces: &[Piece]| pieces.iter().map(|(_, rows)| rows.len()).collect::<Vec<_>>();
     let best = found.min_by_key(|(_, pieces)| {

@@ -66,7 +66,7 @@ pub enum Memory {
 
 /// What a policy remembers: only instances that were ever changed stand here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Remembered(pub BTreeMap<(u16, Vec<i128>), Memory>);
+pub struct Remembered(pub BTreeMap<Instance, Memory>);
 
 /// An expression has no value; the text says why.
 type Value = Result<i128, String>;
@@ -196,7 +196,12 @@ struct Context<'a> {
     values: &'a [i128],
 }
 
-type Found<'a> = (&'a State, (u16, Vec<i128>), Memory);
+/// A state object, the instance's key, and what it remembers.
+type Found<'a> = (&'a State, Instance, Memory);
+/// Which state object, and its keys.
+pub type Instance = (u16, Vec<i128>);
+/// A flow's state, when it was entered, and what it holds.
+type FlowNow = (u8, Option<u64>, Vec<Option<i128>>);
 
 impl Context<'_> {
     /// Conditions are asked from left to right, and rates last; what comes after one that does not hold is not asked.
@@ -236,7 +241,7 @@ impl Context<'_> {
     }
 
     /// A flow's state now: one that has lasted longer than it may is over, and what follows began then.
-    fn flow(&self, place: &Place) -> Result<(u8, Option<u64>, Vec<Option<i128>>), String> {
+    fn flow(&self, place: &Place) -> Result<FlowNow, String> {
         let (state, _, memory) = self.find(place)?;
         let (StateKind::Flow { states, .. }, Memory::Flow(now_in, entered, values)) = (&state.kind, memory) else {
             return Err(format!("`{}` is no flow", state.name));
@@ -279,7 +284,11 @@ impl Context<'_> {
             Expression::DayOfWeek => Ok(i128::from((self.local()? / 86_400 + 3) % 7) + 1),
             Expression::Not(inner) => truth(self.value(inner)? == 0),
             Expression::And(left, right) => {
-                if self.value(left)? == 0 { Ok(0) } else { self.value(right) }
+                if self.value(left)? == 0 {
+                    Ok(0)
+                } else {
+                    self.value(right)
+                }
             }
             Expression::Or(left, right) => {
                 let left = self.value(left)?;
@@ -328,7 +337,7 @@ impl Context<'_> {
     }
 
     /// What the effects of a rule make of the instances that they change. All read what was before.
-    fn changes(&self, body: &Body) -> Result<Vec<((u16, Vec<i128>), Memory)>, String> {
+    fn changes(&self, body: &Body) -> Result<Vec<(Instance, Memory)>, String> {
         let mut all = Vec::new();
         for effect in &body.effects {
             all.extend(self.change(effect)?);
@@ -338,24 +347,29 @@ impl Context<'_> {
             let (now, StateKind::Rate { many, period, .. }) = (self.now()?, &state.kind) else {
                 return Err("no rate".to_string());
             };
-            all.push((at, match memory {
-                Memory::Window(mut times) => {
-                    if u64::try_from(times.len()).is_ok_and(|count| count >= *many) {
-                        times.pop_front();
+            all.push((
+                at,
+                match memory {
+                    Memory::Window(mut times) => {
+                        if u64::try_from(times.len()).is_ok_and(|count| count >= *many) {
+                            times.pop_front();
+                        }
+                        times.push_back(now);
+                        Memory::Window(times)
                     }
-                    times.push_back(now);
-                    Memory::Window(times)
-                }
-                Memory::Bucket(full_at) => Memory::Bucket(full_at.max(now) + period.div_ceil(*many)),
-                other => other,
-            }));
+                    Memory::Bucket(full_at) => Memory::Bucket(full_at.max(now) + period.div_ceil(*many)),
+                    other => other,
+                },
+            ));
         }
         Ok(all)
     }
 
-    fn change(&self, effect: &Effect) -> Result<Vec<((u16, Vec<i128>), Memory)>, String> {
+    fn change(&self, effect: &Effect) -> Result<Vec<(Instance, Memory)>, String> {
         let counter = |state: &State, value: i128| match &state.kind {
-            StateKind::Counter { range: (low, high), .. } if (*low..=*high).contains(&value) => Ok(Memory::Counter(value)),
+            StateKind::Counter { range: (low, high), .. } if (*low..=*high).contains(&value) => {
+                Ok(Memory::Counter(value))
+            }
             _ => Err(format!("`{}` cannot be {value}", state.name)),
         };
         let (place, memory) = match effect {

@@ -27,8 +27,8 @@ pub(crate) struct Placed {
 }
 
 const MARKS: [&str; 27] = [
-    "..", "->", "==", "!=", "<=", ">=", "<<", ">>", "{", "}", "(", ")", ",", ":", ".", "<", ">", "=", "*", ";", "+", "-", "/",
-    "%", "&", "|", "^",
+    "..", "->", "==", "!=", "<=", ">=", "<<", ">>", "{", "}", "(", ")", ",", ":", ".", "<", ">", "=", "*", ";", "+",
+    "-", "/", "%", "&", "|", "^",
 ];
 /// The longest name.
 pub(crate) const NAME_MAX: usize = 48;
@@ -141,7 +141,8 @@ mod tests {
         let (all, errors) = lex("x in -5..0x1_0 // rest\n0b11 52.50");
         let word = |text: &str| Token::Word(text.to_string());
         let number = |value| Token::Number(value, 0);
-        let rest = [Token::Mark("-"), number(5), Token::Mark(".."), number(16), number(3), Token::Number(5250, 2), Token::End];
+        let rest =
+            [Token::Mark("-"), number(5), Token::Mark(".."), number(16), number(3), Token::Number(5250, 2), Token::End];
         assert_eq!(all, [[word("x"), word("in")].to_vec(), rest.to_vec()].concat());
         assert_eq!(errors, 0);
     }

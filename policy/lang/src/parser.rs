@@ -13,13 +13,59 @@ const DEPTH: usize = 32;
 const TERMS: usize = 256;
 /// The words that begin a statement.
 pub(crate) const STATEMENTS: [&str; 20] = [
-    "edition", "policy", "include", "interface", "app", "group", "service", "device", "resource", "let", "counter", "flow",
-    "timer", "rate", "set", "map", "grant", "allow", "deny", "on",
+    "edition",
+    "policy",
+    "include",
+    "interface",
+    "app",
+    "group",
+    "service",
+    "device",
+    "resource",
+    "let",
+    "counter",
+    "flow",
+    "timer",
+    "rate",
+    "set",
+    "map",
+    "grant",
+    "allow",
+    "deny",
+    "on",
 ];
 /// Words that are never a unit, as they may follow a number.
 const RESERVED: [&str; 31] = [
-    "and", "or", "not", "implies", "in", "is", "between", "above", "below", "when", "except", "at", "within", "using", "then",
-    "audit", "because", "as", "to", "from", "per", "burst", "max", "start", "lasts", "size", "interrupt", "by", "step", "unit",
+    "and",
+    "or",
+    "not",
+    "implies",
+    "in",
+    "is",
+    "between",
+    "above",
+    "below",
+    "when",
+    "except",
+    "at",
+    "within",
+    "using",
+    "then",
+    "audit",
+    "because",
+    "as",
+    "to",
+    "from",
+    "per",
+    "burst",
+    "max",
+    "start",
+    "lasts",
+    "size",
+    "interrupt",
+    "by",
+    "step",
+    "unit",
     "of",
 ];
 
@@ -172,7 +218,9 @@ impl Parser<'_> {
             "resource" => self.resource(),
             "let" => self.set_definition(),
             "group" => self.group(),
-            "counter" | "flow" | "timer" | "rate" | "set" | "map" | "grant" => self.state(&word, start).map(Item::State),
+            "counter" | "flow" | "timer" | "rate" | "set" | "map" | "grant" => {
+                self.state(&word, start).map(Item::State)
+            }
             "allow" => self.rule(Decision::Allow, start).map(|rule| Item::Rule(Box::new(rule))),
             "deny" => self.rule(Decision::Deny, start).map(|rule| Item::Rule(Box::new(rule))),
             "on" => self.rule(Decision::Observe, start).map(|rule| Item::Rule(Box::new(rule))),
@@ -235,8 +283,7 @@ impl Parser<'_> {
         }
         let name = self.name("what there is one for: caller, or NAME in A..B")?;
         self.expect_word("in", "say which: per unit in 1..8")?;
-        let (low, high) = self.constant_range()?;
-        Ok(Key::Values(name, low, high))
+        Ok(Key::Values(name, Box::new(self.constant_range()?)))
     }
 
     fn flow(&mut self) -> Parsed<Vec<FlowLine>> {
@@ -502,7 +549,9 @@ impl Parser<'_> {
             put A at KEY in MAP, start TIMER, give GRANT, reset NAME, commit MAP, roll back MAP";
         let word = match (self.peek(), self.tokens.get(self.at + 1).map(|next| &next.token)) {
             (Token::Word(word), Some(Token::Word(next))) if next != "becomes" => word.clone(),
-            (Token::Word(word), _) if word == "add" || word == "set" || word == "put" || word == "remove" => word.clone(),
+            (Token::Word(word), _) if word == "add" || word == "set" || word == "put" || word == "remove" => {
+                word.clone()
+            }
             _ => String::new(),
         };
         if !word.is_empty() {
@@ -655,7 +704,8 @@ impl Parser<'_> {
     }
 
     fn sum(&mut self, depth: usize) -> Parsed<Expression> {
-        let operators = [("+", Operator::Add), ("-", Operator::Subtract), ("|", Operator::BitOr), ("^", Operator::BitXor)];
+        let operators =
+            [("+", Operator::Add), ("-", Operator::Subtract), ("|", Operator::BitOr), ("^", Operator::BitXor)];
         let mut left = self.product(depth)?;
         while let Some((_, operator)) = operators.into_iter().find(|(mark, _)| self.skip(mark)) {
             left = binary(operator, left, self.product(depth)?);
@@ -736,7 +786,9 @@ impl Parser<'_> {
         };
         self.at += 1;
         let unit = match self.tokens.get(self.at) {
-            Some(Placed { token: Token::Word(word), starts_line: false, span }) if !RESERVED.contains(&word.as_str()) => {
+            Some(Placed { token: Token::Word(word), starts_line: false, span })
+                if !RESERVED.contains(&word.as_str()) =>
+            {
                 Some(Name { text: word.clone(), span: *span })
             }
             _ => None,

@@ -66,11 +66,11 @@ impl Checker<'_> {
                     let last = i128::try_from(self.policy.subjects.len()).ok()? - 1;
                     Key { name: "caller".to_string(), values: (0, last) }
                 }
-                tree::Key::Values(name, low, high) => {
+                tree::Key::Values(name, range) => {
                     let whole = Kind::plain((i64::MIN.into(), i64::MAX.into()));
-                    let values = self.range(&(low.clone(), high.clone()), &whole, &name.text)?;
+                    let values = self.range(range, &whole, &name.text)?;
                     if values.1 - values.0 >= i128::try_from(code::STATE_WORDS).ok()? {
-                        self.error(low.span().to(high.span()), "these are too many", "name at most 4096 keys");
+                        self.error(range.0.span().to(range.1.span()), "these are too many", "name at most 4096 keys");
                         return None;
                     }
                     Key { name: name.text.clone(), values }
@@ -89,7 +89,8 @@ impl Checker<'_> {
             tree::StateKind::Grant(time) => {
                 let lasts = Some((self.time(time)?, 0));
                 let none = FlowState { name: "none".to_string(), successors: vec![1], ..FlowState::default() };
-                let given = FlowState { name: GIVEN.to_string(), successors: vec![0, 1], lasts, ..FlowState::default() };
+                let given =
+                    FlowState { name: GIVEN.to_string(), successors: vec![0, 1], lasts, ..FlowState::default() };
                 StateKind::Flow { states: vec![none, given], values: Vec::new() }
             }
             tree::StateKind::Counter { range, start } => {
@@ -100,7 +101,11 @@ impl Checker<'_> {
                     None => 0.clamp(range.0, range.1),
                 };
                 if !(range.0..=range.1).contains(&given) {
-                    self.error(state.span, "this counter starts outside its range", format!("start it in {}..{}", range.0, range.1));
+                    self.error(
+                        state.span,
+                        "this counter starts outside its range",
+                        format!("start it in {}..{}", range.0, range.1),
+                    );
                     return None;
                 }
                 StateKind::Counter { range, start: given }
@@ -140,7 +145,8 @@ impl Checker<'_> {
         let lefts = lines.iter().map(|line| match line {
             FlowLine::Steps(state, _) | FlowLine::Holds(state, _) | FlowLine::Lasts(state, ..) => state,
         });
-        let rights = lines.iter().flat_map(|line| if let FlowLine::Steps(_, next) = line { next.as_slice() } else { &[] });
+        let rights =
+            lines.iter().flat_map(|line| if let FlowLine::Steps(_, next) = line { next.as_slice() } else { &[] });
         for state in lefts.chain(rights) {
             if !states.iter().any(|known| known.name == state.text) {
                 states.push(FlowState { name: state.text.clone(), ..FlowState::default() });
@@ -194,7 +200,10 @@ impl State {
     /// How many there are.
     #[must_use]
     pub fn instances(&self) -> u64 {
-        self.keys.iter().map(|key| u64::try_from(key.values.1 - key.values.0 + 1).unwrap_or(u64::MAX)).fold(1, u64::saturating_mul)
+        self.keys
+            .iter()
+            .map(|key| u64::try_from(key.values.1 - key.values.0 + 1).unwrap_or(u64::MAX))
+            .fold(1, u64::saturating_mul)
     }
 
     /// The words of one, as `bulkhead_model::kind` lays them out.

@@ -82,8 +82,12 @@ impl<'a> Both<'a> {
         args[..words.len()].copy_from_slice(&words);
         let len = u8::try_from(words.len()).unwrap();
         let phase = [Phase::Request, Phase::Reply, Phase::Error][event as usize];
-        let by_table =
-            decide(&self.table, &mut self.words, &self.times, &Call { subject, object, method, phase, len, args: &args });
+        let by_table = decide(
+            &self.table,
+            &mut self.words,
+            &self.times,
+            &Call { subject, object, method, phase, len, args: &args },
+        );
         let message = Message { subject, object, method, event, words: &words };
         let by_tree = self.remembered.decide(&self.compiled.policy, self.times, &message);
         let rule = by_tree.rule.map_or(NO_RULE, |rule| u32::try_from(rule).unwrap());
@@ -115,7 +119,14 @@ impl<'a> Both<'a> {
                 }
                 let words = &self.words[base..base + width];
                 let memory = self.remembered.memory(policy, number, &keys).unwrap();
-                let sorted = |memory| if let Memory::Set(mut all) = memory { all.sort_unstable(); Memory::Set(all) } else { memory };
+                let sorted = |memory| {
+                    if let Memory::Set(mut all) = memory {
+                        all.sort_unstable();
+                        Memory::Set(all)
+                    } else {
+                        memory
+                    }
+                };
                 assert_eq!(sorted(decoded(&state.kind, words)), sorted(memory), "{} {keys:?}", state.name);
                 base += width;
             }
@@ -128,9 +139,12 @@ fn decoded(kind: &StateKind, words: &[u64]) -> Memory {
     let long = |word: u64| i128::from(word.cast_signed());
     let time = |word: u64| word.checked_sub(1);
     match kind {
-        StateKind::Counter { start, .. } => Memory::Counter(long(words[0].wrapping_add(bulkhead_model::build::word(*start)))),
+        StateKind::Counter { start, .. } => {
+            Memory::Counter(long(words[0].wrapping_add(bulkhead_model::build::word(*start))))
+        }
         StateKind::Flow { .. } => {
-            let held = words[2..].iter().enumerate().map(|(at, &word)| (words[0] >> (8 + at) & 1 != 0).then(|| long(word)));
+            let held =
+                words[2..].iter().enumerate().map(|(at, &word)| (words[0] >> (8 + at) & 1 != 0).then(|| long(word)));
             Memory::Flow(words[0].to_le_bytes()[0], time(words[1]), held.collect())
         }
         StateKind::Timer => Memory::Timer(time(words[0])),
@@ -141,7 +155,9 @@ fn decoded(kind: &StateKind, words: &[u64]) -> Memory {
             Memory::Window(in_order.collect::<VecDeque<u64>>())
         }
         StateKind::Rate { .. } => Memory::Bucket(words[0]),
-        StateKind::Set(_) => Memory::Set(words[1..=usize::try_from(words[0]).unwrap()].iter().map(|&word| long(word)).collect()),
+        StateKind::Set(_) => {
+            Memory::Set(words[1..=usize::try_from(words[0]).unwrap()].iter().map(|&word| long(word)).collect())
+        }
         StateKind::Map(_) => {
             let half = |words: &[u64]| {
                 let entries = words[1..=2 * usize::try_from(words[0]).unwrap()].chunks_exact(2);
@@ -430,7 +446,8 @@ fn rates_admit_so_many_in_any_such_time_and_only_granted_calls_count() {
     bay.wait(1);
     assert_eq!(bay.ask("guest", "bay.write", &[7, 1]).0, YES, "the first is ten seconds old");
     assert_eq!(bay.ask("guest", "bay.write", &[7, 1]).0, Reason::Rate);
-    for (wanted, wait) in [(YES, 0), (YES, 0), (Reason::Rate, 999_999), (Reason::Rate, 1), (YES, 0), (Reason::Rate, 0)] {
+    for (wanted, wait) in [(YES, 0), (YES, 0), (Reason::Rate, 999_999), (Reason::Rate, 1), (YES, 0), (Reason::Rate, 0)]
+    {
         assert_eq!(bay.ask("guest", "bay.speed", &[5000]).0, wanted);
         bay.wait(wait);
     }
@@ -456,7 +473,11 @@ fn sets_and_maps_have_their_size_and_maps_a_committed_half() {
     assert_eq!(bay.ask("hmi", "bay.learn", &[1, 5]).0, YES);
     assert_eq!(bay.ask("hmi", "bay.learn", &[1, 6]).0, NO);
     assert_eq!(bay.ask("guest", "bay.learn", &[2, 9]).0, YES);
-    assert_eq!(bay.ask("guest", "bay.learn", &[3, 9]).0, Reason::Failed, "the map is full: the set is not changed either");
+    assert_eq!(
+        bay.ask("guest", "bay.learn", &[3, 9]).0,
+        Reason::Failed,
+        "the map is full: the set is not changed either"
+    );
     assert_eq!(bay.ask("hmi", "bay.write", &[3, 0]).0, NO);
     assert_eq!(bay.ask("hmi", "bay.write", &[2, 0]).0, YES);
     assert_eq!(bay.ask("guest", "bay.drop", &[]).0, YES);
@@ -556,8 +577,22 @@ fn condition() -> impl Strategy<Value = String> {
 /// A random number over the arguments `a: u8` and `b: i8` and what is remembered.
 fn quantity() -> impl Strategy<Value = String> {
     let leaf = prop::sample::select(vec![
-        "a", "b", "1", "3", "7", "100", "made", "made", "tally(a)", "tally(3)", "f(a).x", "a of m", "b of m", "7 of m",
-        "9223372036854775807", "18446744073709551615",
+        "a",
+        "b",
+        "1",
+        "3",
+        "7",
+        "100",
+        "made",
+        "made",
+        "tally(a)",
+        "tally(3)",
+        "f(a).x",
+        "a of m",
+        "b of m",
+        "7 of m",
+        "9223372036854775807",
+        "18446744073709551615",
     ]);
     leaf.prop_map(str::to_string).prop_recursive(3, 12, 2, |inner| {
         let operator = prop::sample::select(vec!["+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>"]);
@@ -571,8 +606,20 @@ fn stateful_condition() -> impl Strategy<Value = String> {
     let compare = (quantity(), operator, quantity()).prop_map(|(x, o, y)| format!("({x} {o} {y})"));
     let within = (quantity(), 0..60_i32).prop_map(|(x, low)| format!("({x} in {{ {low}..{}, 90..95 }})", low + 9));
     let plain = prop::sample::select(vec![
-        "f(a) is one", "f(a) is not two", "f(1) is three", "age of f(a) < 3 s", "age of t > 2 s", "a in s", "b in s", "a in m",
-        "a < 5", "b in -5..5", "a != 3", "time of day < 8 h", "day of week in 1..5", "caller == guest",
+        "f(a) is one",
+        "f(a) is not two",
+        "f(1) is three",
+        "age of f(a) < 3 s",
+        "age of t > 2 s",
+        "a in s",
+        "b in s",
+        "a in m",
+        "a < 5",
+        "b in -5..5",
+        "a != 3",
+        "time of day < 8 h",
+        "day of week in 1..5",
+        "caller == guest",
     ]);
     prop_oneof![2 => compare, 1 => within, 4 => plain.prop_map(str::to_string)].prop_recursive(3, 12, 2, |inner| {
         prop_oneof![
@@ -587,12 +634,20 @@ fn stateful_condition() -> impl Strategy<Value = String> {
 /// Random effects, each of another state object.
 fn effects() -> impl Strategy<Value = String> {
     let one = |choices: Vec<&'static str>| prop::option::weighted(0.3, prop::sample::select(choices));
-    let amounts = (one(vec!["count made", "add a to made", "set made to b", "reset made"]),
+    let amounts = (
+        one(vec!["count made", "add a to made", "set made to b", "reset made"]),
         one(vec!["count tally(a)", "add b to tally(3)", "reset all tally", "set tally(a) to a * 2"]),
-        one(vec!["f(a) becomes one(b)", "f(a) becomes two", "f(a) becomes three(a, b)", "reset f(a)", "f(1) becomes one(a)"]),
+        one(vec![
+            "f(a) becomes one(b)",
+            "f(a) becomes two",
+            "f(a) becomes three(a, b)",
+            "reset f(a)",
+            "f(1) becomes one(a)",
+        ]),
         one(vec!["start t", "reset t"]),
         one(vec!["add a to s", "add b to s", "remove a from s", "reset s"]),
-        one(vec!["put a at b in m", "put b at a in m", "remove a from m", "commit m", "roll back m", "reset m"]));
+        one(vec!["put a at b in m", "put b at a in m", "remove a from m", "commit m", "roll back m", "reset m"]),
+    );
     amounts.prop_map(|(a, b, c, d, e, f)| {
         let all: Vec<&str> = [a, b, c, d, e, f].into_iter().flatten().collect();
         if all.is_empty() { String::new() } else { format!(" then {}", all.join(", ")) }

@@ -170,7 +170,7 @@ pub enum Key {
     /// For each subject.
     Caller(Span),
     /// For each value of a range.
-    Values(Name, Constant, Constant),
+    Values(Name, Box<(Constant, Constant)>),
 }
 
 /// A line of a flow.

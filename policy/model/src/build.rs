@@ -7,7 +7,8 @@ use std::vec::Vec;
 use zerocopy::IntoBytes;
 
 use crate::table::{
-    Cell, Field, FlowState, Header, Index, Interval, Label, MAGIC, Method, Object, Row, Source, State, Test, Text, VERSION,
+    Cell, Field, FlowState, Header, Index, Interval, Label, MAGIC, Method, Object, Row, Source, State, Test, Text,
+    VERSION,
 };
 
 /// The sections of a table.

@@ -4,8 +4,10 @@
 //! An operation that has no value (an overflow, a division by zero, a key that is not there, an unknown time) fails, and
 //! with it the call. Numbers are whole, from -2^63 to 2^64-1. Truth is 1, its absence 0.
 
+use zerocopy::TryFromBytes;
+
 /// One operation. In comments: what it takes from the stack (the top last) -> what it leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, TryFromBytes)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table in the comments says it")]
 pub enum Operation {
@@ -60,50 +62,27 @@ pub enum Operation {
     Weekday = 31,
     // Effects. All read what was before the call.
     // value keys ->
-    SetTo = 40,
+    SetTo = 32,
     // amount keys ->
-    Increase = 41,
+    Increase = 33,
     // keys -> : counter, flow and timer to their start; set and map emptied
-    Reset = 42,
+    Reset = 34,
     // values keys -> : the flow goes to state a & 31, a >> 5 values
-    Become = 43,
+    Become = 35,
     // keys ->
-    StartTimer = 44,
+    StartTimer = 36,
     // x keys ->
-    Insert = 45,
-    Remove = 46,
+    Insert = 37,
+    Remove = 38,
     // value x keys ->
-    Put = 47,
+    Put = 39,
     // keys ->
-    Commit = 48,
-    RollBack = 49,
+    Commit = 40,
+    RollBack = 41,
     // keys ->
-    Take = 50,
+    Take = 42,
     // -> : all instances of b to the start
-    ResetAll = 51,
-}
-
-impl Operation {
-    /// Reads an operation's number.
-    #[must_use]
-    pub const fn from_raw(raw: u8) -> Option<Self> {
-        use Operation as O;
-        const LOW: [Operation; 32] = [
-            O::End, O::Small, O::Number, O::Negative, O::Argument, O::Caller, O::Add, O::Subtract, O::Multiply, O::Divide,
-            O::Remainder, O::And, O::Or, O::Xor, O::ShiftLeft, O::ShiftRight, O::Equal, O::Less, O::LessOrEqual, O::Not,
-            O::Within, O::JumpIfFalse, O::JumpIfTrue, O::Count, O::IsIn, O::Age, O::Holds, O::Contains, O::Lookup,
-            O::Admits, O::TimeOfDay, O::Weekday,
-        ];
-        const HIGH: [Operation; 12] = [
-            O::SetTo, O::Increase, O::Reset, O::Become, O::StartTimer, O::Insert, O::Remove, O::Put, O::Commit, O::RollBack,
-            O::Take, O::ResetAll,
-        ];
-        match raw {
-            0..=31 => Some(LOW[raw as usize]),
-            40..=51 => Some(HIGH[raw as usize - 40]),
-            _ => None,
-        }
-    }
+    ResetAll = 43,
 }
 
 /// An instruction, taken apart.
@@ -121,12 +100,10 @@ impl Instruction {
     /// Reads an instruction; `None` for an unknown operation.
     #[must_use]
     #[inline(always)]
-    pub const fn from_raw(raw: u32) -> Option<Self> {
+    pub fn from_raw(raw: u32) -> Option<Self> {
         let [operation, a, low, high] = raw.to_le_bytes();
-        match Operation::from_raw(operation) {
-            Some(operation) => Some(Self { operation, a, b: u16::from_le_bytes([low, high]) }),
-            None => None,
-        }
+        let operation = Operation::try_read_from_bytes(&[operation]).ok()?;
+        Some(Self { operation, a, b: u16::from_le_bytes([low, high]) })
     }
 
     /// As it stands in the table.

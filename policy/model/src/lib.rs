@@ -1,5 +1,5 @@
-//! The compiled policy: one flat, versioned, little-endian table. It is checked once when it is taken ([`Policy::verify`]:
-//! every index, every bound), then used in place, without allocation.
+//! The compiled policy: one flat, versioned, little-endian table. It is checked once when it is loaded (`Policy::verify`:
+//! every index, every bound), then opened ([`Policy::open`]) and used in place, without allocation.
 //!
 //! Who may do what is found in two steps: (subject, object) gives a row of cells, the method picks the cell, and the cell
 //! names its rules. Neighbours: `policy/monitor` evaluates, `policy/lang` writes.
@@ -9,11 +9,16 @@
 #[cfg(feature = "build")]
 pub mod build;
 pub mod code;
+#[cfg(feature = "names")]
+mod names;
 mod table;
+#[cfg(feature = "verify")]
+mod verify;
 mod view;
 
 pub use table::{
-    Cell, Field, FlowState, Header, Index, Interval, Label, MAGIC, Method, Object, Row, Source, State, Test, Text, VERSION,
+    Cell, Field, FlowState, Header, Index, Interval, Label, MAGIC, Method, Object, Row, Source, State, Test, Text,
+    VERSION,
 };
 pub use view::{FormatError, Policy};
 

@@ -3,9 +3,10 @@
 use zerocopy::FromBytes;
 
 use crate::table::{
-    Cell, Field, FlowState, Header, Index, Interval, Label, MAGIC, Method, Object, Row, Source, State, Test, Text, VERSION,
+    Cell, Field, FlowState, Header, Index, Interval, Label, MAGIC, Method, Object, Row, Source, State, Test, Text,
+    VERSION,
 };
-use crate::{MAX_ARGS, NONE, Phase, code};
+use crate::{MAX_ARGS, Phase, code};
 
 /// Why a table is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,36 +40,37 @@ impl FormatError {
 /// A table whose every index and bound was checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy<'a> {
-    fields: &'a [Field],
-    numbers: &'a [u64],
-    states: &'a [State],
-    flow_states: &'a [FlowState],
-    indexes: &'a [Index],
-    tests: &'a [Test],
-    rows: &'a [Row],
-    sources: &'a [Source],
-    objects: &'a [Object],
-    methods: &'a [Method],
-    cells: &'a [Cell],
-    references: &'a [u32],
-    intervals: &'a [Interval],
-    buckets: &'a [u32],
-    subjects: &'a [Text],
-    files: &'a [Text],
-    labels: &'a [Label],
-    code: &'a [u32],
-    text: &'a str,
-    phases: usize,
-    state_words: usize,
+    pub(crate) fields: &'a [Field],
+    pub(crate) numbers: &'a [u64],
+    pub(crate) states: &'a [State],
+    pub(crate) flow_states: &'a [FlowState],
+    pub(crate) indexes: &'a [Index],
+    pub(crate) tests: &'a [Test],
+    pub(crate) rows: &'a [Row],
+    pub(crate) sources: &'a [Source],
+    pub(crate) objects: &'a [Object],
+    pub(crate) methods: &'a [Method],
+    pub(crate) cells: &'a [Cell],
+    pub(crate) references: &'a [u32],
+    pub(crate) intervals: &'a [Interval],
+    pub(crate) buckets: &'a [u32],
+    pub(crate) subjects: &'a [Text],
+    pub(crate) files: &'a [Text],
+    pub(crate) labels: &'a [Label],
+    pub(crate) code: &'a [u32],
+    pub(crate) text: &'a str,
+    pub(crate) phases: usize,
+    pub(crate) state_words: usize,
 }
 
 impl<'a> Policy<'a> {
-    /// Checks the whole table. It must start at a multiple of eight.
+    /// Opens a table that was verified when it was loaded (`Policy::verify`). Every access is checked again, so that a
+    /// table that was not gives wrong verdicts, and nothing worse. It must start at a multiple of eight.
     ///
     /// # Errors
-    /// [`FormatError`].
+    /// [`FormatError`]: it is cut, or of another version.
     #[inline(never)]
-    pub fn verify(bytes: &'a [u8]) -> Result<Self, FormatError> {
+    pub fn open(bytes: &'a [u8]) -> Result<Self, FormatError> {
         let (header, rest) = Header::ref_from_prefix(bytes).map_err(|_| FormatError::Length)?;
         if header.magic != MAGIC || header.version != VERSION {
             return Err(FormatError::Version);
@@ -99,104 +101,36 @@ impl<'a> Policy<'a> {
         }
         let text = core::str::from_utf8(rest).map_err(|_| FormatError::Text)?;
         let (phases, state_words) = (header.phases as usize, header.state_words as usize);
-        let policy = Self {
-            fields, numbers, states, flow_states, indexes, tests, rows, sources, objects, methods, cells, references, intervals,
-            buckets, subjects, files, labels, code, text, phases, state_words,
-        };
-        policy.check_counts()?;
-        policy.check_text()?;
-        if policy.is_closed() && policy.are_states_sound() && policy.are_indexes_sound() && policy.denials_come_first() {
-            Ok(policy)
-        } else {
-            Err(FormatError::Reference)
+        if state_words > code::STATE_WORDS {
+            return Err(FormatError::Count);
         }
-    }
-
-    fn check_counts(&self) -> Result<(), FormatError> {
-        let small = |count: usize| count < NONE as usize;
-        let counts = [self.subjects.len(), self.objects.len(), self.methods.len(), self.states.len()];
-        let cells = self.subjects.len() * self.methods.len() * self.phases;
-        let is_sound = counts.into_iter().all(small)
-            && matches!(self.phases, 1 | 3)
-            && cells == self.cells.len()
-            && self.state_words <= code::STATE_WORDS
-            && self.methods.iter().all(|row| row.arguments.max(row.replies) as usize <= MAX_ARGS);
-        if is_sound { Ok(()) } else { Err(FormatError::Count) }
-    }
-
-    fn check_text(&self) -> Result<(), FormatError> {
-        let is_there = |text: Text| slice(self.text, text).is_some();
-        let is_sound = self.fields.iter().all(|row| is_there(row.name))
-            && self.objects.iter().all(|row| is_there(row.name))
-            && self.methods.iter().all(|row| is_there(row.name))
-            && self.states.iter().all(|row| is_there(row.name))
-            && self.flow_states.iter().all(|row| is_there(row.name))
-            && self.labels.iter().all(|row| is_there(row.name) && is_there(row.because))
-            && self.subjects.iter().chain(self.files).all(|&text| is_there(text));
-        if is_sound { Ok(()) } else { Err(FormatError::Text) }
-    }
-
-    /// Whether every row that points points at something.
-    fn is_closed(&self) -> bool {
-        let fields = |row: &Method| u32::from(row.arguments) + u32::from(row.replies);
-        let wide = |test: &Test| u32::try_from(test.low).is_ok_and(|low| within(low, 2, self.numbers.len()));
-        self.rows.iter().all(|row| within(row.first_test, row.test_count.into(), self.tests.len()))
-            && self.rows.iter().all(|row| row.code == Row::PLAIN || (row.code as usize) < self.code.len())
-            && self.tests.iter().all(|test| usize::from(test.argument) < MAX_ARGS)
-            && self.tests.iter().all(|test| test.is_wide == 0 || wide(test))
-            && self.objects.iter().all(|row| within(row.first_method, row.method_count.into(), self.methods.len()))
-            && self.methods.iter().all(|row| within(row.first_field, fields(row), self.fields.len()))
-            && self.cells.iter().all(|row| within(row.first_reference, row.reference_count, self.references.len()))
-            && self.references.iter().all(|&row| (row as usize) < self.rows.len())
-    }
-
-    /// Whether every instance of every state object lies in the state, and flows name their own states.
-    fn are_states_sound(&self) -> bool {
-        self.states.iter().all(|row| {
-            let [first, second] = row.key_count;
-            let words = u64::from(first) * u64::from(second) * u64::from(row.stride);
-            let is_placed = first != 0 && second != 0 && row.stride != 0 && row.keys as usize <= code::KEYS;
-            let is_flow = row.kind == crate::kind::FLOW;
-            let flow = u32::try_from(row.low).ok().zip(u32::try_from(row.high).ok());
-            let has_states = flow.is_some_and(|(low, count)| {
-                count != 0 && count <= 32 && within(low, count, self.flow_states.len())
-            });
-            // A count that overflows 64 bits overflows the state as well.
-            is_placed
-                && u64::from(first) * u64::from(second) <= code::STATE_WORDS as u64
-                && u64::from(row.base) + words <= self.state_words as u64
-                && (!is_flow || has_states)
+        Ok(Self {
+            fields,
+            numbers,
+            states,
+            flow_states,
+            indexes,
+            tests,
+            rows,
+            sources,
+            objects,
+            methods,
+            cells,
+            references,
+            intervals,
+            buckets,
+            subjects,
+            files,
+            labels,
+            code,
+            text,
+            phases,
+            state_words,
         })
     }
 
-    fn are_indexes_sound(&self) -> bool {
-        let indexes = self.indexes.iter().all(|row| {
-            usize::from(row.argument) < MAX_ARGS
-                && row.shift < 64
-                && row.bucket_count != 0
-                && u64::from(row.first_bucket) + u64::from(row.bucket_count) < self.buckets.len() as u64
-        });
-        indexes
-            && self.buckets.iter().all(|&first| (first as usize) + 1 < self.intervals.len())
-            && self.intervals.iter().all(|row| row.first_reference as usize <= self.references.len())
-            && self.cells.iter().all(|row| row.index == Cell::PLAIN || (row.index as usize) < self.indexes.len())
-    }
-
-    /// The monitor takes the first row that matches, where none has instructions: a refusing one must stand before every
-    /// allowing one of its cell, and of each interval of its index.
-    fn denials_come_first(&self) -> bool {
-        let is_deny = |&row: &u32| self.rows.get(row as usize).is_some_and(Row::is_deny);
-        let is_sorted = |references: &[u32]| references.iter().map(is_deny).is_sorted_by(|before, after| before >= after);
-        let cells = self.cells.iter().all(|cell| is_sorted(self.of_cell(cell)));
-        let intervals = self.intervals.windows(2).all(|pair| {
-            let &[from, to] = pair else { return true };
-            is_sorted(self.references.get(from.first_reference as usize..to.first_reference as usize).unwrap_or(&[]))
-        });
-        cells && intervals
-    }
-
     #[inline(always)]
-    fn of_cell(&self, cell: &Cell) -> &'a [u32] {
+    pub(crate) fn of_cell(&self, cell: &Cell) -> &'a [u32] {
         let first = cell.first_reference as usize;
         self.references.get(first..first + cell.reference_count as usize).unwrap_or(&[])
     }
@@ -309,22 +243,6 @@ impl<'a> Policy<'a> {
         })
     }
 
-    /// Where the rule that users know by `source` was written: file and line.
-    #[must_use]
-    pub fn rule_place(&self, source: u16) -> Option<(&'a str, u32)> {
-        let row = self.sources.get(usize::from(source)).filter(|_| source != NONE)?;
-        let file = self.files.get((row.place >> 24) as usize)?;
-        Some((self.text(*file), row.place & 0xff_ffff))
-    }
-
-    /// The name of a rule and the reason that its author gave; empty without one.
-    #[must_use]
-    pub fn rule_label(&self, source: u16) -> (&'a str, &'a str) {
-        let row = self.sources.get(usize::from(source)).filter(|_| source != NONE);
-        let label = row.and_then(|row| self.labels.get(row.label.checked_sub(1)? as usize));
-        label.map_or(("", ""), |label| (self.text(label.name), self.text(label.because)))
-    }
-
     /// A row's tests.
     #[must_use]
     #[inline(always)]
@@ -386,11 +304,7 @@ impl<'a> Policy<'a> {
     }
 }
 
-fn within(first: u32, count: u32, length: usize) -> bool {
-    u64::from(first) + u64::from(count) <= length as u64
-}
-
-fn slice(all: &str, text: Text) -> Option<&str> {
+pub(crate) fn slice(all: &str, text: Text) -> Option<&str> {
     let start = text.start as usize;
     all.get(start..start.checked_add(text.bytes as usize)?)
 }

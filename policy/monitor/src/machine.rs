@@ -32,7 +32,12 @@ pub(crate) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub(crate) const fn new(policy: &'a Policy<'a>, state: &'a [u64], clock: &'a dyn Clock, call: &'a Call<'a>) -> Self {
+    pub(crate) const fn new(
+        policy: &'a Policy<'a>,
+        state: &'a [u64],
+        clock: &'a dyn Clock,
+        call: &'a Call<'a>,
+    ) -> Self {
         let view = View { policy, words: state, clock };
         Self { policy, call, view, stack: [0; STACK], depth: 0, is_too_often: false }
     }
@@ -89,11 +94,13 @@ impl<'a> Machine<'a> {
         Ok(value)
     }
 
+    #[inline(never)]
     fn take(&mut self) -> Option<i128> {
         self.pop().ok()
     }
 
     /// Puts a number on the stack, if it is one that the language has.
+    #[inline(never)]
     fn push(&mut self, value: i128) -> Option<()> {
         const LOW: i128 = i64::MIN as i128;
         const HIGH: i128 = u64::MAX as i128;
@@ -127,19 +134,7 @@ impl<'a> Machine<'a> {
                 let (high, low, x) = (self.take()?, self.take()?, self.take()?);
                 self.push((low <= x && x <= high).into())
             }
-            Operation::Add
-            | Operation::Subtract
-            | Operation::Multiply
-            | Operation::Divide
-            | Operation::Remainder
-            | Operation::And
-            | Operation::Or
-            | Operation::Xor
-            | Operation::ShiftLeft
-            | Operation::ShiftRight
-            | Operation::Equal
-            | Operation::Less
-            | Operation::LessOrEqual => {
+            _ if (Operation::Add..=Operation::LessOrEqual).contains(&operation) => {
                 let (y, x) = (self.take()?, self.take()?);
                 let value = binary(operation, x, y)?;
                 self.push(value)

@@ -109,14 +109,9 @@ impl View<'_> {
         changes.word(at, if i64::try_from(next).ok()? == state.low { 0 } else { next })
     }
 
-    /// Where a set has a value, or a map's committed half a key. Outer `None`: it can have no such value.
+    /// Where a set has a value, or the half of a map that begins at `at` a key. Outer `None`: it can have no such value.
     #[expect(clippy::option_option, reason = "no answer, and the answer no")]
     pub(crate) fn find(&self, state: &State, at: usize, x: i128) -> Option<Option<usize>> {
-        self.find_in(state, at, x)
-    }
-
-    #[expect(clippy::option_option, reason = "no answer, and the answer no")]
-    fn find_in(&self, state: &State, at: usize, x: i128) -> Option<Option<usize>> {
         let step = match state.kind {
             kind::SET => 1,
             kind::MAP => 2,
@@ -148,7 +143,7 @@ impl View<'_> {
     /// Takes out of a set, or out of a map's working half; the last one takes its place. It must be there.
     pub(crate) fn remove(&self, state: &State, at: usize, x: i128, changes: &mut Changes) -> Option<()> {
         let (at, step) = if state.kind == kind::MAP { (at + state.stride as usize / 2, 2) } else { (at, 1) };
-        let found = self.find_in(state, at, x)??;
+        let found = self.find(state, at, x)??;
         let count = self.word(at)?;
         let last = at + 1 + (usize::try_from(count).ok()?.checked_sub(1)?) * step;
         for n in 0..step {
@@ -164,7 +159,7 @@ impl View<'_> {
         }
         let at = at + state.stride as usize / 2;
         let value = i64::try_from(value).ok()?.cast_unsigned();
-        if let Some(found) = self.find_in(state, at, x)? {
+        if let Some(found) = self.find(state, at, x)? {
             return changes.word(found + 1, value);
         }
         let count = self.word(at)?;
@@ -253,9 +248,9 @@ impl Changes {
                     state.get_mut(at..at + words as usize).into_iter().for_each(|slots| slots.fill(0));
                 }
                 What::Copy(words, from) => {
-                    let from = from as usize..from as usize + words as usize;
-                    if from.end <= state.len() && at + words as usize <= state.len() {
-                        state.copy_within(from, at);
+                    for n in 0..words as usize {
+                        let word = state.get(from as usize + n).copied();
+                        word.zip(state.get_mut(at + n)).into_iter().for_each(|(word, slot)| *slot = word);
                     }
                 }
             }

@@ -14,6 +14,9 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     ("hypervisor: shell, AArch64", &["hypervisor/src"], 1_800),
 ];
 const TCB_BUDGET: usize = 7_500;
+/// Features of the policy's model that the hypervisor lacks: for the host, which writes tables; for the loader, which checks
+/// one; for apps that tell people of rules.
+const NOT_RESIDENT: &[&str] = &["policy/model/src/build.rs", "policy/model/src/names.rs", "policy/model/src/verify.rs"];
 
 /// Prints the table; an error names the parts that are over.
 pub(crate) fn check() -> Result<()> {
@@ -45,6 +48,7 @@ fn count_folder(folder: &Path) -> Result<usize> {
         let path = entry.map_err(failed)?.path();
         if path.is_dir() {
             lines += count_folder(&path)?;
+        } else if NOT_RESIDENT.iter().any(|file| path.ends_with(file)) {
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             lines += count(&fs::read_to_string(&path).map_err(failed)?);
         }

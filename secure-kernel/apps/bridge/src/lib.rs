@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn only_services_that_the_guest_may_call_get_a_port() {
-        with_policy(|policy| assert_eq!(ports(policy, 6).collect::<Vec<_>>(), [(4, "plant")]));
+        with_policy(|policy| assert_eq!(ports(policy, 7).collect::<Vec<_>>(), [(5, "plant")]));
     }
 
     #[test]

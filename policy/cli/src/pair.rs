@@ -1,0 +1,68 @@
+//! The monitor on the compiled table, and the plain interpreter of the text beside it: each message is put to both, and both
+//! must say the same. The monitor enforces; the interpreter explains.
+
+use bulkhead_lang::Compiled;
+use bulkhead_lang::interpret::{Message, Remembered, Times, Verdict};
+use bulkhead_model::{MAX_ARGS, NO_RULE, Phase, Policy};
+use bulkhead_monitor::{Call, Clock, decide};
+
+/// Both, with what they remember and their clocks.
+pub(crate) struct Pair<'a> {
+    compiled: &'a Compiled,
+    table: Policy<'a>,
+    words: Vec<u64>,
+    /// What the interpreter remembers.
+    pub(crate) remembered: Remembered,
+    /// The clocks.
+    pub(crate) times: Times,
+}
+
+struct Clocks(Times);
+
+impl Clock for Clocks {
+    fn microseconds(&self) -> Option<u64> {
+        self.0.microseconds
+    }
+
+    fn local_seconds(&self) -> Option<u64> {
+        self.0.local_seconds
+    }
+}
+
+impl<'a> Pair<'a> {
+    /// At the start, at time zero, without a time of day.
+    pub(crate) fn new(compiled: &'a Compiled) -> Result<Self, String> {
+        let table = Policy::verify(&compiled.table);
+        let table = table.map_err(|error| format!("the compiled table is wrong: {error:?}"))?;
+        let words = vec![0; table.state_words()];
+        let times = Times { microseconds: Some(0), local_seconds: None };
+        Ok(Self { compiled, table, words, remembered: Remembered::default(), times })
+    }
+
+    /// Decides, and remembers.
+    pub(crate) fn decide(&mut self, message: &Message<'_>) -> Result<Verdict, String> {
+        let &Message { subject, object, method, event, words } = message;
+        let mut args = [0; MAX_ARGS];
+        args.iter_mut().zip(words).for_each(|(slot, &word)| *slot = word);
+        let len = u8::try_from(words.len()).unwrap_or(u8::MAX);
+        let phase = match event {
+            bulkhead_lang::tree::Event::Request => Phase::Request,
+            bulkhead_lang::tree::Event::Reply => Phase::Reply,
+            bulkhead_lang::tree::Event::Error => Phase::Error,
+        };
+        let call = Call { subject, object, method, phase, len, args: &args };
+        let by_table = decide(&self.table, &mut self.words, &Clocks(self.times), &call);
+        let by_tree = self.remembered.decide(&self.compiled.policy, self.times, message);
+        let rule = by_tree.rule.map_or(NO_RULE, |rule| u32::try_from(rule).unwrap_or(NO_RULE));
+        if (by_table.reason, by_table.rule, by_table.audit) != (by_tree.reason, rule, by_tree.audit) {
+            return Err(format!("the monitor says {by_table:?}, the interpreter {by_tree:?}: please report this"));
+        }
+        Ok(by_tree)
+    }
+
+    /// Why the first rule that has no value for a message has none.
+    pub(crate) fn failure(&self, message: &Message<'_>) -> Option<String> {
+        let mut rules = 0..self.compiled.policy.rules.len();
+        rules.find_map(|rule| self.remembered.failure(&self.compiled.policy, self.times, message, rule))
+    }
+}
