@@ -45,8 +45,7 @@ impl<'a> Machine<'a> {
     /// Whether a condition holds.
     pub(crate) fn condition(&mut self, code: u32) -> Result<Held, Failed> {
         (self.depth, self.is_too_often) = (0, false);
-        let mut nothing = Changes::new();
-        let end = self.run(code, 0, &mut nothing)?;
+        let end = self.run(code, 0, None)?;
         let holds = self.pop()? != 0;
         Ok(match (holds, self.is_too_often) {
             (true, _) => Held::Yes(end),
@@ -58,11 +57,11 @@ impl<'a> Machine<'a> {
     /// Gathers what effects change.
     pub(crate) fn effects(&mut self, code: u32, from: usize, changes: &mut Changes) -> Result<(), Failed> {
         self.depth = 0;
-        self.run(code, from, changes).map(|_| ())
+        self.run(code, from, Some(changes)).map(|_| ())
     }
 
     /// Runs until the end; returns the place after it. Each turn moves on in a program of bounded length.
-    fn run(&mut self, code: u32, from: usize, changes: &mut Changes) -> Result<usize, Failed> {
+    fn run(&mut self, code: u32, from: usize, mut changes: Option<&mut Changes>) -> Result<usize, Failed> {
         let program = self.policy.code(code);
         let mut at = from;
         loop {
@@ -79,7 +78,7 @@ impl<'a> Machine<'a> {
                         self.depth -= 1;
                     }
                 }
-                _ => self.step(instruction, changes).ok_or(Failed)?,
+                _ => self.step(instruction, changes.as_deref_mut()).ok_or(Failed)?,
             }
         }
     }
@@ -112,7 +111,7 @@ impl<'a> Machine<'a> {
         Some(())
     }
 
-    fn step(&mut self, Instruction { operation, a, b }: Instruction, changes: &mut Changes) -> Option<()> {
+    fn step(&mut self, Instruction { operation, a, b }: Instruction, changes: Option<&mut Changes>) -> Option<()> {
         let number = |policy: &Policy<'_>| policy.number(usize::from(b) | usize::from(a) << 16);
         match operation {
             Operation::Small => self.push(b.into()),
@@ -139,7 +138,7 @@ impl<'a> Machine<'a> {
                 let value = binary(operation, x, y)?;
                 self.push(value)
             }
-            Operation::ResetAll => changes.reset_all(self.policy.state(b)?),
+            Operation::ResetAll => changes?.reset_all(self.policy.state(b)?),
             _ => {
                 let state = self.policy.state(b)?;
                 let place = self.place(state)?;
@@ -162,7 +161,14 @@ impl<'a> Machine<'a> {
         usize::try_from(u64::from(state.base) + at * u64::from(state.stride)).ok()
     }
 
-    fn stateful(&mut self, operation: Operation, a: u8, state: &State, at: usize, changes: &mut Changes) -> Option<()> {
+    fn stateful(
+        &mut self,
+        operation: Operation,
+        a: u8,
+        state: &State,
+        at: usize,
+        changes: Option<&mut Changes>,
+    ) -> Option<()> {
         match operation {
             Operation::Count => {
                 let value = self.view.counter(state, at)?;
@@ -199,37 +205,37 @@ impl<'a> Machine<'a> {
             }
             Operation::SetTo => {
                 let value = self.take()?;
-                changes.set_counter(state, at, value)
+                changes?.set_counter(state, at, value)
             }
             Operation::Increase => {
                 let value = self.view.counter(state, at)? + self.take()?;
-                changes.set_counter(state, at, value)
+                changes?.set_counter(state, at, value)
             }
-            Operation::Reset => changes.reset(state, at),
+            Operation::Reset => changes?.reset(state, at),
             Operation::Become => {
                 let mask = u8::try_from(self.take()?).ok()?;
                 let mut values = [0; VALUES];
                 for value in values.get_mut(..usize::from(a >> 5))?.iter_mut().rev() {
                     *value = i64::try_from(self.take()?).ok()?.cast_unsigned();
                 }
-                self.view.enter(state, at, a & 31, mask, values.get(..usize::from(a >> 5))?, changes)
+                self.view.enter(state, at, a & 31, mask, values.get(..usize::from(a >> 5))?, changes?)
             }
-            Operation::StartTimer => changes.word(at, self.view.now()?.checked_add(1)?),
+            Operation::StartTimer => changes?.word(at, self.view.now()?.checked_add(1)?),
             Operation::Insert => {
                 let x = self.take()?;
-                self.view.insert(state, at, x, changes)
+                self.view.insert(state, at, x, changes?)
             }
             Operation::Remove => {
                 let x = self.take()?;
-                self.view.remove(state, at, x, changes)
+                self.view.remove(state, at, x, changes?)
             }
             Operation::Put => {
                 let (x, value) = (self.take()?, self.take()?);
-                self.view.put(state, at, x, value, changes)
+                self.view.put(state, at, x, value, changes?)
             }
-            Operation::Commit => changes.copy(at, at + state.stride as usize / 2, state.stride as usize / 2),
-            Operation::RollBack => changes.copy(at + state.stride as usize / 2, at, state.stride as usize / 2),
-            Operation::Take => self.view.take(state, at, changes),
+            Operation::Commit => changes?.copy(at, at + state.stride as usize / 2, state.stride as usize / 2),
+            Operation::RollBack => changes?.copy(at + state.stride as usize / 2, at, state.stride as usize / 2),
+            Operation::Take => self.view.take(state, at, changes?),
             _ => None,
         }
     }
