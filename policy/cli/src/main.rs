@@ -1,11 +1,13 @@
-//! The site engineer's command: checks a policy, compiles it, and explains what it says about a call.
+//! The site engineer's command: checks a policy, compiles it, runs its tests, and explains what it says about a call.
 //!
 //! Exit status: 0 all is well (explain: allowed); 1 the policy has errors (explain: refused); 2 wrong usage, or a file that
 //! cannot be read or written.
 
 mod explain;
+mod format;
 mod pair;
 mod report;
+mod test;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use bulkhead_lang::{Compiled, compile_folder};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
-/// Bulkhead's policies: check, compile, explain.
+/// Bulkhead's policies: check, compile, test, explain.
 ///
 /// A SITE is a folder with a file site.policy. Exit status: 0 well (explain: allowed), 1 errors in the policy (explain:
 /// refused), 2 wrong usage or files.
@@ -54,6 +56,24 @@ enum Verb {
         #[arg(long, default_value = ".")]
         site: PathBuf,
     },
+    /// Brings a site's files into the one form: spaces and indentation
+    Fmt {
+        /// The site's folder, or one file
+        #[arg(default_value = ".")]
+        site: PathBuf,
+        /// Changes nothing; fails if a file is not in the form
+        #[arg(long)]
+        check: bool,
+    },
+    /// Runs the tests that stand in the policy
+    Test {
+        /// The site's folder
+        #[arg(default_value = ".")]
+        site: PathBuf,
+        /// Fails unless so many per cent of the rules decided something
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+        min_coverage: Option<u8>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -62,6 +82,8 @@ fn main() -> ExitCode {
         Verb::Check { site } => check(site, cli.json),
         Verb::Compile { site, output } => compile(site, output, cli.json),
         Verb::Explain { call, site } => explain::explain(site, call, cli.json),
+        Verb::Fmt { site, check } => format::run(site, *check, cli.json),
+        Verb::Test { site, min_coverage } => test::run(site, *min_coverage, cli.json),
     };
     match done {
         Ok(code) => code,

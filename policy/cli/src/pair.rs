@@ -3,6 +3,7 @@
 
 use bulkhead_lang::Compiled;
 use bulkhead_lang::interpret::{Message, Remembered, Times, Verdict};
+use bulkhead_lang::policy::{Effect, Expression};
 use bulkhead_model::{MAX_ARGS, NO_RULE, Phase, Policy};
 use bulkhead_monitor::{Call, Clock, decide};
 
@@ -12,7 +13,7 @@ pub(crate) struct Pair<'a> {
     table: Policy<'a>,
     words: Vec<u64>,
     /// What the interpreter remembers.
-    pub(crate) remembered: Remembered,
+    remembered: Remembered,
     /// The clocks.
     pub(crate) times: Times,
 }
@@ -58,6 +59,24 @@ impl<'a> Pair<'a> {
             return Err(format!("the monitor says {by_table:?}, the interpreter {by_tree:?}: please report this"));
         }
         Ok(by_tree)
+    }
+
+    /// What is remembered from now on, for a caller, by both.
+    pub(crate) fn give(&mut self, subject: u16, effect: &Effect) -> Result<(), String> {
+        let policy = &self.compiled.policy;
+        for ((state, keys), memory) in self.remembered.give(policy, self.times, subject, effect)? {
+            let Some(row) = policy.states.get(usize::from(state)) else { continue };
+            let words = memory.words(row);
+            let first = policy.first_word(state, &keys);
+            let slots = self.words.get_mut(first..first + words.len());
+            slots.ok_or("a state object lies outside the state")?.copy_from_slice(&words);
+        }
+        Ok(())
+    }
+
+    /// Whether a condition holds for a caller.
+    pub(crate) fn holds(&self, subject: u16, condition: &Expression) -> Result<bool, String> {
+        self.remembered.holds(&self.compiled.policy, self.times, subject, condition)
     }
 
     /// Why the first rule that has no value for a message has none.

@@ -30,15 +30,7 @@ const OWN: [(&str, &str); 5] =
 
 /// Checks the statements of all files.
 pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
-    let mut checker = Checker {
-        findings,
-        policy: Policy::default(),
-        resources: Vec::new(),
-        interfaces: Vec::new(),
-        sets: Vec::new(),
-        groups: Vec::new(),
-        given: Vec::new(),
-    };
+    let mut checker = Checker::for_policy(Policy::default(), findings);
     checker.policy.subjects = vec!["guest".to_string(), "kernel".to_string()];
     checker.heads(items);
     checker.interfaces(items);
@@ -50,6 +42,7 @@ pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
         }
     }
     checker.measure();
+    checker.tests(items);
     checker.policy
 }
 
@@ -63,6 +56,14 @@ pub(crate) struct Checker<'a> {
     groups: Vec<(Name, Vec<Name>)>,
     /// Resources that have an owner.
     given: Vec<String>,
+}
+
+impl<'a> Checker<'a> {
+    /// For what is said of a policy after it was checked: its named sets are gone by then.
+    pub(crate) fn for_policy(policy: Policy, findings: &'a mut Vec<Diagnostic>) -> Self {
+        let (resources, interfaces, sets) = (Vec::new(), Vec::new(), Vec::new());
+        Self { findings, policy, resources, interfaces, sets, groups: Vec::new(), given: Vec::new() }
+    }
 }
 
 impl Checker<'_> {

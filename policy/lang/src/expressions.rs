@@ -110,10 +110,11 @@ impl Checker<'_> {
         Some(scaled / divisor)
     }
 
-    /// Whether an expression takes the kind of what it stands beside: a number, or a word that is a constant.
-    fn is_constant(&self, scope: Scope<'_>, expression: &tree::Expression) -> bool {
+    /// Whether an expression takes the kind of what it stands beside: a number, a word that is a constant, or a value that is
+    /// remembered as it travelled.
+    fn takes_kind(&self, scope: Scope<'_>, expression: &tree::Expression) -> bool {
         match expression {
-            tree::Expression::Number(_) => true,
+            tree::Expression::Number(_) | tree::Expression::Value(..) | tree::Expression::Of(..) => true,
             tree::Expression::Word(name) => {
                 !scope.fields.iter().any(|field| field.name == name.text) && self.state(&name.text).is_none()
             }
@@ -127,7 +128,7 @@ impl Checker<'_> {
         left: &tree::Expression,
         right: &tree::Expression,
     ) -> Option<(Expression, Expression, Kind)> {
-        let (first, second) = if self.is_constant(scope, left) { (right, left) } else { (left, right) };
+        let (first, second) = if self.takes_kind(scope, left) { (right, left) } else { (left, right) };
         let (one, kind) = self.typed(scope, first, None)?;
         let (other, other_kind) = self.typed(scope, second, Some(&kind))?;
         if !kind.is_like(&other_kind) {
@@ -160,12 +161,12 @@ impl Checker<'_> {
                     self.unknown(value, "held value called", known.iter().map(String::as_str));
                     return None;
                 };
-                Some((Expression::Holds(place, u8::try_from(at).ok()?), every))
+                Some((Expression::Holds(place, u8::try_from(at).ok()?), expected.cloned().unwrap_or(every)))
             }
             Tree::Of(key, map) => {
                 let place = self.place_of(scope, map, |kind| matches!(kind, StateKind::Map(_)), "map")?;
                 let key = self.whole(scope, key)?;
-                Some((Expression::Lookup(place, Box::new(key)), every))
+                Some((Expression::Lookup(place, Box::new(key)), expected.cloned().unwrap_or(every)))
             }
             Tree::Age(inner) => {
                 let is_timed = |kind: &StateKind| matches!(kind, StateKind::Flow { .. } | StateKind::Timer);

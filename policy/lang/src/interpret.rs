@@ -19,6 +19,8 @@ pub struct Verdict {
     pub audit: bool,
     /// Every rule that speaks against the message, with its reason.
     pub against: Vec<(Reason, usize)>,
+    /// Every rule that speaks for it, or observes it.
+    pub observed: Vec<usize>,
 }
 
 /// What happened: who says what to whom.
@@ -74,7 +76,7 @@ type Value = Result<i128, String>;
 impl Remembered {
     /// Decides on a message, and remembers what the deciding rules say.
     pub fn decide(&mut self, policy: &Policy, times: Times, message: &Message<'_>) -> Verdict {
-        let refused = |reason, rule| Verdict { reason, rule, audit: true, against: Vec::new() };
+        let refused = |reason, rule| Verdict { reason, rule, audit: true, against: Vec::new(), observed: Vec::new() };
         let Message { subject, object, method, event, words } = *message;
         if usize::from(subject) >= policy.subjects.len() || usize::from(object) >= policy.objects.len() {
             return refused(Reason::UnknownObject, None);
@@ -129,11 +131,17 @@ impl Remembered {
             (_, Some(rule), ..) => refused(Reason::DeniedByRule, Some(rule)),
             (_, _, Some(rule), _) => {
                 let is_recorded = matching.iter().any(|(number, _)| !is_deny(*number) && audit(number));
-                Verdict { reason: Reason::Allowed, rule: Some(rule), audit: is_recorded, against: Vec::new() }
+                Verdict {
+                    reason: Reason::Allowed,
+                    rule: Some(rule),
+                    audit: is_recorded,
+                    against: Vec::new(),
+                    observed: Vec::new(),
+                }
             }
             (.., Some(rule)) if event == Event::Request => refused(Reason::Rate, Some(rule)),
             _ if event != Event::Request => {
-                Verdict { reason: Reason::Allowed, rule: None, audit: false, against: Vec::new() }
+                Verdict { reason: Reason::Allowed, rule: None, audit: false, against: Vec::new(), observed: Vec::new() }
             }
             _ => refused(Reason::NoRule, None),
         };
@@ -143,7 +151,43 @@ impl Remembered {
             }
         }
         verdict.against = against;
+        verdict.observed = matching.iter().map(|(number, _)| *number).filter(|number| !is_deny(*number)).collect();
         verdict
+    }
+
+    /// What is remembered from now on, whatever led to it: for tests. Returns what was changed.
+    ///
+    /// # Errors
+    /// Why the effect has no value.
+    pub fn give(
+        &mut self,
+        policy: &Policy,
+        times: Times,
+        subject: u16,
+        effect: &Effect,
+    ) -> Result<Vec<(Instance, Memory)>, String> {
+        let context = Context { policy, remembered: self, times, subject, fields: &[], values: &[] };
+        let all = match effect {
+            // Without regard to the flow's steps.
+            Effect::Become(place, next, values) => {
+                let held =
+                    values.iter().map(|value| value.as_ref().map(|value| small(context.value(value)?)).transpose());
+                let held = held.collect::<Result<_, _>>()?;
+                vec![(context.find(place)?.1, Memory::Flow(*next, Some(context.now()?), held))]
+            }
+            other => context.change(other)?,
+        };
+        self.0.extend(all.clone());
+        Ok(all)
+    }
+
+    /// Whether a condition without arguments holds for a caller.
+    ///
+    /// # Errors
+    /// Why it has no value.
+    pub fn holds(&self, policy: &Policy, times: Times, subject: u16, condition: &Expression) -> Result<bool, String> {
+        let context = Context { policy, remembered: self, times, subject, fields: &[], values: &[] };
+        context.value(condition).map(|value| value != 0)
     }
 
     /// What an instance remembers; its start if it was never changed.
@@ -162,6 +206,47 @@ impl Remembered {
         let rule = policy.rules.get(rule)?;
         let mut bodies = rule.bodies_for(message.subject, message.object, message.method, message.event);
         bodies.find_map(|body| context.matches(body).and_then(|_| context.changes(body).map(|_| ())).err())
+    }
+}
+
+impl Memory {
+    /// The words of an instance, as `bulkhead_model::kind` lays them out.
+    #[must_use]
+    pub fn words(&self, state: &State) -> Vec<u64> {
+        let word = bulkhead_model::build::word;
+        let time = |time: &Option<u64>| time.map_or(0, |time| time + 1);
+        let count = |length: usize| length as u64;
+        let mut words = match (self, &state.kind) {
+            (Self::Counter(value), StateKind::Counter { start, .. }) => vec![word(*value).wrapping_sub(word(*start))],
+            (Self::Flow(now_in, entered, values), _) => {
+                let holds = values.iter().enumerate().filter(|(_, value)| value.is_some());
+                let first = holds.fold(u64::from(*now_in), |first, (at, _)| first | 1 << (8 + at));
+                let values = values.iter().map(|value| value.map_or(0, word));
+                [first, time(entered)].into_iter().chain(values).collect()
+            }
+            (Self::Timer(since), _) => vec![time(since)],
+            (Self::Window(times), _) => {
+                let many = state.words() as usize - 1;
+                let next = if times.len() < many { times.len() } else { 0 };
+                std::iter::once(count(next)).chain(times.iter().map(|time| time + 1)).collect()
+            }
+            (Self::Bucket(full_at), _) => vec![*full_at],
+            (Self::Set(values), _) => {
+                std::iter::once(count(values.len())).chain(values.iter().map(|value| word(*value))).collect()
+            }
+            (Self::Map(counts, works), _) => {
+                let half = |entries: &BTreeMap<i128, i128>| {
+                    let mut half = vec![count(entries.len())];
+                    half.extend(entries.iter().flat_map(|(key, value)| [word(*key), word(*value)]));
+                    half.resize(state.words() as usize / 2, 0);
+                    half
+                };
+                [half(counts), half(works)].concat()
+            }
+            _ => Vec::new(),
+        };
+        words.resize(state.words() as usize, 0);
+        words
     }
 }
 

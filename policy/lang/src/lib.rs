@@ -2,11 +2,13 @@
 //! and a plain interpreter that the monitor is tested against. `docs/policy.md` is the language's reference.
 #![forbid(unsafe_code)]
 
+mod cases;
 mod check;
 mod code;
 mod compile;
 mod diagnostic;
 mod expressions;
+mod format;
 mod index;
 pub mod interpret;
 mod lexer;
@@ -22,6 +24,8 @@ use std::fs;
 use std::path::{Component, Path};
 
 pub use compile::Cost;
+pub use format::format;
+
 pub use diagnostic::{Diagnostic, Severity, Source, Sources, Span, nearest};
 pub use policy::Policy;
 
@@ -135,6 +139,36 @@ pub struct Reach {
 }
 
 impl Compiled {
+    /// A call in the words of the policy: `guest -> plant.set_pump(rpm: 1500)`.
+    #[must_use]
+    pub fn show(&self, call: &policy::Call) -> String {
+        let policy = &self.policy;
+        let subject = policy.subjects.get(usize::from(call.subject)).map_or("?", String::as_str);
+        let object = policy.objects.get(usize::from(call.object));
+        let method = object.and_then(|object| object.methods.get(usize::from(call.method)));
+        let fields = policy.fields(call.object, call.method, call.event);
+        let values = call.words.iter().enumerate().map(|(at, &word)| match fields.get(at) {
+            Some(field) => format!("{}: {}", field.name, field.kind.show(field.value(word))),
+            None => word.to_string(),
+        });
+        let values = values.collect::<Vec<_>>().join(", ");
+        let event = [" ", " reply ", " error "].get(call.event as usize).map_or("", |event| event.trim_end());
+        let names = object.zip(method).map(|(object, method)| format!("{}.{}", object.name, method.name));
+        format!("{subject} -> {}{event}({values})", names.unwrap_or_default())
+    }
+
+    /// A call as a person writes it: `guest -> plant.set_pump(1500)`; `reply` or `error` before the values.
+    ///
+    /// # Errors
+    /// The first finding, with its remedy, as text.
+    pub fn call(&self, text: &str) -> Result<policy::Call, String> {
+        cases::parse(&self.policy, text).map_err(|findings| {
+            let sources = Sources(vec![Source { name: "the call".to_string(), text: text.to_string() }]);
+            let text = findings.first().map_or(String::new(), |finding| finding.render(&sources).to_string());
+            text.trim_start_matches("error: ").to_string()
+        })
+    }
+
     /// The number of a subject.
     #[must_use]
     pub fn subject(&self, name: &str) -> Option<u16> {

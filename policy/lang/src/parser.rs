@@ -3,8 +3,8 @@
 use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
 use crate::tree::{
-    Constant, Decision, Effect, Event, Expression, Field, FlowLine, Interface, Item, Key, Limit, Method, Name, Number,
-    Operator, Range, Rule, Set, State, StateKind, Targets,
+    Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Interface, Item, Key, Limit,
+    Method, Name, Number, Operator, Range, Rule, Set, State, StateKind, Step, Targets, Test,
 };
 
 /// How deep expressions may nest.
@@ -12,7 +12,7 @@ const DEPTH: usize = 32;
 /// How many operands and negations the expressions of a rule may have.
 const TERMS: usize = 256;
 /// The words that begin a statement.
-pub(crate) const STATEMENTS: [&str; 20] = [
+pub(crate) const STATEMENTS: [&str; 21] = [
     "edition",
     "policy",
     "include",
@@ -33,9 +33,10 @@ pub(crate) const STATEMENTS: [&str; 20] = [
     "allow",
     "deny",
     "on",
+    "test",
 ];
 /// Words that are never a unit, as they may follow a number.
-const RESERVED: [&str; 31] = [
+const RESERVED: [&str; 32] = [
     "and",
     "or",
     "not",
@@ -67,6 +68,7 @@ const RESERVED: [&str; 31] = [
     "step",
     "unit",
     "of",
+    "for",
 ];
 
 type Parsed<T> = Result<T, Diagnostic>;
@@ -88,6 +90,13 @@ pub(crate) fn items(tokens: &[Placed], errors: &mut Vec<Diagnostic>) -> Vec<Item
         }
     }
     all
+}
+
+/// Reads one call: `SUBJECT -> OBJECT.METHOD(VALUES)`.
+pub(crate) fn call(tokens: &[Placed]) -> Parsed<Call> {
+    let mut parser = Parser { tokens, at: 0, terms: 0 };
+    let call = parser.bare_call()?;
+    if parser.peek() == &Token::End { Ok(call) } else { parser.error("the call ends here", "remove what follows") }
 }
 
 struct Parser<'a> {
@@ -221,6 +230,7 @@ impl Parser<'_> {
             "counter" | "flow" | "timer" | "rate" | "set" | "map" | "grant" => {
                 self.state(&word, start).map(Item::State)
             }
+            "test" => self.test(start).map(Item::Test),
             "allow" => self.rule(Decision::Allow, start).map(|rule| Item::Rule(Box::new(rule))),
             "deny" => self.rule(Decision::Deny, start).map(|rule| Item::Rule(Box::new(rule))),
             "on" => self.rule(Decision::Observe, start).map(|rule| Item::Rule(Box::new(rule))),
@@ -441,6 +451,100 @@ impl Parser<'_> {
             all.push(Field { name, kind, range, step, unit, is_secret });
         }
         Ok(all)
+    }
+
+    fn test(&mut self, start: Span) -> Parsed<Test> {
+        let name = self.text("what the test shows")?;
+        self.expect("{", "test \"what it shows\" { guest -> plant.level() allowed }")?;
+        let mut steps = Vec::new();
+        while !self.skip("}") {
+            if self.skip(";") {
+                continue;
+            }
+            let start = self.span();
+            self.terms = 0;
+            let step = self.step()?;
+            steps.push((step, start.to(self.last_span())));
+        }
+        Ok(Test { name, steps, span: start })
+    }
+
+    fn step(&mut self) -> Parsed<Step> {
+        if self.skip_word("wait") {
+            return self.quantity().map(Step::Wait);
+        }
+        if self.skip_words(&["time", "of", "day"]) {
+            return self.quantity().map(Step::TimeOfDay);
+        }
+        if self.skip_words(&["day", "of", "week"]) {
+            return self.whole("a day: 1 is Monday").map(Step::DayOfWeek);
+        }
+        if self.skip_word("given") {
+            let effect = Box::new(self.effect()?);
+            return Ok(Step::Given(effect, self.for_whom()?));
+        }
+        if self.skip_word("expect") {
+            let condition = Box::new(self.expression(0)?);
+            return Ok(Step::Expect(condition, self.for_whom()?));
+        }
+        self.call().map(|call| Step::Call(Box::new(call)))
+    }
+
+    fn for_whom(&mut self) -> Parsed<Option<Name>> {
+        if self.skip_word("for") { self.name("a subject").map(Some) } else { Ok(None) }
+    }
+
+    /// A call without what is expected of it: `SUBJECT -> OBJECT.METHOD(ARGUMENTS)`, with `reply` or `error` before the values.
+    pub(crate) fn bare_call(&mut self) -> Parsed<Call> {
+        const FORM: &str = "SUBJECT -> OBJECT.METHOD(VALUE, VALUE)";
+        let subject = self.name("who calls: guest or an app; or wait, given, expect")?;
+        self.expect("->", FORM)?;
+        let object = self.name("a service or an object")?;
+        self.expect(".", FORM)?;
+        let method = self.name("a method")?;
+        let event = match (self.skip_word("reply"), self.skip_word("error")) {
+            (true, _) => Event::Reply,
+            (_, true) => Event::Error,
+            _ => Event::Request,
+        };
+        self.expect("(", FORM)?;
+        let mut arguments = Vec::new();
+        while !self.skip(")") {
+            if !arguments.is_empty() {
+                self.expect(",", FORM)?;
+            }
+            arguments.push(self.constant()?);
+        }
+        let (expected, by, recorded) = (Expected::Refused, None, None);
+        Ok(Call { subject, object, method, event, arguments, expected, by, recorded })
+    }
+
+    fn call(&mut self) -> Parsed<Call> {
+        const VERDICTS: &str =
+            "allowed, refused, denied, refused no rule, failed, too often or malformed; then by NAME, recorded";
+        let mut call = self.bare_call()?;
+        let known: [(&[&str], Expected); 7] = [
+            (&["allowed"], Expected::Allowed),
+            (&["denied"], Expected::Denied),
+            (&["failed"], Expected::Failed),
+            (&["malformed"], Expected::Malformed),
+            (&["too", "often"], Expected::TooOften),
+            (&["refused", "no", "rule"], Expected::NoRule),
+            (&["refused"], Expected::Refused),
+        ];
+        let Some((_, expected)) = known.into_iter().find(|(words, _)| self.skip_words(words)) else {
+            return self.error("expected a verdict", VERDICTS);
+        };
+        call.expected = expected;
+        if self.skip_word("by") {
+            call.by = Some(self.name("a rule's name")?);
+        }
+        if self.skip_words(&["not", "recorded"]) {
+            call.recorded = Some(false);
+        } else if self.skip_word("recorded") {
+            call.recorded = Some(true);
+        }
+        Ok(call)
     }
 
     fn rule(&mut self, decision: Decision, start: Span) -> Parsed<Rule> {

@@ -1,7 +1,7 @@
 //! A policy after checking: names are numbers, fields have ranges. What the compiler and the interpreter both start from.
 
 use crate::diagnostic::Span;
-use crate::tree::{Decision, Event, Operator};
+use crate::tree::{Decision, Event, Expected, Operator};
 
 /// A closed range of values.
 pub type Values = (i128, i128);
@@ -17,6 +17,8 @@ pub struct Policy {
     pub objects: Vec<Object>,
     /// What is remembered.
     pub states: Vec<State>,
+    /// Tests, in the order of the text.
+    pub tests: Vec<Test>,
     /// Rules in the order of the text.
     pub rules: Vec<Rule>,
     /// Devices that apps serve.
@@ -241,6 +243,55 @@ pub struct Body {
     pub effects: Vec<Effect>,
 }
 
+/// A test.
+#[derive(Clone, Debug)]
+pub struct Test {
+    /// What it shows.
+    pub name: String,
+    /// Its steps, each with its place.
+    pub steps: Vec<(Step, Span)>,
+    /// Where it begins.
+    pub span: Span,
+}
+
+/// A step of a test.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// So many microseconds pass.
+    Wait(u64),
+    /// It is so many seconds past midnight.
+    TimeOfDay(u64),
+    /// It is this day; 0 is Monday.
+    DayOfWeek(u64),
+    /// This is remembered, whatever led to it; for this caller.
+    Given(Effect, u16),
+    /// This must hold; for this caller.
+    Expect(Expression, u16),
+    /// A message, and what is expected of it.
+    Call(Call),
+}
+
+/// A message, and what is expected of it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who.
+    pub subject: u16,
+    /// To what.
+    pub object: u16,
+    /// Which method.
+    pub method: u16,
+    /// Request, reply or error.
+    pub event: Event,
+    /// The values as they travel.
+    pub words: Vec<u64>,
+    /// What is expected.
+    pub expected: Expected,
+    /// The name of the rule that shall decide.
+    pub by: Option<String>,
+    /// Whether a record shall be made.
+    pub recorded: Option<bool>,
+}
+
 /// An instance of a state object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -383,6 +434,20 @@ impl Policy {
     #[must_use]
     pub fn method(&self, object: u16, method: u16) -> Option<&Method> {
         self.objects.get(usize::from(object))?.methods.get(usize::from(method))
+    }
+
+    /// The first of the words in which an instance is remembered.
+    #[must_use]
+    pub fn first_word(&self, state: u16, keys: &[i128]) -> usize {
+        let size = |state: &State| state.instances() * u64::from(state.words());
+        let before: u64 = self.states.iter().take(state.into()).map(size).sum();
+        let Some(row) = self.states.get(usize::from(state)) else { return 0 };
+        let instance = row.keys.iter().zip(keys).fold(0, |at, (key, value)| {
+            let (low, high) = key.values;
+            at * (high - low + 1) + (value - low)
+        });
+        let first = before + u64::try_from(instance).unwrap_or(0) * u64::from(row.words());
+        usize::try_from(first).unwrap_or(usize::MAX)
     }
 
     /// The fields of a method's message at an event.

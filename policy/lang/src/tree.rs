@@ -51,6 +51,76 @@ pub enum Item {
     State(State),
     /// `allow …`, `deny …`, `on …`
     Rule(Box<Rule>),
+    /// `test "NAME" { … }`
+    Test(Test),
+}
+
+/// A test: steps that are taken one after the other, from an empty memory on.
+#[derive(Clone, Debug)]
+pub struct Test {
+    /// What it shows.
+    pub name: String,
+    /// Its steps.
+    pub steps: Vec<(Step, Span)>,
+    /// Where it begins.
+    pub span: Span,
+}
+
+/// A step of a test.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// `wait 30 s`
+    Wait(Number),
+    /// `time of day 8 h`
+    TimeOfDay(Number),
+    /// `day of week 1`
+    DayOfWeek(i128),
+    /// `given EFFECT [for SUBJECT]`: what is remembered, whatever led to it.
+    Given(Box<Effect>, Option<Name>),
+    /// `expect CONDITION [for SUBJECT]`
+    Expect(Box<Expression>, Option<Name>),
+    /// `SUBJECT -> OBJECT.METHOD(ARGUMENTS) VERDICT`
+    Call(Box<Call>),
+}
+
+/// A call in a test, and what is expected of it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who.
+    pub subject: Name,
+    /// To what.
+    pub object: Name,
+    /// Which method.
+    pub method: Name,
+    /// Request, reply or error.
+    pub event: Event,
+    /// The values.
+    pub arguments: Vec<Constant>,
+    /// What is expected.
+    pub expected: Expected,
+    /// `by NAME`: the rule that decides.
+    pub by: Option<Name>,
+    /// `recorded`, `not recorded`
+    pub recorded: Option<bool>,
+}
+
+/// What a test expects of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// `allowed`
+    Allowed,
+    /// `refused`, for whatever reason.
+    Refused,
+    /// `denied`
+    Denied,
+    /// `refused no rule`
+    NoRule,
+    /// `failed`
+    Failed,
+    /// `too often`
+    TooOften,
+    /// `malformed`
+    Malformed,
 }
 
 /// A named range of registers with its interrupt.

@@ -1,0 +1,111 @@
+//! Tests as written to tests as meant, and calls that people write.
+
+use bulkhead_model::build::word;
+
+use crate::check::Checker;
+use crate::diagnostic::Diagnostic;
+use crate::expressions::Scope;
+use crate::policy::{Call, Kind, Step, Test};
+use crate::tree::{self, Constant, Item, Name};
+
+const NOTHING: Scope<'static> = Scope { fields: &[] };
+
+impl Checker<'_> {
+    /// All tests of the files.
+    pub(crate) fn tests(&mut self, items: &[Item]) {
+        for item in items {
+            let Item::Test(test) = item else { continue };
+            if self.policy.tests.iter().any(|known| known.name == test.name) {
+                self.error(
+                    test.span,
+                    format!("two tests are called \"{}\"", test.name),
+                    "name what each of them shows",
+                );
+            }
+            let steps = test.steps.iter().map(|(step, span)| Some((self.test_step(step)?, *span))).collect::<Vec<_>>();
+            let steps = steps.into_iter().flatten().collect();
+            self.policy.tests.push(Test { name: test.name.clone(), steps, span: test.span });
+        }
+    }
+
+    fn test_step(&mut self, step: &tree::Step) -> Option<Step> {
+        Some(match step {
+            tree::Step::Wait(time) => Step::Wait(self.time(time)?),
+            tree::Step::TimeOfDay(time) => Step::TimeOfDay(self.time(time)? / 1_000_000 % 86_400),
+            tree::Step::DayOfWeek(day) => Step::DayOfWeek(u64::try_from(*day - 1).ok().filter(|day| *day < 7)?),
+            tree::Step::Given(effect, whom) => Step::Given(self.effect(NOTHING, effect)?, self.whom(whom.as_ref())?),
+            tree::Step::Expect(condition, whom) => {
+                Step::Expect(self.condition(NOTHING, condition)?, self.whom(whom.as_ref())?)
+            }
+            tree::Step::Call(call) => Step::Call(self.call(call)?),
+        })
+    }
+
+    fn whom(&mut self, name: Option<&Name>) -> Option<u16> {
+        let Some(name) = name else { return Some(bulkhead_model::subject::GUEST) };
+        let found = self.policy.subjects.iter().position(|known| *known == name.text);
+        if found.is_none() {
+            let known = self.policy.subjects.clone();
+            self.unknown(name, "subject", known.iter().map(String::as_str));
+        }
+        found.and_then(|at| u16::try_from(at).ok())
+    }
+
+    /// A call that a person wrote. Values that no field could hold stay as they are: they are refused when it is judged.
+    pub(crate) fn call(&mut self, call: &tree::Call) -> Option<Call> {
+        let subject = self.whom(Some(&call.subject))?;
+        let Some(object) = self.policy.objects.iter().position(|known| known.name == call.object.text) else {
+            let known: Vec<String> = self.policy.objects.iter().map(|known| known.name.clone()).collect();
+            self.unknown(&call.object, "service, device or object of the wall", known.iter().map(String::as_str));
+            return None;
+        };
+        let methods = self.policy.objects.get(object)?.methods.clone();
+        let Some(method) = methods.iter().position(|known| known.name == call.method.text) else {
+            let what = format!("method of `{}` called", call.object.text);
+            self.unknown(&call.method, &what, methods.iter().map(|method| method.name.as_str()));
+            return None;
+        };
+        let (object, method) = (u16::try_from(object).ok()?, u16::try_from(method).ok()?);
+        let fields = self.policy.fields(object, method, call.event).to_vec();
+        let mut words = Vec::new();
+        for (at, argument) in call.arguments.iter().enumerate() {
+            let kind = fields.get(at).map_or(Kind::plain(crate::policy::EVERY), |field| field.kind.clone());
+            let value = match argument {
+                Constant::Number(number) => self.number(number, &kind)?,
+                Constant::Word(_) => {
+                    self.constant(argument, &kind, fields.get(at).map_or("this", |field| &field.name))?
+                }
+            };
+            words.push(word(value));
+        }
+        if words.len() > bulkhead_model::MAX_ARGS {
+            self.error(call.method.span, "a message has at most six values", "leave some away");
+            return None;
+        }
+        let by = call.by.as_ref().map(|name| name.text.clone());
+        if let Some(name) = &call.by {
+            let known: Vec<String> = self.policy.rules.iter().filter_map(|rule| rule.name.clone()).collect();
+            if !known.contains(&name.text) {
+                self.unknown(name, "rule called", known.iter().map(String::as_str));
+            }
+        }
+        let (event, expected, recorded) = (call.event, call.expected, call.recorded);
+        Some(Call { subject, object, method, event, words, expected, by, recorded })
+    }
+}
+
+/// A call that a person wrote, by a checked policy.
+pub(crate) fn parse(policy: &crate::Policy, text: &str) -> Result<Call, Vec<Diagnostic>> {
+    let mut findings = Vec::new();
+    let tokens = crate::lexer::tokens(0, text, &mut findings);
+    match crate::parser::call(&tokens) {
+        Ok(call) => {
+            let checked = Checker::for_policy(policy.clone(), &mut findings).call(&call);
+            checked.filter(|_| findings.is_empty()).ok_or(findings)
+        }
+        Err(error) => {
+            findings.push(error);
+            Err(findings)
+        }
+    }
+}
