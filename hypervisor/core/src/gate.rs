@@ -210,7 +210,7 @@ pub fn rule_number(verdict: &Verdict) -> u16 {
 fn is_open(policy: &Policy<'_>, object: u16, method: u16) -> bool {
     let Some((place, _)) = policy.object(object).and_then(|object| policy.method(object, method)) else { return false };
     let Some(cell) = policy.cell(subject::GUEST, place) else { return false };
-    let is_plain = |row: &Row| row.flags == 0 && row.test_count == 0;
+    let is_plain = |(row, _): (&Row, _)| row.flags == 0 && row.test_count == 0;
     cell.has_code == 0 && policy.rows_of(cell).next().is_some_and(is_plain)
 }
 
@@ -220,7 +220,7 @@ fn is_write_open(policy: &Policy<'_>, encoding: u16) -> bool {
     let method = policy.object(message.object).and_then(|object| policy.method(object, message.method));
     let cell = method.and_then(|(place, _)| policy.cell(subject::GUEST, place));
     let Some(cell) = cell.filter(|cell| cell.has_code == 0) else { return false };
-    let asks_for_value = policy.rows_of(cell).any(|row| policy.tests(row).iter().any(|test| test.argument != 0));
+    let asks_for_value = policy.rows_of(cell).any(|(_, tests)| tests.iter().any(|test| test.argument != 0));
     let verdict = decide(policy, &mut [], &bulkhead_monitor::NoClock, &guest_call(&message));
     verdict.is_allowed() && !verdict.audit && !asks_for_value
 }

@@ -86,7 +86,8 @@ fn the_compiled_table_is_what_the_monitor_takes() {
 
 fn policies() -> Vec<PathBuf> {
     let folder = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
-    let inside = |name: &str| std::fs::read_dir(folder(name)).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let inside =
+        |name: &str| std::fs::read_dir(folder(name)).expect("a folder").map(|entry| entry.expect("an entry").path());
     inside("examples").chain(inside("sites")).collect()
 }
 

@@ -30,7 +30,7 @@ struct Written<'p> {
     body: &'p Body,
     tests: normal::Row,
     fields: &'p [Field],
-    /// The row's number.
+    /// The row's place.
     row: u32,
     /// How many instructions.
     steps: usize,
@@ -191,11 +191,8 @@ fn rows<'p>(
     ];
     let flags = flags.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag);
     for tests in rows {
-        let first_test = number(tables.tests.len());
-        tests.iter().for_each(|&(at, (low, high))| tables.add_test(small(at), low, high));
-        let row = number(tables.rows.len());
-        let test_count = small(tests.len());
-        tables.rows.push(model::Row { first_test, source: number(source), code, test_count, flags });
+        let ranges: Vec<(u16, i128, i128)> = tests.iter().map(|&(at, (low, high))| (small(at), low, high)).collect();
+        let row = tables.add_row(model::Row { source: number(source), code, test_count: 0, flags }, &ranges);
         all.push(Written { rule, source, body, tests, fields, row, steps });
     }
     Ok(())

@@ -31,13 +31,14 @@ pub(crate) fn build(tables: &mut Tables, rows: &[(u32, &Row)], fields: &[Field])
     let (base, span) = (*base, *last - *base);
     let first_interval = tables.intervals.len();
     for (start, places) in &pieces {
-        let interval = Interval { start: number(start - base), first_reference: number(tables.references.len()) };
-        tables.intervals.push(interval);
-        tables.references.extend(places.iter().filter_map(|place| rows.get(*place).map(|(row, _)| *row)));
+        let found: Vec<u32> = places.iter().filter_map(|place| rows.get(*place).map(|(row, _)| *row)).collect();
+        let (start, count) = (number(start - base), number(found.len()));
+        let rows = if let [one] = found.as_slice() { *one } else { number(tables.references.len()) };
+        if count != 1 {
+            tables.references.extend(found);
+        }
+        tables.intervals.push(Interval { start, count, rows });
     }
-    // The last piece holds no rows: it ends the one before. One more ends it.
-    let end = Interval { start: number(span), first_reference: number(tables.references.len()) };
-    tables.intervals.push(end);
     let limit = i128::try_from(2 * pieces.len()).unwrap_or(i128::MAX);
     let shift = (0..32_u16).find(|shift| span >> shift < limit).unwrap_or(32);
     let first_bucket = number(tables.buckets.len());

@@ -24,10 +24,8 @@ pub struct Tables {
     pub flow_states: Vec<FlowState>,
     /// Indexes of cells.
     pub indexes: Vec<Index>,
-    /// Tests of all rows.
-    pub tests: Vec<Test>,
-    /// Rows.
-    pub rows: Vec<Row>,
+    /// Words of all rows and their tests.
+    pub rows: Vec<u32>,
     /// Rules of the text.
     pub sources: Vec<Source>,
     /// Objects.
@@ -36,9 +34,9 @@ pub struct Tables {
     pub methods: Vec<Method>,
     /// One for each subject and method (and phase).
     pub cells: Vec<Cell>,
-    /// Row numbers.
+    /// Places of rows.
     pub references: Vec<u32>,
-    /// Intervals of all indexes, each index' followed by one that ends it.
+    /// Intervals of all indexes.
     pub intervals: Vec<Interval>,
     /// Buckets of all indexes.
     pub buckets: Vec<u32>,
@@ -81,17 +79,25 @@ impl Tables {
         number(at)
     }
 
-    /// Adds a test of an argument, in the form that holds its ends.
-    pub fn add_test(&mut self, argument: u16, low: i128, high: i128) {
-        let test = match (i32::try_from(low), u32::try_from(high - low)) {
-            (Ok(low), Ok(span)) => Test { low, span, argument, is_wide: 0 },
-            _ => {
-                let at = i32::try_from(self.numbers.len()).unwrap_or(i32::MAX);
-                self.numbers.extend([word(low), word(high).wrapping_sub(word(low))]);
-                Test { low: at, span: 0, argument, is_wide: 1 }
-            }
-        };
-        self.tests.push(test);
+    /// Adds a row and its tests (argument, lowest and highest value), each in the form that holds its ends; returns its place.
+    pub fn add_row(&mut self, row: Row, tests: &[(u16, i128, i128)]) -> u32 {
+        let place = number(self.rows.len());
+        let row = Row { test_count: u16::try_from(tests.len()).unwrap_or(u16::MAX), ..row };
+        let mut bytes = row.as_bytes().to_vec();
+        for &(argument, low, high) in tests {
+            let test = match (i32::try_from(low), u32::try_from(high - low)) {
+                (Ok(low), Ok(span)) => Test { low, span, argument, is_wide: 0 },
+                _ => {
+                    let at = i32::try_from(self.numbers.len()).unwrap_or(i32::MAX);
+                    self.numbers.extend([word(low), word(high).wrapping_sub(word(low))]);
+                    Test { low: at, span: 0, argument, is_wide: 1 }
+                }
+            };
+            bytes.extend_from_slice(test.as_bytes());
+        }
+        let words = bytes.chunks_exact(4).filter_map(|bytes| bytes.try_into().ok().map(u32::from_le_bytes));
+        self.rows.extend(words);
+        place
     }
 
     /// The table's bytes.
@@ -103,7 +109,6 @@ impl Tables {
             self.states.as_bytes(),
             self.flow_states.as_bytes(),
             self.indexes.as_bytes(),
-            self.tests.as_bytes(),
             self.rows.as_bytes(),
             self.sources.as_bytes(),
             self.objects.as_bytes(),
@@ -129,7 +134,6 @@ impl Tables {
             states: number(self.states.len()),
             flow_states: number(self.flow_states.len()),
             indexes: number(self.indexes.len()),
-            tests: number(self.tests.len()),
             rows: number(self.rows.len()),
             sources: number(self.sources.len()),
             objects: number(self.objects.len()),
@@ -144,6 +148,7 @@ impl Tables {
             code: number(self.code.len()),
             text_bytes: number(self.text.len()),
             phases: self.phases.max(1),
+            reserved: 0,
         };
         let mut bytes = header.as_bytes().to_vec();
         sections.iter().for_each(|section| bytes.extend_from_slice(section));

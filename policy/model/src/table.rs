@@ -30,9 +30,7 @@ pub struct Header {
     pub flow_states: u32,
     /// Where cells look first ([`Index`]).
     pub indexes: u32,
-    /// Range tests of all rows ([`Test`]).
-    pub tests: u32,
-    /// [`Row`]s of rules.
+    /// Words of all rows (u32 each): a [`Row`], then its [`Test`]s.
     pub rows: u32,
     /// Rules as users number them ([`Source`]).
     pub sources: u32,
@@ -42,7 +40,7 @@ pub struct Header {
     pub methods: u32,
     /// [`Cell`]s: one for each subject and method; three if [`Header::phases`] says so.
     pub cells: u32,
-    /// Row numbers that cells point to (u32 each).
+    /// Places of rows that cells point to (u32 each).
     pub references: u32,
     /// Intervals of indexes ([`Interval`]).
     pub intervals: u32,
@@ -60,6 +58,8 @@ pub struct Header {
     pub text_bytes: u32,
     /// 1: rules are about requests only; 3: about replies and errors too.
     pub phases: u32,
+    /// Zero: what follows begins at a multiple of eight.
+    pub reserved: u32,
 }
 
 /// A piece of the text section.
@@ -103,13 +103,11 @@ pub struct Test {
     pub is_wide: u16,
 }
 
-/// A rule for one method: it matches when all its tests and its condition hold. A text rule with `or` becomes several of these
-/// with one `source`.
+/// A rule for one method: it matches when all its tests, which follow it, and its condition hold. A text rule with `or` becomes
+/// several of these with one `source`. Its place is that of its first word among the words of all rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Row {
-    /// First test.
-    pub first_test: u32,
     /// The number that users see: of the rule in the text.
     pub source: u32,
     /// First instruction of the rest of its condition, which its effects follow; [`Row::PLAIN`] without either.
@@ -217,14 +215,16 @@ pub struct Index {
     pub signed: u32,
 }
 
-/// The rows that may match from a value on, until the next interval's first. The one after the last ends it.
+/// The rows that may match from a value on, until the next interval begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Interval {
     /// First value, less the index' base.
     pub start: u32,
-    /// First reference.
-    pub first_reference: u32,
+    /// How many rows.
+    pub count: u32,
+    /// The place of the one row, or the first of several references.
+    pub rows: u32,
 }
 
 /// A service, a device, or a built-in object.

@@ -50,14 +50,18 @@ impl<'a> Policy<'a> {
     fn is_closed(&self) -> bool {
         let fields = |row: &Method| u32::from(row.arguments) + u32::from(row.replies);
         let wide = |test: &Test| u32::try_from(test.low).is_ok_and(|low| within(low, 2, self.numbers.len()));
-        self.rows.iter().all(|row| within(row.first_test, row.test_count.into(), self.tests.len()))
-            && self.rows.iter().all(|row| row.code == Row::PLAIN || (row.code as usize) < self.code.len())
-            && self.tests.iter().all(|test| usize::from(test.argument) < MAX_ARGS)
-            && self.tests.iter().all(|test| test.is_wide == 0 || wide(test))
+        let is_test = |test: &Test| usize::from(test.argument) < MAX_ARGS && (test.is_wide == 0 || wide(test));
+        let has_code = |row: &Row| row.code == Row::PLAIN || (row.code as usize) < self.code.len();
+        let is_row =
+            |place: u32| self.row(place).is_some_and(|(row, tests)| has_code(row) && tests.iter().all(is_test));
+        self.references.iter().all(|&place| is_row(place))
+            && self.intervals.iter().all(|interval| match interval.count {
+                1 => is_row(interval.rows),
+                count => within(interval.rows, count, self.references.len()),
+            })
             && self.objects.iter().all(|row| within(row.first_method, row.method_count.into(), self.methods.len()))
             && self.methods.iter().all(|row| within(row.first_field, fields(row), self.fields.len()))
             && self.cells.iter().all(|row| within(row.first_reference, row.reference_count, self.references.len()))
-            && self.references.iter().all(|&row| (row as usize) < self.rows.len())
     }
 
     /// Whether every instance of every state object lies in the state, and flows name their own states.
@@ -86,21 +90,20 @@ impl<'a> Policy<'a> {
                 && u64::from(row.first_bucket) + u64::from(row.bucket_count) < self.buckets.len() as u64
         });
         indexes
-            && self.buckets.iter().all(|&first| (first as usize) + 1 < self.intervals.len())
-            && self.intervals.iter().all(|row| row.first_reference as usize <= self.references.len())
+            && self.buckets.iter().all(|&first| (first as usize) < self.intervals.len())
             && self.cells.iter().all(|row| row.index == Cell::PLAIN || (row.index as usize) < self.indexes.len())
     }
 
     /// The monitor takes the first row that matches, where none has instructions: a refusing one must stand before every
     /// allowing one of its cell, and of each interval of its index.
     fn denials_come_first(&self) -> bool {
-        let is_deny = |&row: &u32| self.rows.get(row as usize).is_some_and(Row::is_deny);
+        let is_deny = |&place: &u32| self.row(place).is_some_and(|(row, _)| row.is_deny());
         let is_sorted =
             |references: &[u32]| references.iter().map(is_deny).is_sorted_by(|before, after| before >= after);
         let cells = self.cells.iter().all(|cell| is_sorted(self.of_cell(cell)));
-        let intervals = self.intervals.windows(2).all(|pair| {
-            let &[from, to] = pair else { return true };
-            is_sorted(self.references.get(from.first_reference as usize..to.first_reference as usize).unwrap_or(&[]))
+        let intervals = self.intervals.iter().filter(|interval| interval.count != 1).all(|interval| {
+            let first = interval.rows as usize;
+            is_sorted(self.references.get(first..first + interval.count as usize).unwrap_or(&[]))
         });
         cells && intervals
     }

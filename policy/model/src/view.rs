@@ -1,6 +1,6 @@
 //! A verified table, used in place.
 
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::table::{
     Cell, Field, FlowState, Header, Index, Interval, Label, MAGIC, Method, Object, Row, Source, State, Test, Text,
@@ -45,8 +45,7 @@ pub struct Policy<'a> {
     pub(crate) states: &'a [State],
     pub(crate) flow_states: &'a [FlowState],
     pub(crate) indexes: &'a [Index],
-    pub(crate) tests: &'a [Test],
-    pub(crate) rows: &'a [Row],
+    pub(crate) rows: &'a [u32],
     pub(crate) sources: &'a [Source],
     pub(crate) objects: &'a [Object],
     pub(crate) methods: &'a [Method],
@@ -83,7 +82,6 @@ impl<'a> Policy<'a> {
         let (states, rest) = section(rest, header.states)?;
         let (flow_states, rest) = section(rest, header.flow_states)?;
         let (indexes, rest) = section(rest, header.indexes)?;
-        let (tests, rest) = section(rest, header.tests)?;
         let (rows, rest) = section(rest, header.rows)?;
         let (sources, rest) = section(rest, header.sources)?;
         let (objects, rest) = section(rest, header.objects)?;
@@ -110,7 +108,6 @@ impl<'a> Policy<'a> {
             states,
             flow_states,
             indexes,
-            tests,
             rows,
             sources,
             objects,
@@ -218,37 +215,36 @@ impl<'a> Policy<'a> {
         let among = self.intervals.get(low as usize..=high as usize).unwrap_or(&[]);
         let after = among.partition_point(|interval| u64::from(interval.start) <= distance);
         let at = low as usize + after.saturating_sub(1);
-        let (Some(from), Some(to)) = (self.intervals.get(at), self.intervals.get(at + 1)) else { return &[] };
-        self.references.get(from.first_reference as usize..to.first_reference as usize).unwrap_or(&[])
+        let Some(interval) = self.intervals.get(at) else { return &[] };
+        if interval.count == 1 {
+            return core::slice::from_ref(&interval.rows);
+        }
+        let first = interval.rows as usize;
+        self.references.get(first..first + interval.count as usize).unwrap_or(&[])
     }
 
-    /// All rows of a cell.
-    pub fn rows_of(&self, cell: &Cell) -> impl Iterator<Item = &'a Row> + use<'a> {
-        let rows = self.rows;
-        self.of_cell(cell).iter().filter_map(move |&row| rows.get(row as usize))
+    /// All rows of a cell, with their tests.
+    pub fn rows_of(&self, cell: &Cell) -> impl Iterator<Item = (&'a Row, &'a [Test])> + use<'a> {
+        let policy = *self;
+        self.of_cell(cell).iter().filter_map(move |&place| policy.row(place))
     }
 
-    /// A row, by a number of [`Policy::candidates`].
+    /// A row and its tests, by a place of [`Policy::candidates`].
     #[must_use]
     #[inline(always)]
-    pub fn row(&self, reference: u32) -> Option<&'a Row> {
-        self.rows.get(reference as usize)
+    pub fn row(&self, place: u32) -> Option<(&'a Row, &'a [Test])> {
+        let words = self.rows.get(place as usize..)?;
+        let (row, rest) = Row::ref_from_prefix(words.as_bytes()).ok()?;
+        let (tests, _) = <[Test]>::ref_from_prefix_with_elems(rest, row.test_count.into()).ok()?;
+        Some((row, tests))
     }
 
     /// Whether a rule lets a subject call any method of an object, under whatever condition.
     #[must_use]
     pub fn is_callable(&self, subject: u16, object: &Object) -> bool {
         (0..object.method_count).filter_map(|method| self.method(object, method)).any(|(place, _)| {
-            self.cell(subject, place).is_some_and(|cell| self.rows_of(cell).any(|row| !row.is_deny()))
+            self.cell(subject, place).is_some_and(|cell| self.rows_of(cell).any(|(row, _)| !row.is_deny()))
         })
-    }
-
-    /// A row's tests.
-    #[must_use]
-    #[inline(always)]
-    pub fn tests(&self, row: &Row) -> &'a [Test] {
-        let first = row.first_test as usize;
-        self.tests.get(first..first + usize::from(row.test_count)).unwrap_or(&[])
     }
 
     /// A test's lowest value, and its span.

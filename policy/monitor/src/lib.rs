@@ -7,7 +7,7 @@
 mod machine;
 mod state;
 
-use bulkhead_model::{Cell, Field, MAX_ARGS, Method, NO_RULE, Phase, Policy, Reason, Row};
+use bulkhead_model::{Cell, Field, MAX_ARGS, Method, NO_RULE, Phase, Policy, Reason, Row, Test};
 
 use machine::{Held, Machine};
 use state::Changes;
@@ -97,7 +97,9 @@ pub fn decide(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &
         return weigh(policy, state, clock, call, cell, unnamed);
     }
     for &reference in policy.candidates(cell, call.args) {
-        let Some(row) = policy.row(reference).filter(|row| passes(policy, row, call.args)) else { continue };
+        let Some((row, _)) = policy.row(reference).filter(|(_, tests)| pass(policy, tests, call.args)) else {
+            continue;
+        };
         // Denying rows stand first in their cell, so the first match is a denial if there is one.
         return match row.is_deny() {
             false => Verdict { reason: Reason::Allowed, rule: row.source, audit: row.flags & Row::AUDIT != 0 },
@@ -159,7 +161,9 @@ fn weigh(
     let mut count = 0;
     let mut machine = Machine::new(policy, state, clock, call);
     for &reference in policy.candidates(cell, call.args) {
-        let Some(row) = policy.row(reference).filter(|row| passes(policy, row, call.args)) else { continue };
+        let Some((row, _)) = policy.row(reference).filter(|(_, tests)| pass(policy, tests, call.args)) else {
+            continue;
+        };
         let held = if row.code == Row::PLAIN { Ok(Held::Yes(0)) } else { machine.condition(row.code) };
         match held {
             Err(_) => return Verdict::refuse(Reason::Failed, row.source),
@@ -206,8 +210,8 @@ pub fn redacted(policy: &Policy<'_>, call: &Call<'_>) -> u8 {
 
 /// Whether all tests of a row hold.
 #[inline(always)]
-fn passes(policy: &Policy<'_>, row: &Row, args: &[u64; MAX_ARGS]) -> bool {
-    policy.tests(row).iter().all(|test| {
+fn pass(policy: &Policy<'_>, tests: &[Test], args: &[u64; MAX_ARGS]) -> bool {
+    tests.iter().all(|test| {
         let value = args.get(usize::from(test.argument)).copied().unwrap_or(0);
         let (low, span) = policy.range(test);
         value.wrapping_sub(low) <= span
@@ -249,11 +253,10 @@ mod tests {
         tables.methods.push(Method { name: open, first_field: 1, arguments: 0, replies: 0 });
         tables.objects.push(Object { name: plant, first_method: 0, method_count: 2, server: 1 });
         tables.subjects = std::vec![guest, app];
-        tables.add_test(0, 1000, 1010);
-        tables.add_test(0, 200, 2400);
-        let row = |first_test, flags, source| Row { first_test, source, code: Row::PLAIN, test_count: 1, flags };
-        tables.rows = std::vec![row(0, Row::DENY, 9), row(1, Row::AUDIT, 7)];
-        tables.references = std::vec![0, 1];
+        let row = |flags, source| Row { source, code: Row::PLAIN, test_count: 0, flags };
+        let deny = tables.add_row(row(Row::DENY, 9), &[(0, 1000, 1010)]);
+        let allow = tables.add_row(row(Row::AUDIT, 7), &[(0, 200, 2400)]);
+        tables.references = std::vec![deny, allow];
         let nothing = Cell { index: Cell::PLAIN, ..Cell::default() };
         tables.cells = std::vec![Cell { reference_count: 2, ..nothing }, nothing, nothing, nothing];
         tables.to_bytes()
@@ -328,8 +331,8 @@ mod tests {
     #[test]
     fn a_table_in_which_a_denial_would_come_too_late_is_refused() {
         let mut bytes = sample();
-        let references = bytes.windows(8).rposition(|window| window == [0, 0, 0, 0, 1, 0, 0, 0]).unwrap();
-        bytes[references..references + 8].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
+        let references = bytes.windows(8).rposition(|window| window == [0, 0, 0, 0, 6, 0, 0, 0]).unwrap();
+        bytes[references..references + 8].copy_from_slice(&[6, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(Policy::verify(&bytes).map(|_| ()), Err(bulkhead_model::FormatError::Reference));
     }
 
