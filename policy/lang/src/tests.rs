@@ -716,8 +716,15 @@ proptest! {
     }
 }
 
+#[test]
+fn every_prefix_of_a_policy_is_compiled_or_refused() {
+    (0..BAY.len()).for_each(|length| {
+        let _ = build(&BAY[..length]);
+    });
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(4000))]
 
     /// Whatever the policy and the call, table and tree decide alike, and by the same rule.
     #[test]
@@ -751,9 +758,9 @@ proptest! {
     }
 
     #[test]
-    fn any_mutation_of_a_policy_is_compiled_or_refused(at in 0..SITE.len(), cut in 0_usize..40, put in "[a-z0-9{}().,:<>= \n\"-]{0,8}") {
-        let end = (at + cut).min(SITE.len());
-        let text = format!("{}{put}{}", &SITE[..at], &SITE[end..]);
+    fn any_mutation_of_a_policy_is_compiled_or_refused(at in 0..BAY.len(), cut in 0_usize..40, put in "[a-z0-9{}().,:<>= \n\"-]{0,8}") {
+        let end = (at + cut).min(BAY.len());
+        let text = format!("{}{put}{}", &BAY[..at], &BAY[end..]);
         let _ = build(&text);
     }
 }

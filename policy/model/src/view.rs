@@ -210,11 +210,14 @@ impl<'a> Policy<'a> {
         }
         let Ok(bucket) = usize::try_from(bucket) else { return &[] };
         let first = index.first_bucket as usize + bucket;
-        let (Some(&low), Some(&high)) = (self.buckets.get(first), self.buckets.get(first + 1)) else { return &[] };
-        // The interval that the value lies in: the last of these that starts at or before it.
-        let among = self.intervals.get(low as usize..=high as usize).unwrap_or(&[]);
-        let after = among.partition_point(|interval| u64::from(interval.start) <= distance);
-        let at = low as usize + after.saturating_sub(1);
+        let Some(&low) = self.buckets.get(first) else { return &[] };
+        // A bucket of one value knows its interval; in a wider one it is the last that starts at or before the value.
+        let mut at = low as usize;
+        if index.shift != 0 {
+            let high = self.buckets.get(first + 1).map_or(at, |&high| high as usize);
+            let among = self.intervals.get(at..=high).unwrap_or(&[]);
+            at += among.partition_point(|interval| u64::from(interval.start) <= distance).saturating_sub(1);
+        }
         let Some(interval) = self.intervals.get(at) else { return &[] };
         if interval.count == 1 {
             return core::slice::from_ref(&interval.rows);

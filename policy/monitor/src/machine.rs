@@ -93,13 +93,11 @@ impl<'a> Machine<'a> {
         Ok(value)
     }
 
-    #[inline(never)]
     fn take(&mut self) -> Option<i128> {
         self.pop().ok()
     }
 
     /// Puts a number on the stack, if it is one that the language has.
-    #[inline(never)]
     fn push(&mut self, value: i128) -> Option<()> {
         const LOW: i128 = i64::MIN as i128;
         const HIGH: i128 = u64::MAX as i128;

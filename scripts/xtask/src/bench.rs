@@ -27,7 +27,22 @@ pub(crate) struct Options {
     /// Writes the counts down as the ones to hold, on purpose
     #[arg(long)]
     update: bool,
+    /// What a decision of the policy's monitor costs on the host, in place of the machine's figures
+    #[arg(long, conflicts_with_all = ["exact", "update"])]
+    policy: bool,
 }
+
+/// The policy's figures: name, what to reach, the peers' (nanoseconds on another machine: compare orders of magnitude).
+const POLICY_ROWS: &[(&str, &str, &str)] = &[
+    ("decide_allow_10_ns", "-", "-"),
+    ("decide_allow_10k_ns", "20", "dense table 1.6, regorus 1,140, Cedar 2,255"),
+    ("decide_deny_10k_ns", "as allow", "dense table 1.6, regorus 1,075, Cedar 2,054"),
+    ("decide_allow_100k_ns", "-", "Cedar, casbin: linear"),
+    ("flatness_10_to_100k", "1.5", "-"),
+    ("decide_state_ns", "60", "-"),
+    ("compile_10k_s", "1", "-"),
+    ("bytes_per_rule", "64", "-"),
+];
 
 /// Figure, what to reach, the peers' (instructions on cortex-a72, same kind of run).
 const ROWS: &[(&str, &str, &str)] = &[
@@ -53,6 +68,9 @@ const HELD: &str = "tests/bench/aarch64.txt";
 
 /// The verb.
 pub(crate) fn run_bench(options: &Options) -> Result<()> {
+    if options.policy {
+        return policy(options.json);
+    }
     let exact = measure()?;
     let mut figures = exact.clone();
     if !options.exact {
@@ -70,6 +88,23 @@ pub(crate) fn run_bench(options: &Options) -> Result<()> {
         }
     }
     hold(&exact, options.update)
+}
+
+fn policy(as_json: bool) -> Result<()> {
+    let line = output(program("cargo", &["run", "--quiet", "--release", "--package", "bulkhead-bench-policy"]))?;
+    if as_json {
+        print!("{line}");
+        return Ok(());
+    }
+    let figures: serde_json::Value =
+        serde_json::from_str(&line).map_err(|error| Error(format!("the bench said no JSON: {error}")))?;
+    println!("{:<28}{:>10}{:>10}  peers", "", "here", "to reach");
+    for (name, goal, peers) in POLICY_ROWS {
+        if let Some(value) = figures.get(*name) {
+            println!("{name:<28}{value:>10}{goal:>10}  {peers}");
+        }
+    }
+    Ok(())
 }
 
 /// Builds the bench guest, runs it and reads its lines.

@@ -11,8 +11,10 @@ use bulkhead_monitor::{Call, Clock, decide};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
-/// Services in every policy, in so many files.
+/// Rules of one service, and the most services.
+const RULES: usize = 100;
 const SERVICES: usize = 100;
+/// Files that they stand in.
 const FILES: usize = 50;
 /// Decisions of a run, and runs.
 const TURNS: usize = 400_000;
@@ -30,7 +32,7 @@ fn main() {
     let texts = files(10_000);
     let compile_s = median((0..5).map(|_| seconds(|| black_box(build(&texts).table.len()))).collect());
     let stateful = build(&BTreeMap::from([("site.policy".to_string(), STATEFUL.to_string())]));
-    let empty = build(&files(0)).table.len();
+    let empty = build(&without_rules(10_000)).table.len();
     #[expect(clippy::cast_precision_loss, reason = "bytes of a table")]
     let bytes_per_rule = (large.table.len() - empty) as f64 / 10_000.0;
     let figures = json!({
@@ -50,7 +52,7 @@ fn main() {
 fn files(rules: usize) -> BTreeMap<String, String> {
     let mut main =
         "edition 1\npolicy bench\ninterface Plc { method write(register: u16, value: u16) -> () }\n".to_string();
-    for service in 0..SERVICES {
+    for service in 0..services(rules) {
         let _ = writeln!(main, "app a{service}\nservice s{service}: Plc by a{service}");
     }
     let mut all = BTreeMap::new();
@@ -58,7 +60,7 @@ fn files(rules: usize) -> BTreeMap<String, String> {
         let _ = writeln!(main, "include \"part{file}.policy\"");
         let mut text = String::new();
         for rule in (file..rules).step_by(FILES) {
-            let (service, register) = place(rule);
+            let (service, register) = place(rule, rules);
             let low = rule % 1000;
             let _ = writeln!(
                 text,
@@ -72,9 +74,20 @@ fn files(rules: usize) -> BTreeMap<String, String> {
     all
 }
 
+/// The same services without a rule.
+fn without_rules(rules: usize) -> BTreeMap<String, String> {
+    let mut all = files(rules);
+    all.iter_mut().filter(|(name, _)| *name != "site.policy").for_each(|(_, text)| text.clear());
+    all
+}
+
+fn services(rules: usize) -> usize {
+    (rules / RULES).clamp(1, SERVICES)
+}
+
 /// The service and the register of a rule.
-const fn place(rule: usize) -> (usize, usize) {
-    (rule % SERVICES, rule / SERVICES)
+fn place(rule: usize, rules: usize) -> (usize, usize) {
+    (rule % services(rules), rule / services(rules))
 }
 
 fn build(files: &BTreeMap<String, String>) -> Compiled {
@@ -97,7 +110,7 @@ fn decision(compiled: &Compiled, rules: usize, wanted: Reason) -> f64 {
         .map(|turn| {
             // A large prime: the calls touch rules all over the table.
             let rule = turn * 7919 % rules;
-            let (service, register) = place(rule);
+            let (service, register) = place(rule, rules);
             let low = rule % 1000;
             let value = if wanted == Reason::Allowed { low + turn % 100 } else { low + 101 + turn % 100 };
             let object = first + u16::try_from(service).unwrap_or(0);
