@@ -3,9 +3,12 @@
 //! Exit status: 0 all is well (explain: allowed); 1 the policy has errors (explain: refused); 2 wrong usage, or a file that
 //! cannot be read or written.
 
+mod diff;
 mod explain;
 mod format;
+mod lint;
 mod pair;
+mod prove;
 mod report;
 mod test;
 
@@ -56,6 +59,28 @@ enum Verb {
         #[arg(long, default_value = ".")]
         site: PathBuf,
     },
+    /// Proves each `never` of the policy, or shows a call that breaks it; undecided is an error
+    Prove {
+        /// The site's folder
+        #[arg(default_value = ".")]
+        site: PathBuf,
+    },
+    /// Says what a change changes, by meaning, with an example call for each difference
+    Diff {
+        /// The old site's folder
+        old: PathBuf,
+        /// The new site's folder
+        new: PathBuf,
+        /// Fails if something is, or may be, newly allowed
+        #[arg(long)]
+        fail_on_new: bool,
+    },
+    /// Finds what is sound and yet probably not meant; accepted by `// accept ID: REASON` on the line above
+    Lint {
+        /// The site's folder
+        #[arg(default_value = ".")]
+        site: PathBuf,
+    },
     /// Brings a site's files into the one form: spaces and indentation
     Fmt {
         /// The site's folder, or one file
@@ -82,6 +107,9 @@ fn main() -> ExitCode {
         Verb::Check { site } => check(site, cli.json),
         Verb::Compile { site, output } => compile(site, output, cli.json),
         Verb::Explain { call, site } => explain::explain(site, call, cli.json),
+        Verb::Prove { site } => prove::run(site, cli.json),
+        Verb::Diff { old, new, fail_on_new } => diff::run(old, new, *fail_on_new, cli.json),
+        Verb::Lint { site } => lint::run(site, cli.json),
         Verb::Fmt { site, check } => format::run(site, *check, cli.json),
         Verb::Test { site, min_coverage } => test::run(site, *min_coverage, cli.json),
     };

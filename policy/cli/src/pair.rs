@@ -3,7 +3,7 @@
 
 use bulkhead_lang::Compiled;
 use bulkhead_lang::interpret::{Message, Remembered, Times, Verdict};
-use bulkhead_lang::policy::{Effect, Expression};
+use bulkhead_lang::policy::{Body, Effect, Expression};
 use bulkhead_model::{MAX_ARGS, NO_RULE, Phase, Policy};
 use bulkhead_monitor::{Call, Clock, decide};
 
@@ -72,6 +72,11 @@ impl<'a> Pair<'a> {
             slots.ok_or("a state object lies outside the state")?.copy_from_slice(&words);
         }
         Ok(())
+    }
+
+    /// Whether a rule's condition holds for a message.
+    pub(crate) fn matches(&self, message: &Message<'_>, body: &Body) -> bool {
+        self.remembered.matches(&self.compiled.policy, self.times, message, body).unwrap_or(false)
     }
 
     /// Whether a condition holds for a caller.

@@ -41,6 +41,7 @@ pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
             checker.rule(rule);
         }
     }
+    checker.nevers(items);
     checker.measure();
     checker.tests(items);
     checker.policy
@@ -338,6 +339,22 @@ impl Checker<'_> {
         match &rule.targets {
             Targets::Use(names) => self.use_rule(rule, &subjects, names),
             Targets::Methods(names) => self.method_rule(rule, subjects, names),
+        }
+    }
+
+    /// What must never be allowed: requests, with a condition on what they carry.
+    fn nevers(&mut self, items: &[Item]) {
+        for item in items {
+            let Item::Never(never) = item else { continue };
+            let clauses = never.limits.len() + never.rates.len() + never.grants.len() + never.effects.len();
+            if clauses > 0 || never.audit || never.event != Event::Request || matches!(never.targets, Targets::Use(_)) {
+                let help = "write `never SUBJECT OBJECT.METHOD when CONDITION`";
+                self.error(never.span, "`never` says which requests are never allowed", help);
+                continue;
+            }
+            let rules = self.policy.rules.len();
+            self.rule(never);
+            self.policy.nevers.extend(self.policy.rules.drain(rules..).collect::<Vec<_>>());
         }
     }
 

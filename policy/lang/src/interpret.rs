@@ -155,6 +155,17 @@ impl Remembered {
         verdict
     }
 
+    /// Whether a rule's condition for a message holds now.
+    ///
+    /// # Errors
+    /// Why it has no value.
+    pub fn matches(&self, policy: &Policy, times: Times, message: &Message<'_>, body: &Body) -> Result<bool, String> {
+        let fields = policy.fields(message.object, message.method, message.event);
+        let values: Vec<i128> = fields.iter().zip(message.words).map(|(field, &word)| field.value(word)).collect();
+        let context = Context { policy, remembered: self, times, subject: message.subject, fields, values: &values };
+        context.matches(body).map(|matched| matches!(matched, Matched::Yes))
+    }
+
     /// What is remembered from now on, whatever led to it: for tests. Returns what was changed.
     ///
     /// # Errors

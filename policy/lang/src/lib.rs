@@ -15,6 +15,7 @@ mod lexer;
 mod normal;
 mod parser;
 pub mod policy;
+pub mod regions;
 mod states;
 #[cfg(test)]
 mod tests;
@@ -155,6 +156,14 @@ impl Compiled {
         let event = [" ", " reply ", " error "].get(call.event as usize).map_or("", |event| event.trim_end());
         let names = object.zip(method).map(|(object, method)| format!("{}.{}", object.name, method.name));
         format!("{subject} -> {}{event}({values})", names.unwrap_or_default())
+    }
+
+    /// A request with these values, to be shown or judged.
+    #[must_use]
+    pub fn request(&self, (subject, object, method): regions::Place, values: &[i128]) -> policy::Call {
+        let words = values.iter().map(|&value| bulkhead_model::build::word(value)).collect();
+        let (event, expected) = (tree::Event::Request, tree::Expected::Allowed);
+        policy::Call { subject, object, method, event, words, expected, by: None, recorded: None }
     }
 
     /// A call as a person writes it: `guest -> plant.set_pump(1500)`; `reply` or `error` before the values.

@@ -12,7 +12,7 @@ const DEPTH: usize = 32;
 /// How many operands and negations the expressions of a rule may have.
 const TERMS: usize = 256;
 /// The words that begin a statement.
-pub(crate) const STATEMENTS: [&str; 21] = [
+pub(crate) const STATEMENTS: [&str; 22] = [
     "edition",
     "policy",
     "include",
@@ -33,6 +33,7 @@ pub(crate) const STATEMENTS: [&str; 21] = [
     "allow",
     "deny",
     "on",
+    "never",
     "test",
 ];
 /// Words that are never a unit, as they may follow a number.
@@ -230,6 +231,7 @@ impl Parser<'_> {
             "counter" | "flow" | "timer" | "rate" | "set" | "map" | "grant" => {
                 self.state(&word, start).map(Item::State)
             }
+            "never" => self.rule(Decision::Deny, start).map(|rule| Item::Never(Box::new(rule))),
             "test" => self.test(start).map(Item::Test),
             "allow" => self.rule(Decision::Allow, start).map(|rule| Item::Rule(Box::new(rule))),
             "deny" => self.rule(Decision::Deny, start).map(|rule| Item::Rule(Box::new(rule))),

@@ -17,6 +17,8 @@ pub struct Policy {
     pub objects: Vec<Object>,
     /// What is remembered.
     pub states: Vec<State>,
+    /// What must never be allowed: as denying rules that decide nothing.
+    pub nevers: Vec<Rule>,
     /// Tests, in the order of the text.
     pub tests: Vec<Test>,
     /// Rules in the order of the text.

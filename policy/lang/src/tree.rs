@@ -51,6 +51,8 @@ pub enum Item {
     State(State),
     /// `allow …`, `deny …`, `on …`
     Rule(Box<Rule>),
+    /// `never SUBJECT TARGETS [when CONDITION]`
+    Never(Box<Rule>),
     /// `test "NAME" { … }`
     Test(Test),
 }

@@ -1,0 +1,153 @@
+//! `bulkhead diff`: what a change of a policy changes, by meaning, with a call for each difference that both monitors judged.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::ExitCode;
+
+use bulkhead_lang::Compiled;
+use bulkhead_lang::regions::{self, Bounds, Place, bounds, difference, extent, places};
+use bulkhead_lang::tree::Event;
+use bulkhead_model::Reason;
+use serde_json::json;
+
+use crate::pair::Pair;
+use crate::test::message;
+
+/// The differences, as lines for people.
+#[derive(Default)]
+struct Differences {
+    /// Calls that only the new policy allows.
+    newly: Vec<String>,
+    /// Calls that only the old one allows.
+    no_longer: Vec<String>,
+    /// Rules that remember or compute, and differ: their calls may differ.
+    perhaps: Vec<String>,
+}
+
+/// The verb.
+pub(crate) fn run(old: &Path, new: &Path, fail_on_new: bool, as_json: bool) -> Result<ExitCode, String> {
+    let (old, new) = match (crate::open(old, as_json)?, crate::open(new, as_json)?) {
+        (Ok(old), Ok(new)) => (old, new),
+        (Err(code), _) | (_, Err(code)) => return Ok(code),
+    };
+    let mut found = Differences::default();
+    for names in names(&old).union(&names(&new)) {
+        compare(&old, &new, names, &mut found)?;
+    }
+    given(&old, &new, &mut found);
+    remembered(&old, &new, &mut found);
+    let is_new = !found.newly.is_empty() || !found.perhaps.is_empty();
+    let Differences { newly, no_longer, perhaps } = found;
+    if as_json {
+        println!("{}", json!({ "newly_allowed": newly, "no_longer_allowed": no_longer, "perhaps": perhaps }));
+    } else {
+        newly.iter().for_each(|line| println!("+ newly allowed: {line}"));
+        no_longer.iter().for_each(|line| println!("- no longer allowed: {line}"));
+        perhaps.iter().for_each(|line| println!("? perhaps: {line}"));
+        if newly.is_empty() && no_longer.is_empty() && perhaps.is_empty() {
+            println!("the policies mean the same");
+        }
+    }
+    Ok(if fail_on_new && is_new { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+type Names = (String, String, String);
+
+/// Who may call what, by names: numbers differ between policies.
+fn names(compiled: &Compiled) -> BTreeSet<Names> {
+    let policy = &compiled.policy;
+    let name = |(subject, object, method): Place| {
+        let row = policy.objects.get(usize::from(object))?;
+        let method = row.methods.get(usize::from(method))?;
+        Some((policy.subjects.get(usize::from(subject))?.clone(), row.name.clone(), method.name.clone()))
+    };
+    places(policy).into_iter().filter_map(name).collect()
+}
+
+fn place(compiled: &Compiled, (subject, object, method): &Names) -> Option<Place> {
+    let number = compiled.object(object)?;
+    let methods = &compiled.policy.objects.get(usize::from(number))?.methods;
+    let at = methods.iter().position(|known| known.name == *method)?;
+    Some((compiled.subject(subject)?, number, u16::try_from(at).ok()?))
+}
+
+fn compare(old: &Compiled, new: &Compiled, names: &Names, found: &mut Differences) -> Result<(), String> {
+    let told = format!("{} -> {}.{}", names.0, names.1, names.2);
+    let (before, after) = (place(old, names), place(new, names));
+    let fields = |compiled: &Compiled, place: Option<Place>| {
+        place.map(|(_, object, method)| compiled.policy.fields(object, method, Event::Request).to_vec())
+    };
+    if before.is_some() && after.is_some() && fields(old, before) != fields(new, after) {
+        found.perhaps.push(format!("{told}: its arguments are others"));
+        return Ok(());
+    }
+    let limits = |compiled: &Compiled, place: Option<Place>| match place {
+        Some(place) => bounds(&compiled.policy, place),
+        None => Ok(Bounds::default()),
+    };
+    let (Ok(old_bounds), Ok(new_bounds)) = (limits(old, before), limits(new, after)) else {
+        found.perhaps.push(format!("{told}: too many ranges to be compared"));
+        return Ok(());
+    };
+    for (from, what, place, mine, other, list) in [
+        (&new_bounds.surely, &old_bounds.perhaps, after, new, old, &mut found.newly),
+        (&old_bounds.surely, &new_bounds.perhaps, before, old, new, &mut found.no_longer),
+    ] {
+        let only = difference(from, what).unwrap_or_default();
+        let Some((values, place)) = regions::example(&only).zip(place) else { continue };
+        let call = mine.request(place, &values);
+        let theirs = self::place(other, names).map(|place| other.request(place, &values));
+        let is_allowed = |compiled: &Compiled, call: &bulkhead_lang::policy::Call| {
+            Ok::<bool, String>(Pair::new(compiled)?.decide(&message(call))?.reason == Reason::Allowed)
+        };
+        let is_confirmed = is_allowed(mine, &call)? && !theirs.map_or(Ok(false), |call| is_allowed(other, &call))?;
+        if is_confirmed {
+            list.push(mine.show(&call));
+        }
+    }
+    let texts =
+        |compiled: &Compiled, place: Option<Place>| place.map_or(BTreeSet::new(), |place| in_doubt(compiled, place));
+    let (before, after) = (texts(old, before), texts(new, after));
+    found.perhaps.extend(after.difference(&before).map(|text| format!("{told}: new: {text}")));
+    found.perhaps.extend(before.difference(&after).map(|text| format!("{told}: gone: {text}")));
+    Ok(())
+}
+
+/// The rules of a method that remember or compute, as text with single spaces.
+fn in_doubt(compiled: &Compiled, (subject, object, method): Place) -> BTreeSet<String> {
+    let policy = &compiled.policy;
+    let rules = policy.rules.iter().filter(|rule| {
+        let mut bodies = rule.bodies_for(subject, object, method, Event::Request);
+        bodies.any(|body| extent(policy, body, Event::Request).map_or(true, |extent| !extent.is_exact))
+    });
+    rules.map(|rule| compiled.sources.text(rule.span).split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// Resources that have another owner.
+fn given(old: &Compiled, new: &Compiled, found: &mut Differences) {
+    let all = |compiled: &Compiled| {
+        let policy = &compiled.policy;
+        let guests = policy.resources.iter().map(|resource| ("guest".to_string(), resource.clone()));
+        let apps = policy.driven.iter().map(|(subject, resource)| {
+            (policy.subjects.get(usize::from(*subject)).cloned().unwrap_or_default(), resource.clone())
+        });
+        let all = guests.chain(apps).map(|(who, what)| {
+            let interrupt = what.interrupt.map_or(String::new(), |intid| format!(", interrupt {intid}"));
+            format!("{who} uses {}: {:#x}, {:#x} bytes{interrupt}", what.name, what.base, what.bytes)
+        });
+        all.collect::<BTreeSet<_>>()
+    };
+    let (before, after) = (all(old), all(new));
+    found.newly.extend(after.difference(&before).cloned());
+    found.no_longer.extend(before.difference(&after).cloned());
+}
+
+/// What is remembered differently: rules that ask for it may decide otherwise.
+fn remembered(old: &Compiled, new: &Compiled, found: &mut Differences) {
+    for state in &new.policy.states {
+        let before = old.policy.states.iter().find(|known| known.name == state.name);
+        if before.is_some_and(|before| before.kind != state.kind || before.keys != state.keys) {
+            found.perhaps.push(format!("{} is remembered differently", state.name));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `bulkhead prove`: each `never` of the policy is proved, or broken by a call that the monitor allows, or undecided, which is
+//! an error as well.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use bulkhead_lang::Compiled;
+use bulkhead_lang::policy::{Body, Rule};
+use bulkhead_lang::regions::{self, Place, Region, TooMany, bounds, extent, intersection};
+use bulkhead_lang::tree::Event;
+use bulkhead_model::Reason;
+use serde_json::json;
+
+use crate::pair::Pair;
+use crate::test::message;
+
+/// What became of a `never`.
+enum Outcome {
+    Proved,
+    /// A call that is allowed, and by which rule.
+    Broken(String, String),
+    /// What stands in the way, and the remedy.
+    Undecided(String),
+}
+
+/// The verb.
+pub(crate) fn run(site: &Path, as_json: bool) -> Result<ExitCode, String> {
+    let compiled = match crate::open(site, as_json)? {
+        Ok(compiled) => compiled,
+        Err(code) => return Ok(code),
+    };
+    let mut all = Vec::new();
+    for never in &compiled.policy.nevers {
+        let (file, line, _, text) = compiled.sources.place(never.span);
+        all.push((format!("{file}:{line}"), text.trim().to_string(), outcome(&compiled, never)?));
+    }
+    let is_ok = all.iter().all(|(.., outcome)| matches!(outcome, Outcome::Proved));
+    if as_json {
+        let results = all.iter().map(|(place, text, outcome)| match outcome {
+            Outcome::Proved => json!({ "at": place, "never": text, "outcome": "proved" }),
+            Outcome::Broken(call, rule) => {
+                json!({ "at": place, "never": text, "outcome": "broken", "call": call, "allowed_by": rule })
+            }
+            Outcome::Undecided(why) => json!({ "at": place, "never": text, "outcome": "undecided", "why": why }),
+        });
+        println!("{}", json!({ "ok": is_ok, "nevers": results.collect::<Vec<_>>() }));
+    } else {
+        for (place, text, outcome) in &all {
+            match outcome {
+                Outcome::Proved => println!("proved     {place}: {text}"),
+                Outcome::Broken(call, rule) => println!("BROKEN     {place}: {text}\n  {call} is allowed by {rule}"),
+                Outcome::Undecided(why) => println!("UNDECIDED  {place}: {text}\n  {why}"),
+            }
+        }
+        if all.is_empty() {
+            println!("the policy has no `never`; write one: never guest plant.set_pump when rpm above 2400");
+        }
+    }
+    Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn outcome(compiled: &Compiled, never: &Rule) -> Result<Outcome, String> {
+    for &subject in &never.subjects {
+        for body in &never.bodies {
+            match one(compiled, never, body, (subject, body.object, body.method))? {
+                Outcome::Proved => {}
+                other => return Ok(other),
+            }
+        }
+    }
+    Ok(Outcome::Proved)
+}
+
+fn one(compiled: &Compiled, never: &Rule, body: &Body, place: Place) -> Result<Outcome, String> {
+    let policy = &compiled.policy;
+    let regions = || -> Result<(Region, Region), TooMany> {
+        let (never, bounds) = (extent(policy, body, Event::Request)?, bounds(policy, place)?);
+        Ok((intersection(&bounds.perhaps, &never.region)?, intersection(&bounds.surely, &never.region)?))
+    };
+    let Ok((perhaps, surely)) = regions() else {
+        let why = "its rules name too many ranges to be compared; say `never` of fewer methods or narrower ranges";
+        return Ok(Outcome::Undecided(why.to_string()));
+    };
+    if perhaps.is_empty() {
+        return Ok(Outcome::Proved);
+    }
+    // Corners of what may be allowed; the monitor says whether it is.
+    let corners = surely.iter().chain(&perhaps).take(64).flat_map(|cube| {
+        let low: Vec<i128> = cube.iter().map(|range| range.0).collect();
+        [low, cube.iter().map(|range| range.1).collect()]
+    });
+    for values in corners {
+        let call = compiled.request(place, &values);
+        let mut pair = Pair::new(compiled)?;
+        if !pair.matches(&message(&call), body) {
+            continue;
+        }
+        let verdict = pair.decide(&message(&call))?;
+        if verdict.reason == Reason::Allowed {
+            let rule = verdict.rule.and_then(|rule| policy.rules.get(rule));
+            let (file, line, ..) = compiled.sources.place(rule.map_or(never.span, |rule| rule.span));
+            return Ok(Outcome::Broken(compiled.show(&call), format!("{file}:{line}")));
+        }
+    }
+    let (subject, object, method) = place;
+    let in_doubt = policy.rules.iter().filter(|rule| {
+        let mut bodies = rule.bodies_for(subject, object, method, Event::Request);
+        bodies.any(|body| extent(policy, body, Event::Request).is_ok_and(|extent| !extent.is_exact))
+    });
+    let places: Vec<String> = in_doubt
+        .map(|rule| compiled.sources.place(rule.span))
+        .map(|(file, line, ..)| format!("{file}:{line}"))
+        .collect();
+    let example = regions::example(&perhaps).map(|values| compiled.show(&compiled.request(place, &values)));
+    Ok(Outcome::Undecided(format!(
+        "it hangs on what is remembered or computed at {}; bound the arguments there by a range, so that for example {} is out",
+        places.join(", "),
+        example.unwrap_or_default()
+    )))
+}

@@ -1,0 +1,204 @@
+//! Which calls a policy allows, as sets of values: exact where rules test arguments against constants, and bounded from both
+//! sides where they remember or compute. For `prove`, `diff` and `lint`.
+
+use crate::compile::conjuncts;
+use crate::normal;
+use crate::policy::{Body, Field, Policy, Rule, Values};
+use crate::tree::{Decision, Event};
+
+/// For each field of a message the values that it has.
+pub type Cube = Vec<Values>;
+
+/// Messages of one method: a union of cubes.
+pub type Region = Vec<Cube>;
+
+/// The most cubes of a region.
+const CUBES: usize = 4096;
+
+/// A region takes more than [`CUBES`] cubes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany;
+
+/// Who may call what: subject, object, method.
+pub type Place = (u16, u16, u16);
+
+/// What a rule's condition covers.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    /// No message outside matches.
+    pub region: Region,
+    /// Every message inside matches, whatever is remembered.
+    pub is_exact: bool,
+}
+
+/// What the rules say of one subject and method.
+#[derive(Clone, Debug, Default)]
+pub struct Bounds {
+    /// Allowed for sure, whatever is remembered.
+    pub surely: Region,
+    /// Allowed at most.
+    pub perhaps: Region,
+}
+
+/// The extent of a rule for a method.
+///
+/// # Errors
+/// [`TooMany`].
+pub fn extent(policy: &Policy, body: &Body, event: Event) -> Result<Extent, TooMany> {
+    let fields = policy.fields(body.object, body.method, event);
+    let mut parts = Vec::new();
+    if let Some(condition) = &body.condition {
+        conjuncts(condition, &mut parts);
+    }
+    let simple: Vec<&crate::policy::Expression> =
+        parts.iter().copied().filter(|part| normal::is_simple(part)).collect();
+    let is_exact = simple.len() == parts.len() && body.rates.is_empty() && body.effects.is_empty();
+    // What is simple bounds the rule, wherever it stands in the condition.
+    let rows = normal::rows(&simple, fields).map_err(|_| TooMany)?;
+    let region = rows.iter().filter_map(|row| cube(row, fields)).collect();
+    Ok(Extent { region, is_exact })
+}
+
+fn cube(row: &normal::Row, fields: &[Field]) -> Option<Cube> {
+    let range = |(at, field): (usize, &Field)| {
+        let tested = row.iter().find(|(argument, _)| *argument == at).map_or(field.range, |(_, range)| *range);
+        let (low, high) = (tested.0.max(field.range.0), tested.1.min(field.range.1));
+        (low <= high).then_some((low, high))
+    };
+    fields.iter().enumerate().map(range).collect()
+}
+
+/// What is in both.
+///
+/// # Errors
+/// [`TooMany`].
+pub fn intersection(one: &Region, other: &Region) -> Result<Region, TooMany> {
+    let meet = |a: &Cube, b: &Cube| -> Option<Cube> {
+        let ranges = a.iter().zip(b).map(|(x, y)| (x.0.max(y.0), x.1.min(y.1)));
+        ranges.map(|range| (range.0 <= range.1).then_some(range)).collect()
+    };
+    let met: Region = one.iter().flat_map(|a| other.iter().filter_map(move |b| meet(a, b))).collect();
+    if met.len() > CUBES { Err(TooMany) } else { Ok(met) }
+}
+
+/// What is in the first and not in the second.
+///
+/// # Errors
+/// [`TooMany`].
+pub fn difference(from: &Region, what: &Region) -> Result<Region, TooMany> {
+    let mut rest = from.clone();
+    for cut in what {
+        rest = rest.iter().flat_map(|cube| without(cube, cut)).collect();
+        if rest.len() > CUBES {
+            return Err(TooMany);
+        }
+    }
+    Ok(rest)
+}
+
+/// A cube without another: for each field the pieces below and above it, with the fields before it cut to it.
+fn without(cube: &Cube, cut: &Cube) -> Region {
+    if cube.iter().zip(cut).any(|(x, y)| x.1 < y.0 || y.1 < x.0) {
+        return vec![cube.clone()];
+    }
+    let mut all = Vec::new();
+    let mut inner = cube.clone();
+    for (at, &(low, high)) in cut.iter().enumerate() {
+        let Some(&(start, end)) = inner.get(at) else { continue };
+        let mut piece = |range: Values| {
+            let mut cube = inner.clone();
+            if let Some(slot) = cube.get_mut(at) {
+                *slot = range;
+            }
+            all.push(cube);
+        };
+        if start < low {
+            piece((start, low - 1));
+        }
+        if high < end {
+            piece((high + 1, end));
+        }
+        if let Some(slot) = inner.get_mut(at) {
+            *slot = (start.max(low), end.min(high));
+        }
+    }
+    all
+}
+
+/// A message of the region.
+#[must_use]
+pub fn example(region: &Region) -> Option<Vec<i128>> {
+    region.first().map(|cube| cube.iter().map(|range| range.0).collect())
+}
+
+/// What the rules say of the requests of a subject to a method.
+///
+/// # Errors
+/// [`TooMany`].
+pub fn bounds(policy: &Policy, (subject, object, method): Place) -> Result<Bounds, TooMany> {
+    let (mut exact, mut allows, mut exact_denies, mut doubts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for rule in &policy.rules {
+        for body in rule.bodies_for(subject, object, method, Event::Request) {
+            let Extent { region, is_exact } = extent(policy, body, Event::Request)?;
+            match (rule.decision, is_exact) {
+                (Decision::Deny, true) => exact_denies.extend(region),
+                (Decision::Deny, false) => doubts.extend(region),
+                (_, true) => {
+                    exact.extend(region.clone());
+                    allows.extend(region);
+                }
+                // A rule that computes or remembers may also fail, and then refuses.
+                (_, false) => {
+                    doubts.extend(region.clone());
+                    allows.extend(region);
+                }
+            }
+        }
+    }
+    let surely = difference(&difference(&exact, &exact_denies)?, &doubts)?;
+    Ok(Bounds { surely, perhaps: difference(&allows, &exact_denies)? })
+}
+
+/// Every subject, object and method that a rule names.
+#[must_use]
+pub fn places(policy: &Policy) -> Vec<Place> {
+    let of_rule = |rule: &Rule| {
+        let bodies: Vec<(u16, u16)> = rule.bodies.iter().map(|body| (body.object, body.method)).collect();
+        rule.subjects
+            .iter()
+            .flat_map(move |&subject| bodies.clone().into_iter().map(move |(o, m)| (subject, o, m)))
+            .collect::<Vec<_>>()
+    };
+    let mut all: Vec<Place> =
+        policy.rules.iter().filter(|rule| rule.event == Event::Request).flat_map(of_rule).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn region() -> impl Strategy<Value = Region> {
+        let range = (0_i128..12, 0_i128..5).prop_map(|(low, size)| (low, low + size));
+        prop::collection::vec(prop::collection::vec(range, 2), 0..5)
+    }
+
+    fn has(region: &Region, point: (i128, i128)) -> bool {
+        let within = |range: &Values, value: i128| range.0 <= value && value <= range.1;
+        region.iter().any(|cube| within(&cube[0], point.0) && within(&cube[1], point.1))
+    }
+
+    proptest! {
+        #[test]
+        fn regions_are_sets_of_messages(a in region(), b in region()) {
+            let (both, rest) = (intersection(&a, &b).unwrap(), difference(&a, &b).unwrap());
+            for point in (0..18).flat_map(|x| (0..18).map(move |y| (x, y))) {
+                prop_assert_eq!(has(&both, point), has(&a, point) && has(&b, point));
+                prop_assert_eq!(has(&rest, point), has(&a, point) && !has(&b, point));
+            }
+        }
+    }
+}
