@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bulkhead_lang::{Compiled, compile_folder};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
 
-/// Bulkhead's policies: check, compile, test, explain.
+/// Bulkhead's policies: check, test, prove, explain, compare, compile.
 ///
 /// A SITE is a folder with a file site.policy. Exit status: 0 well (explain: allowed), 1 errors in the policy (explain:
 /// refused), 2 wrong usage or files.
@@ -81,6 +81,13 @@ enum Verb {
         #[arg(default_value = ".")]
         site: PathBuf,
     },
+    /// Prints the completions for a shell: bulkhead completions bash > /etc/bash_completion.d/bulkhead
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page: bulkhead man > bulkhead.1
+    Man,
     /// Brings a site's files into the one form: spaces and indentation
     Fmt {
         /// The site's folder, or one file
@@ -107,6 +114,14 @@ fn main() -> ExitCode {
         Verb::Check { site } => check(site, cli.json),
         Verb::Compile { site, output } => compile(site, output, cli.json),
         Verb::Explain { call, site } => explain::explain(site, call, cli.json),
+        Verb::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "bulkhead", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Man => {
+            let page = clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout());
+            page.map(|()| ExitCode::SUCCESS).map_err(|error| format!("cannot print: {error}"))
+        }
         Verb::Prove { site } => prove::run(site, cli.json),
         Verb::Diff { old, new, fail_on_new } => diff::run(old, new, *fail_on_new, cli.json),
         Verb::Lint { site } => lint::run(site, cli.json),

@@ -84,6 +84,16 @@ fn the_compiled_table_is_what_the_monitor_takes() {
     assert!(text(&output).contains("\"verdict\":\"allowed\""), "{}", text(&output));
 }
 
+#[test]
+fn completions_and_the_manual_page_know_every_verb() {
+    for words in [["completions", "bash"].as_slice(), &["man"]] {
+        let said = text(&bulkhead(words));
+        for verb in ["check", "compile", "explain", "test", "prove", "diff", "lint", "fmt"] {
+            assert!(said.contains(verb), "{words:?} {verb}");
+        }
+    }
+}
+
 fn policies() -> Vec<PathBuf> {
     let folder = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
     let inside =
@@ -149,6 +159,133 @@ fn a_test_that_fails_names_its_line_and_what_was_said_instead() {
     let output = bulkhead(&["--json", "test", &folder.to_string_lossy(), "--min-coverage", "100"]);
     let said = text(&output);
     assert!(said.contains("\"failed\":1") && said.contains("\"rules_covered_percent\":100"), "{said}");
+}
+
+const BOUNDED: &str = "edition 1\npolicy p\ninterface I {\n    method set(rpm: u16 in 0..3000, mode: u8 in 0..3) -> ()\n\
+    method go(a: u8) -> ()\n}\napp x\nservice s: I by x\ncounter c in 0..5\nallow guest s.set when rpm in 0..2400\n\
+    deny guest s.set when rpm in 1000..1010\nallow guest s.go when a * 2 < 20 and c < 3 then count c\n";
+
+#[test]
+fn a_never_is_proved_broken_by_a_call_or_undecided_and_only_proved_is_well() {
+    for (never, code, said) in [
+        ("never guest s.set when rpm above 2400", 0, "proved"),
+        ("never guest s.set when rpm == 1005", 0, "proved"),
+        ("never x s.*", 0, "proved"),
+        (
+            "never guest s.set when mode == 3 and rpm in 990..1005",
+            1,
+            "guest -> s.set(rpm: 990, mode: 3) is allowed by site.policy:10",
+        ),
+        ("never guest s.go when a == 3", 1, "guest -> s.go(a: 3) is allowed by site.policy:12"),
+        ("never guest s.go when a > 100", 1, "it hangs on what is remembered or computed at site.policy:12"),
+        ("never guest s.go then count c", 1, "says which requests are never allowed"),
+    ] {
+        let folder = site("never", &format!("{BOUNDED}{never}\n"));
+        let output = bulkhead(&["prove", &folder.to_string_lossy()]);
+        assert!(output.status.code() == Some(code) && text(&output).contains(said), "{never}: {}", text(&output));
+    }
+}
+
+#[test]
+fn a_difference_is_shown_by_a_call_and_new_permissions_can_fail() {
+    let old = site("old", BOUNDED).display().to_string();
+    let same =
+        site("same", &BOUNDED.replace("allow guest s.set when rpm in 0..2400", "allow guest s.set when rpm <= 2400"))
+            .display()
+            .to_string();
+    let less = site("less", &BOUNDED.replace("1000..1010", "1000..1020")).display().to_string();
+    let more = site("more", &BOUNDED.replace("0..2400", "0..2500")).display().to_string();
+    let other = site("other", &BOUNDED.replace("a * 2", "a * 3")).display().to_string();
+    for (new, code, said) in [
+        (&same, 0, "the policies mean the same"),
+        (&less, 0, "- no longer allowed: guest -> s.set(rpm: 1011, mode: 0)"),
+        (&more, 1, "+ newly allowed: guest -> s.set(rpm: 2401, mode: 0)"),
+        (&other, 1, "? perhaps: guest -> s.go: new: allow guest s.go when a * 3 < 20"),
+    ] {
+        let output = bulkhead(&["diff", &old, new, "--fail-on-new"]);
+        assert!(output.status.code() == Some(code) && text(&output).contains(said), "{new}: {}", text(&output));
+    }
+}
+
+#[test]
+fn lint_finds_what_is_not_meant_and_a_reason_in_the_file_accepts_it() {
+    for (rule, id) in [
+        ("allow guest s.set when rpm in 1002..1005", "L001"),
+        ("allow guest s.set when rpm in 5..10", "L002"),
+        ("deny guest s.set when rpm above 2500", "L003"),
+        ("flow f {\n    a -> b\n    b -> a\n}\nallow x s.go when f is a then f becomes a", "L004"),
+        ("timer never_read", "L005"),
+    ] {
+        let folder = site("lint", &format!("{BOUNDED}{rule}\n"));
+        let output = bulkhead(&["lint", &folder.to_string_lossy()]);
+        assert!(output.status.code() == Some(1) && text(&output).contains(id), "{rule}: {}", text(&output));
+        let folder = site("accepted", &format!("{BOUNDED}// accept {id}: it is a test\n{rule}\n"));
+        let output = bulkhead(&["lint", &folder.to_string_lossy()]);
+        assert!(output.status.code() == Some(0) && text(&output).contains("1 accepted"), "{rule}: {}", text(&output));
+        let folder = site("no-reason", &format!("{BOUNDED}// accept {id}:\n{rule}\n"));
+        assert_eq!(bulkhead(&["lint", &folder.to_string_lossy()]).status.code(), Some(1), "{rule}: no reason");
+    }
+    for site in policies() {
+        let output = bulkhead(&["lint", &site.to_string_lossy()]);
+        assert_eq!(output.status.code(), Some(0), "{}: {}", site.display(), text(&output));
+        let output = bulkhead(&["prove", &site.to_string_lossy()]);
+        assert_eq!(output.status.code(), Some(0), "{}: {}", site.display(), text(&output));
+    }
+}
+
+/// Five hundred small policies: what is proved, no call breaks; what a call breaks is not proved, and is shown.
+#[test]
+fn the_prover_agrees_with_trying_every_call() {
+    let mut state = 0x1234_5678_u64;
+    let mut next = |limit: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % limit
+    };
+    let (mut proved, mut broken) = (0, 0);
+    for _ in 0..500 {
+        let mut rules = String::new();
+        for _ in 0..1 + next(4) {
+            let verb = if next(3) == 0 { "deny" } else { "allow" };
+            let (low, high, negative) = (next(12), next(8), next(6));
+            let condition = match next(5) {
+                0 => format!("a in {low}..{}", (low + high).min(11)),
+                1 => format!("a != {low} and b > -{negative}"),
+                2 => format!("not (a < {low} or b == {})", next(6)),
+                3 => format!("b in {{ -{negative}..0, 3 }}"),
+                _ => format!("a == {low} or b <= {}", next(6)),
+            };
+            rules.push_str(&format!("{verb} guest s.m when {condition}\n"));
+        }
+        let (low, high) = (next(12), next(4));
+        let never = format!("never guest s.m when a in {low}..{} and b >= {}\n", (low + high).min(11), next(6));
+        let policy = format!(
+            "edition 1\npolicy p\ninterface I {{\n    method m(a: u8 in 0..11, b: i8 in -5..5) -> ()\n}}\napp x\nservice s: I by x\n{rules}{never}"
+        );
+        let compiled = bulkhead_lang::compile(&mut |_| Ok(policy.clone()), "site.policy").unwrap();
+        let breaks = |a: i128, b: i128| {
+            let call = compiled.request((0, compiled.object("s").unwrap(), 0), &[a, b]);
+            let message = bulkhead_lang::interpret::Message {
+                subject: 0,
+                object: call.object,
+                method: 0,
+                event: call.event,
+                words: &call.words,
+            };
+            let mut empty = bulkhead_lang::interpret::Remembered::default();
+            let times = bulkhead_lang::interpret::Times::default();
+            let never = &compiled.policy.nevers[0].bodies[0];
+            empty.matches(&compiled.policy, times, &message, never).unwrap()
+                && empty.decide(&compiled.policy, times, &message).reason == bulkhead_model::Reason::Allowed
+        };
+        let is_broken = (0..12).any(|a| (-5..6).any(|b| breaks(a, b)));
+        let folder = site("prover", &policy);
+        let output = bulkhead(&["prove", &folder.to_string_lossy()]);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(i32::from(is_broken)), "{policy}{said}");
+        assert!(said.contains(if is_broken { "BROKEN" } else { "proved" }), "{policy}{said}");
+        if is_broken { broken += 1 } else { proved += 1 }
+    }
+    assert!(proved > 50 && broken > 50, "{proved} {broken}");
 }
 
 /// Blocks that are set off by four spaces or fenced, and begin as a policy does, are whole policies.
