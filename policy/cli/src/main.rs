@@ -6,9 +6,12 @@
 mod diff;
 mod explain;
 mod format;
+mod graph;
+mod init;
 mod lint;
 mod pair;
 mod prove;
+mod replay;
 mod report;
 mod test;
 
@@ -88,6 +91,24 @@ enum Verb {
     },
     /// Prints the manual page: bulkhead man > bulkhead.1
     Man,
+    /// Says which recorded calls a policy would decide otherwise: lines as the audit app prints them
+    Replay {
+        /// The site's folder
+        site: PathBuf,
+        /// The file of lines
+        log: PathBuf,
+    },
+    /// Prints who may call what, and the flows' steps, as a DOT graph (bulkhead graph | dot -Tsvg)
+    Graph {
+        /// The site's folder
+        #[arg(default_value = ".")]
+        site: PathBuf,
+    },
+    /// Makes a commented site to begin with
+    Init {
+        /// Its folder
+        folder: PathBuf,
+    },
     /// Brings a site's files into the one form: spaces and indentation
     Fmt {
         /// The site's folder, or one file
@@ -122,6 +143,9 @@ fn main() -> ExitCode {
             let page = clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout());
             page.map(|()| ExitCode::SUCCESS).map_err(|error| format!("cannot print: {error}"))
         }
+        Verb::Replay { site, log } => replay::run(site, log, cli.json),
+        Verb::Graph { site } => graph::run(site, cli.json),
+        Verb::Init { folder } => init::run(folder, cli.json),
         Verb::Prove { site } => prove::run(site, cli.json),
         Verb::Diff { old, new, fail_on_new } => diff::run(old, new, *fail_on_new, cli.json),
         Verb::Lint { site } => lint::run(site, cli.json),

@@ -233,6 +233,50 @@ fn lint_finds_what_is_not_meant_and_a_reason_in_the_file_accepts_it() {
     }
 }
 
+#[test]
+fn the_starter_site_is_sound_and_nothing_is_written_over() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("starter");
+    let _ = std::fs::remove_dir_all(&folder);
+    let name = folder.display().to_string();
+    assert_eq!(bulkhead(&["init", &name]).status.code(), Some(0));
+    for verb in [
+        ["test", &name, "--min-coverage", "100"].as_slice(),
+        &["prove", &name],
+        &["lint", &name],
+        &["fmt", "--check", &name],
+    ] {
+        let output = bulkhead(verb);
+        assert_eq!(output.status.code(), Some(0), "{verb:?}: {}", text(&output));
+    }
+    let again = bulkhead(&["init", &name]);
+    assert!(again.status.code() == Some(2) && text(&again).contains("is there already"), "{}", text(&again));
+}
+
+#[test]
+fn a_log_is_replayed_and_calls_that_would_go_otherwise_are_shown() {
+    let folder = site("replay", BOUNDED);
+    let log = folder.join("log");
+    std::fs::write(&log, "#1 allowed guest -> s.set(rpm: 2400, mode: 0) by site.policy:10\n#2 REFUSED guest -> s.set(rpm: 5, mode: 0): no rule\n\
+        noise\n#3 REFUSED guest -> s.set(rpm: 1005, mode: 1) by site.policy:11\n#4 REFUSED guest -> gone.away(): no rule\n").expect("a log");
+    let output = bulkhead(&["replay", &folder.to_string_lossy(), &log.to_string_lossy()]);
+    let said = text(&output);
+    assert!(
+        output.status.code() == Some(1) && said.contains("line 2: guest -> s.set(rpm: 5, mode: 0) would be allowed"),
+        "{said}"
+    );
+    assert!(said.contains("2 the same, 1 others, 1 not replayed"), "{said}");
+}
+
+#[test]
+fn the_graph_names_callers_methods_and_steps() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/lights");
+    let said = text(&bulkhead(&["graph", &example.to_string_lossy()]));
+    for line in ["\"controller\" -> \"lamps.\" [label=\"show ?\", style=dashed];", "\"light/yellow\" -> \"light/red\";"]
+    {
+        assert!(said.contains(line), "{said}");
+    }
+}
+
 /// Five hundred small policies: what is proved, no call breaks; what a call breaks is not proved, and is shown.
 #[test]
 fn the_prover_agrees_with_trying_every_call() {

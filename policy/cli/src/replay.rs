@@ -1,0 +1,129 @@
+//! `bulkhead replay`: what a policy says of calls that were recorded, as the audit app prints them. Calls are put to it in
+//! their order, so that rates and flows go on from one to the next.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use bulkhead_lang::Compiled;
+use bulkhead_lang::policy::Call;
+use bulkhead_lang::regions::Place;
+use bulkhead_model::Reason;
+use serde_json::json;
+
+use crate::pair::Pair;
+use crate::test::message;
+
+/// A record's line.
+#[derive(Debug, PartialEq, Eq)]
+struct Recorded<'a> {
+    was_allowed: bool,
+    subject: &'a str,
+    object: &'a str,
+    method: &'a str,
+    values: Vec<i128>,
+}
+
+/// The longest log in bytes.
+const LOG_BYTES: u64 = 1 << 30;
+
+/// The verb.
+pub(crate) fn run(site: &Path, log: &Path, as_json: bool) -> Result<ExitCode, String> {
+    let compiled = match crate::open(site, as_json)? {
+        Ok(compiled) => compiled,
+        Err(code) => return Ok(code),
+    };
+    let failed = |error: std::io::Error| format!("cannot read {}: {error}", log.display());
+    if fs::metadata(log).map_err(failed)?.len() > LOG_BYTES {
+        return Err(format!("{} is longer than 1 GiB", log.display()));
+    }
+    let text = String::from_utf8_lossy(&fs::read(log).map_err(failed)?).into_owned();
+    let mut pair = Pair::new(&compiled)?;
+    let (mut same, mut skipped, mut changed) = (0_u64, 0_u64, Vec::new());
+    for (number, line) in text.lines().enumerate() {
+        let Some(record) = recorded(line) else { continue };
+        let Some(record) = record else {
+            skipped += 1;
+            continue;
+        };
+        let Some(call) = call(&compiled, &record) else {
+            skipped += 1;
+            continue;
+        };
+        let verdict = pair.decide(&message(&call))?;
+        let is_allowed = verdict.reason == Reason::Allowed;
+        if is_allowed == record.was_allowed {
+            same += 1;
+        } else {
+            changed.push((number + 1, compiled.show(&call), is_allowed, verdict.reason.word()));
+        }
+    }
+    if as_json {
+        let changes = changed.iter().map(|(line, call, is_allowed, why)| {
+            json!({ "line": line, "call": call, "now": if *is_allowed { "allowed" } else { "refused" }, "reason": why })
+        });
+        println!("{}", json!({ "same": same, "not_replayed": skipped, "changed": changes.collect::<Vec<_>>() }));
+    } else {
+        for (line, call, is_allowed, why) in &changed {
+            let now = if *is_allowed { "would be allowed".to_string() } else { format!("would be refused: {why}") };
+            println!("line {line}: {call} {now}");
+        }
+        println!(
+            "{same} the same, {} others, {skipped} not replayed (secrets, or what the policy does not know)",
+            changed.len()
+        );
+    }
+    Ok(if changed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The call of a line such as `#12 REFUSED guest -> plant.set_pump(rpm: 2900): no rule`. `None`: no such line; inner `None`: its
+/// values were not recorded.
+#[expect(clippy::option_option, reason = "no record, and a record without its values")]
+fn recorded(line: &str) -> Option<Option<Recorded<'_>>> {
+    let (was_allowed, rest) = match (line.split_once(" REFUSED "), line.split_once(" allowed ")) {
+        (Some((_, rest)), _) => (false, rest),
+        (None, Some((_, rest))) => (true, rest),
+        (None, None) => return None,
+    };
+    let (subject, rest) = rest.split_once(" -> ")?;
+    let (target, rest) = rest.split_once('(')?;
+    let (object, method) = target.split_once('.')?;
+    let (values, _) = rest.split_once(')')?;
+    let number = |value: &str| {
+        let value = value.rsplit(": ").next()?;
+        value.strip_prefix("0x").map_or_else(|| value.parse().ok(), |hex| i128::from_str_radix(hex, 16).ok())
+    };
+    let values: Option<Vec<i128>> = values.split(", ").filter(|value| !value.is_empty()).map(number).collect();
+    Some(values.map(|values| Recorded { was_allowed, subject, object, method, values }))
+}
+
+fn call(compiled: &Compiled, record: &Recorded<'_>) -> Option<Call> {
+    let object = compiled.object(record.object)?;
+    let methods = &compiled.policy.objects.get(usize::from(object))?.methods;
+    let method = methods.iter().position(|known| known.name == record.method)?;
+    let place: Place = (compiled.subject(record.subject)?, object, u16::try_from(method).ok()?);
+    Some(compiled.request(place, &record.values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::recorded;
+
+    #[test]
+    fn the_audit_apps_lines_are_read_and_others_are_passed_over() {
+        let line = "secure: audit: #20 REFUSED guest -> plant.set(rpm: 2900, at: 0x10): no rule, 47 times";
+        let record = recorded(line).flatten().expect("a record");
+        assert_eq!(
+            (record.was_allowed, record.subject, record.object, record.method),
+            (false, "guest", "plant", "set")
+        );
+        assert_eq!(record.values, [2900, 16]);
+        assert!(
+            recorded("#1 allowed guest -> plant.level() by site.policy:4")
+                .flatten()
+                .is_some_and(|record| record.was_allowed)
+        );
+        assert_eq!(recorded("#1 allowed guest -> plant.unlock(code: (secret)) by site.policy:4"), Some(None));
+        assert_eq!(recorded("clock: heartbeat 1"), None);
+    }
+}
