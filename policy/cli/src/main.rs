@@ -9,6 +9,7 @@ mod format;
 mod graph;
 mod init;
 mod lint;
+mod page;
 mod pair;
 mod prove;
 mod replay;
@@ -104,6 +105,15 @@ enum Verb {
         #[arg(default_value = ".")]
         site: PathBuf,
     },
+    /// Writes one HTML page for a reviewer or an auditor
+    Report {
+        /// The site's folder
+        #[arg(default_value = ".")]
+        site: PathBuf,
+        /// Where the page goes
+        #[arg(short, long)]
+        output: PathBuf,
+    },
     /// Makes a commented site to begin with
     Init {
         /// Its folder
@@ -145,6 +155,7 @@ fn main() -> ExitCode {
         }
         Verb::Replay { site, log } => replay::run(site, log, cli.json),
         Verb::Graph { site } => graph::run(site, cli.json),
+        Verb::Report { site, output } => page::run(site, output, cli.json),
         Verb::Init { folder } => init::run(folder, cli.json),
         Verb::Prove { site } => prove::run(site, cli.json),
         Verb::Diff { old, new, fail_on_new } => diff::run(old, new, *fail_on_new, cli.json),

@@ -15,7 +15,7 @@ use crate::pair::Pair;
 use crate::test::message;
 
 /// What became of a `never`.
-enum Outcome {
+pub(crate) enum Outcome {
     Proved,
     /// A call that is allowed, and by which rule.
     Broken(String, String),
@@ -59,7 +59,7 @@ pub(crate) fn run(site: &Path, as_json: bool) -> Result<ExitCode, String> {
     Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn outcome(compiled: &Compiled, never: &Rule) -> Result<Outcome, String> {
+pub(crate) fn outcome(compiled: &Compiled, never: &Rule) -> Result<Outcome, String> {
     for &subject in &never.subjects {
         for body in &never.bodies {
             match one(compiled, never, body, (subject, body.object, body.method))? {

@@ -14,10 +14,10 @@ use serde_json::json;
 use crate::pair::Pair;
 
 /// How one test went.
-struct Outcome<'a> {
+pub(crate) struct Outcome<'a> {
     name: &'a str,
     /// Where it went wrong, and how.
-    failure: Option<(String, String)>,
+    pub(crate) failure: Option<(String, String)>,
 }
 
 /// The verb.
@@ -76,7 +76,11 @@ pub(crate) fn run(site: &Path, least: Option<u8>, as_json: bool) -> Result<ExitC
 }
 
 /// Runs one test from an empty memory on; each rule that had a say is added to `reached`.
-fn one<'a>(compiled: &Compiled, test: &'a Test, reached: &mut BTreeSet<usize>) -> Result<Outcome<'a>, String> {
+pub(crate) fn one<'a>(
+    compiled: &Compiled,
+    test: &'a Test,
+    reached: &mut BTreeSet<usize>,
+) -> Result<Outcome<'a>, String> {
     let mut pair = Pair::new(compiled)?;
     for (step, span) in &test.steps {
         if let Err(why) = take(compiled, &mut pair, step, reached)? {

@@ -268,6 +268,31 @@ fn a_log_is_replayed_and_calls_that_would_go_otherwise_are_shown() {
 }
 
 #[test]
+fn the_report_is_one_page_without_the_network_and_says_when_something_is_not_well() {
+    let page = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report.html");
+    let name = page.display().to_string();
+    assert_eq!(bulkhead(&["report", "-o", &name]).status.code(), Some(0));
+    let html = std::fs::read_to_string(&page).expect("the page");
+    for piece in [
+        "SR 7.7",
+        "CM-7",
+        "plant.set_pump",
+        "class=some>condition",
+        "0x9000000..0x9000fff",
+        "resonates",
+        "class=yes>proved",
+    ] {
+        assert!(html.contains(piece), "{piece}");
+    }
+    assert!(!html.contains("http") && !html.contains("<script"));
+    let folder = site("unwell", &format!("{BOUNDED}never guest s.set when rpm == 5 and mode > 2\n"));
+    let output = bulkhead(&["report", &folder.to_string_lossy(), "-o", &name]);
+    assert!(
+        output.status.code() == Some(1) && std::fs::read_to_string(&page).expect("the page").contains("mode &gt; 2")
+    );
+}
+
+#[test]
 fn the_graph_names_callers_methods_and_steps() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/lights");
     let said = text(&bulkhead(&["graph", &example.to_string_lossy()]));
