@@ -5,7 +5,7 @@ use bulkhead_model::build::word;
 use crate::check::Checker;
 use crate::diagnostic::Diagnostic;
 use crate::expressions::Scope;
-use crate::policy::{Call, Kind, Step, Test};
+use crate::policy::{Call, Kind, Step, Table, Test};
 use crate::tree::{self, Constant, Item, Name};
 
 const NOTHING: Scope<'static> = Scope { fields: &[] };
@@ -54,6 +54,9 @@ impl Checker<'_> {
     /// A call that a person wrote. Values that no field could hold stay as they are: they are refused when it is judged.
     pub(crate) fn call(&mut self, call: &tree::Call) -> Option<Call> {
         let subject = self.whom(Some(&call.subject))?;
+        if let Some(table) = self.policy.tables.iter().find(|table| table.name == call.object.text).cloned() {
+            return self.register_call(subject, &table, call);
+        }
         let Some(object) = self.policy.objects.iter().position(|known| known.name == call.object.text) else {
             let known: Vec<String> = self.policy.objects.iter().map(|known| known.name.clone()).collect();
             self.unknown(&call.object, "service, device or object of the wall", known.iter().map(String::as_str));
@@ -89,6 +92,35 @@ impl Checker<'_> {
                 self.unknown(name, "rule called", known.iter().map(String::as_str));
             }
         }
+        let (event, expected, recorded) = (call.event, call.expected, call.recorded);
+        Some(Call { subject, object, method, event, words, expected, by, recorded })
+    }
+}
+
+impl Checker<'_> {
+    /// `guest -> drive.speed(47.11)` for a register of a table: the method's call with the register's number.
+    fn register_call(&mut self, subject: u16, table: &Table, call: &tree::Call) -> Option<Call> {
+        let Some(register) = table.rows.iter().find(|row| row.name == call.method.text) else {
+            self.unknown(&call.method, "register called", table.rows.iter().map(|row| row.name.as_str()));
+            return None;
+        };
+        let (object, method) = (table.object, table.method);
+        let wanted = usize::from(table.value.is_some());
+        if call.arguments.len() != wanted || call.event != tree::Event::Request {
+            let help = if wanted == 1 { "write its value: TABLE.REGISTER(VALUE)" } else { "write TABLE.REGISTER()" };
+            self.error(call.method.span, "this is not how the register is reached", help);
+            return None;
+        }
+        let mut words = vec![0; self.policy.fields(object, method, call.event).len()];
+        *words.get_mut(table.number)? = word(register.numbers.0);
+        if let Some((at, argument)) = table.value.zip(call.arguments.first()) {
+            let value = match argument {
+                Constant::Number(number) => self.number(number, &register.kind)?,
+                Constant::Word(_) => self.constant(argument, &register.kind, &register.name)?,
+            };
+            *words.get_mut(at)? = word(value);
+        }
+        let by = call.by.as_ref().map(|name| name.text.clone());
         let (event, expected, recorded) = (call.event, call.expected, call.recorded);
         Some(Call { subject, object, method, event, words, expected, by, recorded })
     }

@@ -35,6 +35,7 @@ pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
     checker.heads(items);
     checker.interfaces(items);
     checker.declarations(items);
+    checker.tables(items);
     checker.states(items);
     for item in items {
         if let Item::Rule(rule) = item {
@@ -46,6 +47,9 @@ pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
     checker.tests(items);
     checker.policy
 }
+
+/// Object and method, and the register (table and row) if a table names it.
+type Target = (u16, u16, Option<(usize, usize)>);
 
 pub(crate) struct Checker<'a> {
     findings: &'a mut Vec<Diagnostic>,
@@ -175,7 +179,7 @@ impl Checker<'_> {
     }
 
     /// What one of a field's is worth, as a fraction of a power of ten.
-    fn step(&mut self, step: &Number, words: &[String]) -> (i128, u32) {
+    pub(crate) fn step(&mut self, step: &Number, words: &[String]) -> (i128, u32) {
         if step.digits <= 0 || step.digits > 1_000_000 || !words.is_empty() {
             self.error(step.span, "this step cannot be had", "a number's step is a positive number: step 0.01");
             return (1, 0);
@@ -393,7 +397,13 @@ impl Checker<'_> {
         let mut targets = Vec::new();
         for (object, method) in names {
             for object in self.members(object) {
-                self.targets(&object, method.as_ref(), &mut targets);
+                if let Some(table) = self.policy.tables.iter().position(|table| table.name == object.text) {
+                    self.registers(table, method.as_ref(), &mut targets);
+                    continue;
+                }
+                let mut found = Vec::new();
+                self.targets(&object, method.as_ref(), &mut found);
+                targets.extend(found.into_iter().map(|(object, method)| (object, method, None)));
             }
         }
         targets.sort_unstable();
@@ -401,8 +411,7 @@ impl Checker<'_> {
         self.check_clauses(rule);
         let own: Vec<Option<u16>> = rule.limits.iter().map(|limit| self.own_rate(limit)).collect();
         let own: Vec<Place> = own.into_iter().flatten().map(|state| Place { state, keys: Vec::new() }).collect();
-        let bodies: Vec<Option<Body>> =
-            targets.iter().map(|&(object, method)| self.body(rule, object, method, &own)).collect();
+        let bodies: Vec<Option<Body>> = targets.iter().map(|&target| self.body(rule, target, &own)).collect();
         if self.findings.iter().skip(before).all(|finding| finding.severity == crate::Severity::Warning) {
             let tree::Rule { decision, event, audit, because, name, span, .. } = rule.clone();
             let (bodies, name) = (bodies.into_iter().flatten().collect(), name.map(|name| name.text));
@@ -443,12 +452,23 @@ impl Checker<'_> {
     }
 
     /// What a rule says of one method.
-    fn body(&mut self, rule: &tree::Rule, object: u16, method: u16, own: &[Place]) -> Option<Body> {
-        let fields = self.policy.fields(object, method, rule.event).to_vec();
+    fn body(&mut self, rule: &tree::Rule, (object, method, register): Target, own: &[Place]) -> Option<Body> {
+        let mut fields = self.policy.fields(object, method, rule.event).to_vec();
+        let mut is_meant = None;
+        if let Some((table, row)) = register {
+            let table = self.policy.tables.get(table)?;
+            let register = table.rows.get(row)?;
+            fields = table.fields(register, &fields);
+            is_meant = Some(table.condition(register));
+        }
         let scope = Scope { fields: &fields };
         let mut condition = match &rule.condition {
             Some(condition) => Some(self.condition(scope, condition)?),
             None => None,
+        };
+        condition = match (is_meant, condition) {
+            (Some(is_meant), Some(condition)) => Some(Expression::And(Box::new(is_meant), Box::new(condition))),
+            (is_meant, condition) => is_meant.or(condition),
         };
         let mut rates = own.to_vec();
         for rate in &rule.rates {
@@ -478,7 +498,21 @@ impl Checker<'_> {
         Some(Body { object, method, condition, rates, effects })
     }
 
-    fn targets(&mut self, object: &Name, method: Option<&Name>, targets: &mut Vec<(u16, u16)>) {
+    /// The registers of a table that a rule names.
+    fn registers(&mut self, table: usize, name: Option<&Name>, targets: &mut Vec<Target>) {
+        let Some(found) = self.policy.tables.get(table) else { return };
+        let (object, method) = (found.object, found.method);
+        let names: Vec<String> = found.rows.iter().map(|row| row.name.clone()).collect();
+        match name {
+            None => targets.extend((0..names.len()).map(|row| (object, method, Some((table, row))))),
+            Some(name) => match names.iter().position(|known| *known == name.text) {
+                Some(row) => targets.push((object, method, Some((table, row)))),
+                None => self.unknown(name, "register called", names.iter().map(String::as_str)),
+            },
+        }
+    }
+
+    pub(crate) fn targets(&mut self, object: &Name, method: Option<&Name>, targets: &mut Vec<(u16, u16)>) {
         let Some(place) = self.policy.objects.iter().position(|known| known.name == object.text) else {
             let known: Vec<String> = self.policy.objects.iter().map(|known| known.name.clone()).collect();
             return self.unknown(object, "service, device or object of the wall", known.iter().map(String::as_str));

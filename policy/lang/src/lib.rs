@@ -16,6 +16,7 @@ mod normal;
 mod parser;
 pub mod policy;
 pub mod regions;
+mod registers;
 mod states;
 #[cfg(test)]
 mod tests;
@@ -81,9 +82,7 @@ pub fn compile(load: &mut dyn FnMut(&str) -> Result<String, String>, main: &str)
             findings.push(Diagnostic::error(span, "too many files", "a policy has at most 64 files"));
             break;
         }
-        let text = load(&name).and_then(|text| {
-            if text.len() > FILE_BYTES { Err("it is longer than 4 MiB".to_string()) } else { Ok(text) }
-        });
+        let text = load(&name).and_then(bounded);
         let text = match text {
             Ok(text) => text,
             Err(why) => {
@@ -91,7 +90,19 @@ pub fn compile(load: &mut dyn FnMut(&str) -> Result<String, String>, main: &str)
                 continue;
             }
         };
-        let new = read(&mut sources, Source { name, text }, &mut findings);
+        let mut new = read(&mut sources, Source { name, text }, &mut findings);
+        for item in &mut new {
+            let Item::Registers(table) = item else { continue };
+            let Some((file, span)) = table.file.clone() else { continue };
+            match load(&file).and_then(bounded) {
+                Ok(text) => table.rows = registers::from_file(&mut sources, &file, &text, &mut findings),
+                Err(why) => {
+                    let finding =
+                        Diagnostic::error(span, format!("cannot read {file}: {why}"), "check the file's name");
+                    findings.push(finding);
+                }
+            }
+        }
         // The last file named is read first: files are read in the order in which they are included.
         for item in new.iter().rev() {
             if let Item::Include(file, span) = item {
@@ -122,6 +133,10 @@ pub fn compile_folder(folder: &Path) -> Result<Compiled, Box<Report>> {
         fs::read_to_string(folder.join(path)).map_err(|error| error.to_string())
     };
     compile(&mut load, MAIN)
+}
+
+fn bounded(text: String) -> Result<String, String> {
+    if text.len() > FILE_BYTES { Err("it is longer than 4 MiB".to_string()) } else { Ok(text) }
 }
 
 fn read(sources: &mut Sources, source: Source, findings: &mut Vec<Diagnostic>) -> Vec<Item> {

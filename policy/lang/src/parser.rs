@@ -4,7 +4,7 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
 use crate::tree::{
     Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Interface, Item, Key, Limit,
-    Method, Name, Number, Operator, Range, Rule, Set, State, StateKind, Step, Targets, Test,
+    Method, Name, Number, Operator, Range, Register, Registers, Rule, Set, State, StateKind, Step, Targets, Test,
 };
 
 /// How deep expressions may nest.
@@ -12,7 +12,7 @@ const DEPTH: usize = 32;
 /// How many operands and negations the expressions of a rule may have.
 const TERMS: usize = 256;
 /// The words that begin a statement.
-pub(crate) const STATEMENTS: [&str; 22] = [
+pub(crate) const STATEMENTS: [&str; 23] = [
     "edition",
     "policy",
     "include",
@@ -34,6 +34,7 @@ pub(crate) const STATEMENTS: [&str; 22] = [
     "deny",
     "on",
     "never",
+    "registers",
     "test",
 ];
 /// Words that are never a unit, as they may follow a number.
@@ -98,6 +99,17 @@ pub(crate) fn call(tokens: &[Placed]) -> Parsed<Call> {
     let mut parser = Parser { tokens, at: 0, terms: 0 };
     let call = parser.bare_call()?;
     if parser.peek() == &Token::End { Ok(call) } else { parser.error("the call ends here", "remove what follows") }
+}
+
+/// Reads one register: a line of a table.
+pub(crate) fn register(tokens: &[Placed]) -> Parsed<Register> {
+    let mut parser = Parser { tokens, at: 0, terms: 0 };
+    let register = parser.register()?;
+    if parser.peek() == &Token::End {
+        Ok(register)
+    } else {
+        parser.error("the register ends here", "remove what follows")
+    }
 }
 
 struct Parser<'a> {
@@ -231,6 +243,7 @@ impl Parser<'_> {
             "counter" | "flow" | "timer" | "rate" | "set" | "map" | "grant" => {
                 self.state(&word, start).map(Item::State)
             }
+            "registers" => self.registers().map(Item::Registers),
             "never" => self.rule(Decision::Deny, start).map(|rule| Item::Never(Box::new(rule))),
             "test" => self.test(start).map(Item::Test),
             "allow" => self.rule(Decision::Allow, start).map(|rule| Item::Rule(Box::new(rule))),
@@ -246,6 +259,42 @@ impl Parser<'_> {
                 self.error(&format!("`{word}` begins no statement"), &help)
             }
         }
+    }
+
+    fn registers(&mut self) -> Parsed<Registers> {
+        const FORM: &str =
+            "registers NAME via OBJECT.METHOD(REGISTER, VALUE) { speed 40001 in 0..50 }, or … from \"FILE.csv\"";
+        let name = self.name("the table's name")?;
+        self.expect_word("via", FORM)?;
+        let object = self.name("a service")?;
+        self.expect(".", FORM)?;
+        let method = self.name("a method")?;
+        self.expect("(", FORM)?;
+        let arguments = self.list(|parser| parser.name("an argument of the method"))?;
+        self.expect(")", FORM)?;
+        let mut table = Registers { name, object, method, arguments, rows: Vec::new(), file: None };
+        if self.skip_word("from") {
+            let span = self.span();
+            table.file = Some((self.text("a file's name")?, span));
+            return Ok(table);
+        }
+        self.expect("{", FORM)?;
+        while !self.skip("}") {
+            if !self.skip(";") {
+                table.rows.push(self.register()?);
+            }
+        }
+        Ok(table)
+    }
+
+    /// `speed 40001 in 0.00..50.00 step 0.01 unit Hz`
+    pub(crate) fn register(&mut self) -> Parsed<Register> {
+        let name = self.name("a register's name, or }")?;
+        let numbers = self.constant_range()?;
+        let range = if self.skip_word("in") { Some(self.constant_range()?) } else { None };
+        let step = if self.skip_word("step") { Some(self.quantity()?) } else { None };
+        let unit = if self.skip_word("unit") { Some(self.name("a unit's name")?) } else { None };
+        Ok(Register { name, numbers, range, step, unit })
     }
 
     fn group(&mut self) -> Parsed<Item> {

@@ -15,6 +15,8 @@ pub struct Policy {
     pub subjects: Vec<String>,
     /// Objects: the wall's own, then services and devices.
     pub objects: Vec<Object>,
+    /// Tables of registers.
+    pub tables: Vec<Table>,
     /// What is remembered.
     pub states: Vec<State>,
     /// What must never be allowed: as denying rules that decide nothing.
@@ -130,6 +132,36 @@ impl Kind {
         let (whole, rest) = (scaled.abs() / power, scaled.abs() % power);
         format!("{sign}{whole}.{rest:0>width$}{unit}", width = decimals as usize)
     }
+}
+
+/// Registers with names, behind a method.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// The object of the method that reaches them.
+    pub object: u16,
+    /// The method.
+    pub method: u16,
+    /// Which of its arguments is the register's number.
+    pub number: usize,
+    /// Which is the value, if it takes one.
+    pub value: Option<usize>,
+    /// The registers.
+    pub rows: Vec<Register>,
+}
+
+/// A register, or several in a row.
+#[derive(Clone, Debug)]
+pub struct Register {
+    /// Its name.
+    pub name: String,
+    /// Its numbers.
+    pub numbers: Values,
+    /// Its values.
+    pub range: Values,
+    /// How they are written.
+    pub kind: Kind,
 }
 
 /// What is remembered between calls.

@@ -538,6 +538,65 @@ fn mistakes_with_state_are_told_with_the_remedy() {
     assert!(build(&apart).is_ok(), "two states of one flow exclude each other");
 }
 
+const TABLE: &str = "edition 1\npolicy t\ninterface I {\n method write(register: u16, value: u16 in 0..5000) -> ()\n}\napp x\nservice s: I by x\n\
+    registers drive via s.write(register, value) {\n speed 1 in 0.00..50.00 step 0.01 unit Hz\n ramp 2..3 in 5..600\n}\n\
+    allow guest drive.speed when value above 10 Hz\nallow guest drive.ramp\n";
+
+#[test]
+fn a_register_has_its_own_range_and_unit_and_its_neighbours_are_refused() {
+    let compiled = build(TABLE).unwrap();
+    let mut both = Both::new(&compiled);
+    for (register, value, wanted) in [
+        (1, 1001, YES),
+        (1, 1000, NO),
+        (1, 5000, YES),
+        (2, 5, YES),
+        (3, 600, YES),
+        (3, 601, NO),
+        (2, 4, NO),
+        (4, 5, NO),
+        (0, 1001, NO),
+    ] {
+        assert_eq!(both.ask("guest", "s.write", &[register, value]).0, wanted, "{register} {value}");
+    }
+    for (wrong, right, message) in [
+        ("drive.sped", "drive.speed when", "did you mean `speed`?"),
+        ("s.write(registr, value)", "s.write(register, value)", "did you mean `register`?"),
+        ("in 0.00..50.01", "in 0.00..50.00", "its values are 0.00 Hz..50.00 Hz"),
+        ("ramp 2..70000", "ramp 2..3", "`register` is never 70000"),
+        ("speed 2", "ramp 2", "declared twice"),
+    ] {
+        let text = build(&TABLE.replacen(right.trim_end_matches(" when"), wrong, 1)).err();
+        assert!(text.as_ref().is_some_and(|text| text.contains(message)), "{wrong}: {text:?}");
+    }
+}
+
+#[test]
+fn a_table_may_come_from_a_file_and_its_mistakes_name_the_files_line() {
+    let with = |csv: &str| {
+        let (from, to) = (TABLE.find(" {\n speed").unwrap(), TABLE.find("allow guest drive.speed").unwrap());
+        let main = format!("{} from \"drive.csv\"\n{}", &TABLE[..from], &TABLE[to..]);
+        let mut load = |name: &str| Ok(if name == "drive.csv" { csv.to_string() } else { main.clone() });
+        compile(&mut load, "site.policy").map_err(|report| {
+            report.findings.iter().map(|finding| finding.render(&report.sources).to_string()).collect::<String>()
+        })
+    };
+    let good = "number, name ,low,high,step,unit\n1,speed,0.00,50.00,0.01,Hz\n2..3,ramp,5,600,,\n";
+    let compiled = with(good).unwrap();
+    assert_eq!(ask(&compiled, "guest", "s.write", &[1, 1001]).0, YES);
+    assert_eq!(ask(&compiled, "guest", "s.write", &[3, 601]).0, NO);
+    for (wrong, right, message) in [
+        ("numer", "number", "there is no column `number`"),
+        ("1,sp eed", "1,speed", "drive.csv:2:1"),
+        ("x..y", "2..3", "drive.csv:3:1"),
+        ("5,60000", "5,600", "never 60000"),
+        ("\n1,speed,0,1,,\n2..3", "\n2..3", "declared twice"),
+    ] {
+        let text = with(&good.replacen(right, wrong, 1)).err();
+        assert!(text.as_ref().is_some_and(|text| text.contains(message)), "{wrong}: {text:?}");
+    }
+}
+
 #[test]
 fn many_rules_of_one_method_are_found_by_an_index() {
     let mut text = SITE.replace("allow guest plant.set when", "allow hmi plant.level when false or");

@@ -47,6 +47,8 @@ pub enum Item {
     Resource(Range),
     /// `let NAME = SET`
     Let(Name, Vec<(Constant, Constant)>),
+    /// `registers NAME via OBJECT.METHOD(REGISTER, VALUE) { … }`
+    Registers(Registers),
     /// `counter …`, `flow …`, …
     State(State),
     /// `allow …`, `deny …`, `on …`
@@ -197,6 +199,38 @@ impl Constant {
             Self::Word(name) => name.span,
         }
     }
+}
+
+/// Registers of a field device: numbers that a method takes, with names.
+#[derive(Clone, Debug)]
+pub struct Registers {
+    /// The table's name.
+    pub name: Name,
+    /// The object of the method that reaches them.
+    pub object: Name,
+    /// The method.
+    pub method: Name,
+    /// Which of its arguments is the register's number, and which the value, if it takes one.
+    pub arguments: Vec<Name>,
+    /// The registers.
+    pub rows: Vec<Register>,
+    /// `from "FILE"`: where the registers stand, as comma-separated values.
+    pub file: Option<(String, Span)>,
+}
+
+/// A register.
+#[derive(Clone, Debug)]
+pub struct Register {
+    /// Its name.
+    pub name: Name,
+    /// Its number, or the first and the last of several.
+    pub numbers: (Constant, Constant),
+    /// `in A..B`: its values.
+    pub range: Option<(Constant, Constant)>,
+    /// `step 0.01`
+    pub step: Option<Number>,
+    /// `unit Hz`
+    pub unit: Option<Name>,
 }
 
 /// What is remembered between calls.
