@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use bulkhead_lang::Compiled;
 use bulkhead_lang::interpret::Verdict;
 use bulkhead_lang::policy::{Call, Field};
+use bulkhead_lang::tree::Decision;
 use bulkhead_model::Reason;
 use serde_json::json;
 
@@ -22,13 +23,20 @@ pub(crate) fn explain(site: &Path, call: &str, as_json: bool) -> Result<ExitCode
     let message = message(&asked);
     let mut pair = Pair::new(&compiled)?;
     let failure = pair.failure(&message);
+    let near = nearest(&compiled, &pair, &asked);
     let verdict = pair.decide(&message)?;
     let failure = failure.filter(|_| verdict.reason == Reason::Failed);
-    tell(&compiled, &asked, (&verdict, failure), as_json);
+    tell(&compiled, &asked, (&verdict, failure), &near, as_json);
     Ok(if verdict.reason == Reason::Allowed { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn tell(compiled: &Compiled, asked: &Call, (verdict, failure): (&Verdict, Option<String>), as_json: bool) {
+fn tell(
+    compiled: &Compiled,
+    asked: &Call,
+    (verdict, failure): (&Verdict, Option<String>),
+    near: &[Near],
+    as_json: bool,
+) {
     let &Call { subject, object, method: number, event, .. } = asked;
     let fields = compiled.policy.fields(object, number, event);
     let describe = |rule: &bulkhead_lang::policy::Rule| {
@@ -37,8 +45,6 @@ fn tell(compiled: &Compiled, asked: &Call, (verdict, failure): (&Verdict, Option
     };
     let rules = &compiled.policy.rules;
     let deciding = verdict.rule.and_then(|rule| rules.get(rule));
-    let names = |rule: &&bulkhead_lang::policy::Rule| rule.bodies_for(subject, object, number, event).next().is_some();
-    let others: Vec<(String, String)> = rules.iter().filter(names).map(describe).collect();
     let word = if verdict.reason == Reason::Allowed { "allowed" } else { "refused" };
     let against = verdict.against.iter().filter_map(|(reason, rule)| Some((*reason, describe(rules.get(*rule)?))));
     let against: Vec<(Reason, (String, String))> = against.collect();
@@ -52,7 +58,7 @@ fn tell(compiled: &Compiled, asked: &Call, (verdict, failure): (&Verdict, Option
                 "text": rule.as_ref().map(|rule| &rule.1), "because": deciding.and_then(|rule| rule.because.clone()),
                 "failure": failure, "audit": verdict.audit,
                 "against": against.iter().map(|(reason, (place, _))| json!({ "rule": place, "reason": reason.word() })).collect::<Vec<_>>(),
-                "rules_for_this_method": others.iter().map(|(place, _)| place).collect::<Vec<_>>(),
+                "nearest": near.iter().map(|near| json!({ "rule": near.place, "wanted": near.wanted })).collect::<Vec<_>>(),
             })
         );
         return;
@@ -80,13 +86,40 @@ fn tell(compiled: &Compiled, asked: &Call, (verdict, failure): (&Verdict, Option
     if verdict.reason == Reason::Malformed {
         let fields: Vec<String> = fields.iter().map(signature).collect();
         println!("  it takes ({})", fields.join(", "));
-    } else if deciding.is_none() && others.is_empty() {
+    } else if deciding.is_none() && near.is_empty() {
         let name = compiled.policy.subjects.get(usize::from(subject)).map_or("it", String::as_str);
-        println!("  no rule names this method for {name}");
+        println!("  no rule allows this method to {name}");
     } else if deciding.is_none() {
-        println!("  rules that name this method, none of which holds:");
-        others.iter().for_each(|(place, text)| println!("    {place}: {text}"));
+        println!("  the nearest rules, and what they wanted:");
+        for Near { place, text, wanted } in near.iter().take(5) {
+            println!("    {place}: {text}");
+            wanted.iter().for_each(|wanted| println!("      wanted {wanted}"));
+        }
     }
+}
+
+/// A rule that might have allowed the call.
+struct Near {
+    place: String,
+    text: String,
+    /// Its first condition that does not hold, and what the call brings.
+    wanted: Option<String>,
+}
+
+/// The rules that allow the method under some condition, those first of which most holds.
+fn nearest(compiled: &Compiled, pair: &Pair<'_>, asked: &Call) -> Vec<Near> {
+    let &Call { subject, object, method, event, .. } = asked;
+    let mut all = Vec::new();
+    for rule in compiled.policy.rules.iter().filter(|rule| rule.decision == Decision::Allow) {
+        let bodies = rule.bodies_for(subject, object, method, event);
+        let wants = bodies.map(|body| pair.wanted(&message(asked), body));
+        let Some(best) = wants.max_by_key(|wanted| wanted.as_ref().map(|(held, _)| *held)) else { continue };
+        let (file, line, _, text) = compiled.sources.place(rule.span);
+        let (held, wanted) = best.map_or((0, None), |(held, wanted)| (held, Some(wanted)));
+        all.push((held, Near { place: format!("{file}:{line}"), text: text.trim().to_string(), wanted }));
+    }
+    all.sort_by_key(|(held, _)| std::cmp::Reverse(*held));
+    all.into_iter().map(|(_, near)| near).collect()
 }
 
 fn signature(field: &Field) -> String {

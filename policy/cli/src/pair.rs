@@ -79,6 +79,11 @@ impl<'a> Pair<'a> {
         self.remembered.matches(&self.compiled.policy, self.times, message, body).unwrap_or(false)
     }
 
+    /// What a rule wants that a message does not bring, after how many conditions that hold.
+    pub(crate) fn wanted(&self, message: &Message<'_>, body: &Body) -> Option<(usize, String)> {
+        bulkhead_lang::show::wanted(&self.compiled.policy, &self.remembered, self.times, message, body)
+    }
+
     /// Whether a condition holds for a caller.
     pub(crate) fn holds(&self, subject: u16, condition: &Expression) -> Result<bool, String> {
         self.remembered.holds(&self.compiled.policy, self.times, subject, condition)

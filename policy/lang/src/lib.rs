@@ -17,6 +17,7 @@ mod parser;
 pub mod policy;
 pub mod regions;
 mod registers;
+pub mod show;
 mod states;
 #[cfg(test)]
 mod tests;

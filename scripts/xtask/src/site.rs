@@ -73,6 +73,13 @@ impl Site {
             let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
             Error(format!("{}: the policy has {errors} errors", folder.display()))
         })?;
+        // Records and answers number the rules in 16 bits, of which one number says that there is none.
+        if compiled.policy.rules.len() >= usize::from(bulkhead_model::NONE) {
+            return Err(Error(format!(
+                "{}: the policy has more than 65,534 rules, which records cannot number",
+                folder.display()
+            )));
+        }
         compiled.warnings.iter().for_each(|warning| eprintln!("{}", warning.render(&compiled.sources)));
         let path = folder.join("site.toml");
         let text =
