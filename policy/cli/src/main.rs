@@ -9,6 +9,7 @@ mod format;
 mod graph;
 mod init;
 mod lint;
+mod lsp;
 mod page;
 mod pair;
 mod prove;
@@ -90,6 +91,8 @@ enum Verb {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// The language server for editors, on standard input and output
+    Lsp,
     /// Prints the manual page: bulkhead man > bulkhead.1
     Man,
     /// Says which recorded calls a policy would decide otherwise: lines as the audit app prints them
@@ -149,6 +152,7 @@ fn main() -> ExitCode {
             clap_complete::generate(*shell, &mut Cli::command(), "bulkhead", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Lsp => lsp::run(),
         Verb::Man => {
             let page = clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout());
             page.map(|()| ExitCode::SUCCESS).map_err(|error| format!("cannot print: {error}"))

@@ -12,6 +12,7 @@ mod format;
 mod index;
 pub mod interpret;
 mod lexer;
+pub mod names;
 mod normal;
 mod parser;
 pub mod policy;
