@@ -167,7 +167,7 @@ pub struct State {
     pub key_count: [u32; 2],
     /// Counter: lowest value. Rate: how many. Set, map: how many at most. Flow: the first of its states.
     pub low: i64,
-    /// Counter: highest value. Rate: microseconds. Flow: how many states.
+    /// Counter: highest value. Rate: microseconds of the window, or for each of a bucket's places. Flow: how many states.
     pub high: i64,
     /// Counter: where it starts. Rate: the burst, 0 for a window.
     pub start: i64,

@@ -81,17 +81,13 @@ impl View<'_> {
         if state.kind != kind::RATE {
             return None;
         }
+        let time = u64::try_from(state.high).ok()?;
         if state.start > 0 {
-            let (burst, interval) = (u64::try_from(state.start).ok()?, self.interval(state)?);
-            return Some(first <= now.checked_add((burst - 1).checked_mul(interval)?)?);
+            let ahead = u64::try_from(state.start - 1).ok()?.checked_mul(time)?;
+            return Some(first <= now.checked_add(ahead)?);
         }
         let oldest = self.word(at + 1 + usize::try_from(first).ok()?)?;
-        Some(oldest == 0 || now.saturating_sub(oldest - 1) >= u64::try_from(state.high).ok()?)
-    }
-
-    fn interval(&self, state: &State) -> Option<u64> {
-        let (many, period) = (u64::try_from(state.low).ok()?, u64::try_from(state.high).ok()?);
-        (many != 0).then(|| period.div_ceil(many))
+        Some(oldest == 0 || now.saturating_sub(oldest - 1) >= time)
     }
 
     /// Counts a call that a rate admits.
@@ -102,7 +98,7 @@ impl View<'_> {
         }
         let first = self.word(at)?;
         if state.start > 0 {
-            return changes.word(at, first.max(now).checked_add(self.interval(state)?)?);
+            return changes.word(at, first.max(now).checked_add(u64::try_from(state.high).ok()?)?);
         }
         changes.word(at + 1 + usize::try_from(first).ok()?, now.checked_add(1)?)?;
         let next = first + 1;
