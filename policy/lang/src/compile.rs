@@ -123,7 +123,9 @@ fn particulars(state: &State, tables: &mut Tables) -> (u32, i64, i64, i64) {
         StateKind::Timer => (kind::TIMER, 0, 0, 0),
         StateKind::Rate { many, period, burst: 0 } => (kind::RATE, long(*many), long(*period), 0),
         // Of a bucket: the time that one place takes to be free again.
-        StateKind::Rate { many, period, burst } => (kind::RATE, long(*many), long(period.div_ceil(*many)), long(*burst)),
+        StateKind::Rate { many, period, burst } => {
+            (kind::RATE, long(*many), long(period.div_ceil(*many)), long(*burst))
+        }
         StateKind::Set(most) => (kind::SET, i64::from(*most), 0, 0),
         StateKind::Map(most) => (kind::MAP, i64::from(*most), 0, 0),
         StateKind::Flow { states, .. } => {

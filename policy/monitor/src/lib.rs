@@ -183,14 +183,16 @@ fn weigh(
             }
         }
     }
-    let mut changes = Changes::new();
-    let is_refused = denied.is_some();
-    for &(code, from, source, _) in effects.iter().take(count).filter(|(.., is_deny)| *is_deny == is_refused) {
-        if machine.effects(code, from, &mut changes).is_err() {
-            return Verdict::refuse(Reason::Failed, source);
+    if count > 0 {
+        let deciding = effects.iter().take(count).filter(|(.., is_deny)| *is_deny == denied.is_some());
+        let mut changes = Changes::new();
+        for &(code, from, source, _) in deciding {
+            if machine.effects(code, from, &mut changes).is_err() {
+                return Verdict::refuse(Reason::Failed, source);
+            }
         }
+        changes.make(state);
     }
-    changes.make(state);
     match (denied, allowed, too_often) {
         (Some(rule), ..) => Verdict::refuse(Reason::DeniedByRule, rule),
         (None, Some(rule), _) => Verdict { reason: Reason::Allowed, rule, audit },
