@@ -134,10 +134,6 @@ impl Clock for Counter {
         let (ticks, rate) = (instr::read_cntvct_el0(), instr::read_cntfrq_el0().max(1));
         Some(ticks / rate * 1_000_000 + ticks % rate * 1_000_000 / rate)
     }
-
-    fn local_seconds(&self) -> Option<u64> {
-        None
-    }
 }
 
 /// A trap of the guest. What the handlers return is what the vectors do next: an upcall, or null for the guest.

@@ -3,7 +3,7 @@
 use bulkhead_model::build::word;
 use bulkhead_model::code::{Instruction, LENGTH, Operation, STACK};
 
-use crate::policy::{Body, Effect, Expression, Place};
+use crate::policy::{Body, Effect, Expression, Field, Place};
 use crate::tree::Operator;
 
 /// A program that is longer, or needs a deeper stack, than the monitor has.
@@ -13,7 +13,7 @@ pub(crate) struct TooLong;
 /// Writes one program: the rest of a condition, then effects.
 pub(crate) struct Writer<'a> {
     numbers: &'a mut Vec<u64>,
-    signed: &'a dyn Fn(usize) -> bool,
+    fields: &'a [Field],
     all: Vec<u32>,
     depth: usize,
     deepest: usize,
@@ -23,13 +23,13 @@ pub(crate) struct Writer<'a> {
 pub(crate) fn program(
     body: &Body,
     rest: &[&Expression],
-    signed: &dyn Fn(usize) -> bool,
+    fields: &[Field],
     numbers: &mut Vec<u64>,
 ) -> Result<Option<Vec<u32>>, TooLong> {
     if rest.is_empty() && body.rates.is_empty() && body.effects.is_empty() {
         return Ok(None);
     }
-    let mut writer = Writer { numbers, signed, all: Vec::new(), depth: 0, deepest: 0 };
+    let mut writer = Writer { numbers, fields, all: Vec::new(), depth: 0, deepest: 0 };
     let mut jumps = Vec::new();
     let parts = rest.len() + body.rates.len();
     for (at, expression) in rest.iter().enumerate() {
@@ -87,10 +87,21 @@ impl Writer<'_> {
 
     /// An operation on a state object: its keys, then the operation, which leaves so many numbers.
     fn at(&mut self, operation: Operation, a: u8, place: &Place, left: usize) {
-        place.keys.iter().for_each(|key| self.expression(key));
-        self.emit(operation, a, place.state);
-        self.depth = (self.depth + left).saturating_sub(place.keys.len());
+        let given = self.given(place);
+        if given.is_none() {
+            place.keys.iter().for_each(|key| self.expression(key));
+        }
+        let taken = if given.is_none() { place.keys.len() } else { 0 };
+        self.emit(operation, a | given.unwrap_or(0) << 5, place.state);
+        self.depth = (self.depth + left).saturating_sub(taken);
         self.deepest = self.deepest.max(self.depth);
+    }
+
+    /// The only key's argument, and 1, if the operation itself can name it: one whose values fit a signed number.
+    fn given(&self, place: &Place) -> Option<u8> {
+        let [Expression::Argument(at)] = place.keys.as_slice() else { return None };
+        let fits = self.fields.get(*at).is_some_and(|field| field.range.1 <= i64::MAX.into());
+        u8::try_from(at + 1).ok().filter(|given| fits && *given < 8)
     }
 
     fn jump(&mut self, operation: Operation) -> usize {
@@ -116,7 +127,7 @@ impl Writer<'_> {
         match expression {
             Expression::Number(value) => self.push(*value),
             Expression::Argument(at) => {
-                let signed = (self.signed)(*at);
+                let signed = self.fields.get(*at).is_some_and(Field::is_signed);
                 self.emit(Operation::Argument, u8::try_from(*at).unwrap_or(u8::MAX), signed.into());
                 self.grow();
             }
@@ -238,8 +249,7 @@ impl Writer<'_> {
                     }
                 }
                 self.push(mask);
-                let count = u8::try_from(values.len()).unwrap_or(0);
-                self.at(Operation::Become, next & 31 | count << 5, place, 0);
+                self.at(Operation::Become, next & 31, place, 0);
                 self.depth = self.depth.saturating_sub(values.len() + 1);
             }
         }

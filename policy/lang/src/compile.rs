@@ -173,9 +173,8 @@ fn rows<'p>(
     }
     let rows =
         rows.map_err(|_| (format!("this condition needs more than {ROWS} rows"), "split it into several rules"))?;
-    let is_signed = |at: usize| fields.get(at).is_some_and(Field::is_signed);
     let rest = parts.get(simple..).unwrap_or(&[]);
-    let program = code::program(body, rest, &is_signed, &mut tables.numbers);
+    let program = code::program(body, rest, fields, &mut tables.numbers);
     let program =
         program.map_err(|_| ("this rule is too long for the monitor".to_string(), "split it into several rules"))?;
     let (code, steps) = match program {

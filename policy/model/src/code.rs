@@ -6,7 +6,8 @@
 
 use zerocopy::TryFromBytes;
 
-/// One operation. In comments: what it takes from the stack (the top last) -> what it leaves.
+/// One operation. In comments: what it takes from the stack (the top last) -> what it leaves. Operations on a state object take
+/// its keys last; where `a >> 5` is not 0, its only key is argument `(a >> 5) - 1` as a signed number, and none is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, TryFromBytes)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table in the comments says it")]
@@ -67,7 +68,7 @@ pub enum Operation {
     Increase = 33,
     // keys -> : counter, flow and timer to their start; set and map emptied
     Reset = 34,
-    // values keys -> : the flow goes to state a & 31, a >> 5 values
+    // values mask keys -> : the flow goes to state a & 31, with a value for each that the flow may hold
     Become = 35,
     // keys ->
     StartTimer = 36,

@@ -32,24 +32,20 @@ pub struct Call<'a> {
 /// The times that conditions may ask for.
 pub trait Clock {
     /// Microseconds that never go back; `None` without such a clock.
-    fn microseconds(&self) -> Option<u64>;
+    fn microseconds(&self) -> Option<u64> {
+        None
+    }
     /// Seconds since 1970 began in the site's time zone; `None` if it is not known.
-    fn local_seconds(&self) -> Option<u64>;
+    fn local_seconds(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// No clock: what asks for a time is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct NoClock;
 
-impl Clock for NoClock {
-    fn microseconds(&self) -> Option<u64> {
-        None
-    }
-
-    fn local_seconds(&self) -> Option<u64> {
-        None
-    }
-}
+impl Clock for NoClock {}
 
 /// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

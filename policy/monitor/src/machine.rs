@@ -139,17 +139,21 @@ impl<'a> Machine<'a> {
             Operation::ResetAll => changes?.reset_all(self.policy.state(b)?),
             _ => {
                 let state = self.policy.state(b)?;
-                let place = self.place(state)?;
-                self.stateful(operation, a, state, place, changes)
+                let place = self.place(state, a >> 5)?;
+                self.stateful(operation, a & 31, state, place, changes)
             }
         }
     }
 
-    /// The first word of the instance that the keys on the stack name.
-    fn place(&mut self, state: &State) -> Option<usize> {
+    /// The first word of the instance that the keys on the stack name, or the argument `given - 1`.
+    fn place(&mut self, state: &State, given: u8) -> Option<usize> {
         let mut keys = [0; KEYS];
-        for slot in keys.get_mut(..state.keys as usize)?.iter_mut().rev() {
-            *slot = self.take()?;
+        if given == 0 {
+            for slot in keys.get_mut(..state.keys as usize)?.iter_mut().rev() {
+                *slot = self.take()?;
+            }
+        } else {
+            keys[0] = self.call.args.get(usize::from(given - 1))?.cast_signed().into();
         }
         let mut at: u64 = 0;
         for ((key, low), count) in keys.iter().zip(state.key_low).zip(state.key_count).take(state.keys as usize) {
@@ -213,10 +217,11 @@ impl<'a> Machine<'a> {
             Operation::Become => {
                 let mask = u8::try_from(self.take()?).ok()?;
                 let mut values = [0; VALUES];
-                for value in values.get_mut(..usize::from(a >> 5))?.iter_mut().rev() {
+                let count = (state.stride as usize).checked_sub(2)?;
+                for value in values.get_mut(..count)?.iter_mut().rev() {
                     *value = i64::try_from(self.take()?).ok()?.cast_unsigned();
                 }
-                self.view.enter(state, at, a & 31, mask, values.get(..usize::from(a >> 5))?, changes?)
+                self.view.enter(state, at, a, mask, values.get(..count)?, changes?)
             }
             Operation::StartTimer => changes?.word(at, self.view.now()?.checked_add(1)?),
             Operation::Insert => {

@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use bulkhead_lang::{Compiled, compile};
 use bulkhead_model::{MAX_ARGS, Phase, Policy, Reason, subject};
-use bulkhead_monitor::{Call, Clock, decide};
+use bulkhead_monitor::{Call, Clock, NoClock, decide};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
@@ -119,24 +119,12 @@ fn decision(compiled: &Compiled, rules: usize, wanted: Reason) -> f64 {
         .collect();
     let ask = |(object, args): &(u16, [u64; MAX_ARGS])| {
         let call = Call { subject: subject::GUEST, object: *object, method: 0, phase: Phase::Request, len: 2, args };
-        decide(&table, &mut [], &Still, black_box(&call)).reason
+        decide(&table, &mut [], &NoClock, black_box(&call)).reason
     };
     assert!(calls.iter().all(|call| ask(call) == wanted), "the generated calls are not what they should be");
     per_turn(|turn| {
         black_box(calls.get(turn % CALLS).map(ask));
     })
-}
-
-struct Still;
-
-impl Clock for Still {
-    fn microseconds(&self) -> Option<u64> {
-        None
-    }
-
-    fn local_seconds(&self) -> Option<u64> {
-        None
-    }
 }
 
 /// A rule with a state machine, a rate and a set in play.
@@ -158,10 +146,6 @@ impl Clock for Running {
     fn microseconds(&self) -> Option<u64> {
         self.0.set(self.0.get() + 1);
         Some(self.0.get())
-    }
-
-    fn local_seconds(&self) -> Option<u64> {
-        None
     }
 }
 
