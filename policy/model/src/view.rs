@@ -270,7 +270,6 @@ impl<'a> Policy<'a> {
 
     /// The instructions from a place on.
     #[must_use]
-    #[inline]
     pub fn code(&self, from: u32) -> &'a [u32] {
         let all = self.code.get(from as usize..).unwrap_or(&[]);
         all.get(..all.len().min(code::LENGTH)).unwrap_or(&[])
@@ -278,7 +277,6 @@ impl<'a> Policy<'a> {
 
     /// A state object.
     #[must_use]
-    #[inline]
     pub fn state(&self, state: u16) -> Option<&'a State> {
         self.states.get(usize::from(state))
     }
