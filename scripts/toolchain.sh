@@ -33,8 +33,7 @@ install_debian_rust() {
     else as_root=no
     fi
     if ! command -v apt-get >/dev/null 2>&1 || [ "$as_root" = no ]; then
-        echo "bulkhead: no Rust toolchain that fits, and it may not be installed here. One of these gives it:" >&2
-        echo "    sudo apt-get install rustup     (then start this again; or any other way to rustup)" >&2
+        echo "bulkhead: no Rust toolchain that fits (rustup, or Debian's Rust), and none may be installed here; on Debian run:" >&2
         echo "    sudo $install" >&2
         exit 1
     fi

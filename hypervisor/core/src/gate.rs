@@ -134,32 +134,14 @@ impl<'a> Gate<'a> {
     /// Puts a decided call on record; returns the verdict.
     #[inline(never)]
     pub fn recorded(&mut self, call: &Call<'_>, verdict: Verdict, pc: u64, now: u64) -> Verdict {
-        let &Call { subject, object, method, phase, .. } = call;
-        let key = Key {
-            subject,
-            object,
-            method,
-            rule: rule_number(&verdict),
-            kind: Kind::Call,
-            phase,
-            reason: verdict.reason,
-        };
+        let key = key(call, &verdict);
         if self.trail.merge(&key, now) { verdict } else { self.record_call(call, verdict, pc, now) }
     }
 
     #[cold]
     #[inline(never)]
     fn record_call(&mut self, call: &Call<'_>, verdict: Verdict, pc: u64, now: u64) -> Verdict {
-        let &Call { subject, object, method, phase, .. } = call;
-        let key = Key {
-            subject,
-            object,
-            method,
-            rule: rule_number(&verdict),
-            kind: Kind::Call,
-            phase,
-            reason: verdict.reason,
-        };
+        let key = key(call, &verdict);
         let policy = &self.policy;
         self.trail.begin(&key, now, |record| {
             record.pc = pc;
@@ -196,6 +178,14 @@ pub fn guest_call(message: &Message) -> Call<'_> {
 pub fn call(subject: u16, phase: Phase, message: &Message) -> Call<'_> {
     let &Message { object, method, len, ref words } = message;
     Call { subject, object, method, phase, len, args: words }
+}
+
+/// What makes records of decided calls alike.
+#[inline(always)]
+fn key(call: &Call<'_>, verdict: &Verdict) -> Key {
+    let &Call { subject, object, method, phase, .. } = call;
+    let (rule, kind, reason) = (rule_number(verdict), Kind::Call, verdict.reason);
+    Key { subject, object, method, rule, kind, phase, reason }
 }
 
 /// The deciding rule as records and callers are told it; [`NONE`] without one.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use bulkhead_lang::{Source, Sources};
 use serde_json::json;
 
-use crate::report;
+use crate::findings;
 
 /// The verb: every `*.policy` file of a folder and those below it, or one file. A file that cannot be read as a policy is left alone.
 pub(crate) fn run(site: &Path, check: bool, as_json: bool) -> Result<ExitCode, String> {
@@ -27,7 +27,7 @@ pub(crate) fn run(site: &Path, check: bool, as_json: bool) -> Result<ExitCode, S
             Err(findings) => {
                 is_well = false;
                 let sources = Sources(vec![Source { name: path.display().to_string(), text }]);
-                report::print(&findings, &sources, false, &json!({}));
+                findings::print(&findings, &sources, false, &json!({}));
             }
         }
     }

@@ -5,12 +5,12 @@
 
 mod diff;
 mod explain;
+mod findings;
 mod format;
 mod graph;
 mod init;
 mod lint;
 mod lsp;
-mod page;
 mod pair;
 mod prove;
 mod replay;
@@ -159,7 +159,7 @@ fn main() -> ExitCode {
         }
         Verb::Replay { site, log } => replay::run(site, log, cli.json),
         Verb::Graph { site } => graph::run(site, cli.json),
-        Verb::Report { site, output } => page::run(site, output, cli.json),
+        Verb::Report { site, output } => report::run(site, output, cli.json),
         Verb::Init { folder } => init::run(folder, cli.json),
         Verb::Prove { site } => prove::run(site, cli.json),
         Verb::Diff { old, new, fail_on_new } => diff::run(old, new, *fail_on_new, cli.json),
@@ -186,7 +186,7 @@ pub(crate) fn open(site: &Path, json: bool) -> Result<Result<Compiled, ExitCode>
         ));
     }
     Ok(compile_folder(site).map_err(|report| {
-        report::print(&report.findings, &report.sources, json, &json!({}));
+        findings::print(&report.findings, &report.sources, json, &json!({}));
         ExitCode::from(1)
     }))
 }
@@ -197,7 +197,7 @@ fn check(site: &Path, as_json: bool) -> Result<ExitCode, String> {
         Err(code) => return Ok(code),
     };
     let facts = facts(&compiled);
-    report::print(&compiled.warnings, &compiled.sources, as_json, &facts);
+    findings::print(&compiled.warnings, &compiled.sources, as_json, &facts);
     if !as_json {
         let policy = &compiled.policy;
         println!(
@@ -234,7 +234,7 @@ fn compile(site: &Path, output: &Path, as_json: bool) -> Result<ExitCode, String
         Err(code) => return Ok(code),
     };
     fs::write(output, &compiled.table).map_err(|error| format!("cannot write {}: {error}", output.display()))?;
-    report::print(&compiled.warnings, &compiled.sources, as_json, &facts(&compiled));
+    findings::print(&compiled.warnings, &compiled.sources, as_json, &facts(&compiled));
     if !as_json {
         println!("{}: {} bytes", output.display(), compiled.table.len());
     }

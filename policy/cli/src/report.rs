@@ -1,41 +1,255 @@
-//! Findings, for people and for programs.
+//! `bulkhead report`: one HTML page for a reviewer or an auditor, without scripts and without the network: who may call what
+//! and how far, what of the machine is given away, what is remembered, what is proved and tested, and which requirements of IEC 62443-3-3 and
+//! NIST SP 800-53 each part answers.
 
-use std::io::IsTerminal;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
 
-use bulkhead_lang::{Diagnostic, Severity, Sources};
-use serde_json::{Value, json};
+use bulkhead_lang::Compiled;
+use bulkhead_lang::policy::{Resource, Rule, State, StateKind};
+use bulkhead_lang::tree::{Decision, Event};
+use serde_json::json;
 
-/// Prints findings: text on standard error (in colour on a terminal), or one JSON object with `facts` on standard output.
-pub(crate) fn print(findings: &[Diagnostic], sources: &Sources, as_json: bool, facts: &Value) {
+use crate::prove::{self, Outcome};
+use crate::test;
+
+const STYLE: &str = "body{font:15px/1.45 sans-serif;margin:2em auto;max-width:75em;padding:0 1em;color:#222}\
+table{border-collapse:collapse;margin:1em 0}td,th{border:1px solid #bbb;padding:.3em .6em;text-align:left;vertical-align:top}\
+th{background:#f2f2f2}code{font:13px monospace}.yes{background:#d9f2d9}.some{background:#fdf3cf}.no{color:#999}.bad{background:#f7d0d0}\
+small{color:#555}";
+
+/// The verb.
+pub(crate) fn run(site: &Path, output: &Path, as_json: bool) -> Result<ExitCode, String> {
+    let compiled = match crate::open(site, as_json)? {
+        Ok(compiled) => compiled,
+        Err(code) => return Ok(code),
+    };
+    let (html, is_well) = page(&compiled)?;
+    fs::write(output, html).map_err(|error| format!("cannot write {}: {error}", output.display()))?;
     if as_json {
-        let findings: Vec<Value> = findings.iter().map(|finding| as_value(finding, sources)).collect();
-        let is_ok = findings.iter().all(|finding| finding["severity"] != "error");
-        let mut all = json!({ "ok": is_ok, "findings": findings });
-        if let (Some(all), Some(facts)) = (all.as_object_mut(), facts.as_object()) {
-            all.extend(facts.clone());
-        }
-        println!("{all}");
-        return;
+        println!("{}", json!({ "ok": is_well, "page": output.display().to_string() }));
+    } else {
+        let word = if is_well {
+            "every test passes, every `never` is proved"
+        } else {
+            "tests fail, or a `never` is not proved: see the page"
+        };
+        println!("{}: {word}", output.display());
     }
-    let has_colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    for finding in findings {
-        let text = finding.render(sources).to_string();
-        let (colour, word) = if finding.severity == Severity::Error { ("31", "error") } else { ("33", "warning") };
-        match text.strip_prefix(word).filter(|_| has_colour) {
-            Some(rest) => eprintln!("\x1b[1;{colour}m{word}\x1b[0m{rest}"),
-            None => eprintln!("{text}"),
-        }
-    }
-    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-    if errors > 0 {
-        eprintln!("{errors} {}", if errors == 1 { "error" } else { "errors" });
-    }
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn as_value(finding: &Diagnostic, sources: &Sources) -> Value {
-    let (file, line, column, _) = sources.place(finding.span);
-    json!({
-        "severity": if finding.severity == Severity::Error { "error" } else { "warning" },
-        "file": file, "line": line, "column": column, "message": finding.message, "help": finding.help,
+fn page(compiled: &Compiled) -> Result<(String, bool), String> {
+    let policy = &compiled.policy;
+    let mut html = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Policy {0}</title><style>{STYLE}</style><h1>Policy {0}</h1>\
+         <p>{1} rules; table of {2} bytes, SHA-256 <code>{3}</code>. What no rule names is refused and recorded.</p>",
+        escaped(&policy.name),
+        policy.rules.len(),
+        compiled.table.len(),
+        digest(&compiled.table),
+    );
+    matrix(compiled, &mut html);
+    machine(compiled, &mut html);
+    conditions(compiled, &mut html);
+    memory(compiled, &mut html);
+    let (nevers, are_proved) = nevers(compiled)?;
+    let (tests, do_pass) = tests(compiled)?;
+    html.push_str(&nevers);
+    html.push_str(&tests);
+    html.push_str(REQUIREMENTS);
+    html.push_str("</html>\n");
+    Ok((html, are_proved && do_pass))
+}
+
+/// Callers by methods.
+fn matrix(compiled: &Compiled, html: &mut String) {
+    let policy = &compiled.policy;
+    html.push_str(
+        "<h2>Who may call what</h2><p>IEC 62443-3-3 SR 2.1, SR 5.2; NIST SP 800-53 AC-4, SC-7. \
+         <span class=yes>always</span>, <span class=some>under a condition</span>, <span class=no>never</span>.</p><table><tr><th>method</th>",
+    );
+    policy.subjects.iter().for_each(|subject| {
+        let _ = write!(html, "<th>{}</th>", escaped(subject));
+    });
+    html.push_str("</tr>");
+    for (number, object) in (0_u16..).zip(&policy.objects) {
+        for (method_number, method) in (0_u16..).zip(&object.methods) {
+            let cell = |subject: u16| {
+                let allows = || {
+                    let rules = policy.rules.iter().filter(|rule| rule.decision == Decision::Allow);
+                    rules.flat_map(move |rule| rule.bodies_for(subject, number, method_number, Event::Request))
+                };
+                let denies = policy.rules.iter().filter(|rule| rule.decision == Decision::Deny);
+                let is_denied = denies
+                    .flat_map(|rule| rule.bodies_for(subject, number, method_number, Event::Request))
+                    .next()
+                    .is_some();
+                let is_free = allows().any(|body| body.condition.is_none() && body.rates.is_empty());
+                match (allows().next().is_some(), is_free && !is_denied) {
+                    (false, _) => "<td class=no>&ndash;</td>",
+                    (true, true) => "<td class=yes>always</td>",
+                    (true, false) => "<td class=some>condition</td>",
+                }
+            };
+            let cells: Vec<&str> = (0_u16..).zip(&policy.subjects).map(|(subject, _)| cell(subject)).collect();
+            if cells.iter().any(|cell| !cell.contains("class=no")) {
+                let _ = write!(
+                    html,
+                    "<tr><td><code>{}.{}</code></td>{}</tr>",
+                    escaped(&object.name),
+                    escaped(&method.name),
+                    cells.concat()
+                );
+            }
+        }
+    }
+    html.push_str("</table>");
+}
+
+/// What of the machine is given away for good.
+fn machine(compiled: &Compiled, html: &mut String) {
+    let policy = &compiled.policy;
+    html.push_str("<h2>The machine</h2><p>IEC 62443-3-3 SR 7.7; NIST SP 800-53 CM-7. Given for good: no rule is asked again.</p><table><tr><th>who</th><th>what</th><th>addresses</th><th>interrupt</th></tr>");
+    let guests = policy.resources.iter().map(|resource| ("guest", resource));
+    let apps = policy
+        .driven
+        .iter()
+        .map(|(subject, resource)| (policy.subjects.get(usize::from(*subject)).map_or("?", String::as_str), resource));
+    for (who, Resource { name, base, bytes, interrupt }) in guests.chain(apps) {
+        let interrupt = interrupt.map_or("&ndash;".to_string(), |intid| intid.to_string());
+        let last = base + bytes.saturating_sub(1);
+        let _ = write!(
+            html,
+            "<tr><td>{}</td><td>{}</td><td><code>{base:#x}..{last:#x}</code></td><td>{interrupt}</td></tr>",
+            escaped(who),
+            escaped(name)
+        );
+    }
+    html.push_str("</table>");
+}
+
+/// Every rule as it is written, with what people are told.
+fn conditions(compiled: &Compiled, html: &mut String) {
+    html.push_str("<h2>The rules</h2><table><tr><th>where</th><th>rule</th><th>recorded</th><th>reason</th></tr>");
+    for rule in &compiled.policy.rules {
+        let Rule { audit, decision, because, span, .. } = rule;
+        let (file, line, ..) = compiled.sources.place(*span);
+        let recorded = match decision {
+            Decision::Allow if *audit => "always",
+            Decision::Allow => "refusals",
+            _ => "when it refuses",
+        };
+        let text = compiled.sources.text(*span);
+        let because = escaped(because.as_deref().unwrap_or_default());
+        let _ = write!(
+            html,
+            "<tr><td>{}:{line}</td><td><code>{}</code></td><td>{recorded}</td><td>{because}</td></tr>",
+            escaped(file),
+            escaped(text)
+        );
+    }
+    html.push_str("</table>");
+}
+
+fn memory(compiled: &Compiled, html: &mut String) {
+    let states = &compiled.policy.states;
+    if states.is_empty() {
+        return;
+    }
+    html.push_str("<h2>What is remembered</h2><table><tr><th>object</th><th>kind</th><th>one for each</th></tr>");
+    for State { name, keys, kind, .. } in states {
+        let kind = match kind {
+            StateKind::Counter { range, .. } => format!("counter {}..{}", range.0, range.1),
+            StateKind::Flow { states, .. } => {
+                let names: Vec<&str> = states.iter().map(|state| state.name.as_str()).collect();
+                format!("flow: {}", names.join(", "))
+            }
+            StateKind::Timer => "timer".to_string(),
+            StateKind::Rate { many, period, burst: 0 } => format!("at most {many} per {} s", period / 1_000_000),
+            StateKind::Rate { many, period, burst } => format!("{many} per {} s, {burst} at once", period / 1_000_000),
+            StateKind::Set(most) => format!("set of at most {most}"),
+            StateKind::Map(most) => format!("map of at most {most}"),
+        };
+        let keys: Vec<String> = keys
+            .iter()
+            .map(|key| match key.name.as_str() {
+                "caller" => "caller".to_string(),
+                name => format!("{name} {}..{}", key.values.0, key.values.1),
+            })
+            .collect();
+        let name = if name.starts_with("rate#") { "(a rule's own)" } else { name };
+        let _ = write!(
+            html,
+            "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
+            escaped(name),
+            escaped(&kind),
+            escaped(&keys.join(", "))
+        );
+    }
+    html.push_str("</table>");
+}
+
+fn nevers(compiled: &Compiled) -> Result<(String, bool), String> {
+    let mut html =
+        String::from("<h2>What can never happen</h2><table><tr><th>where</th><th>never</th><th>outcome</th></tr>");
+    let mut are_proved = true;
+    for never in &compiled.policy.nevers {
+        let (file, line, ..) = compiled.sources.place(never.span);
+        let (class, outcome) = match prove::outcome(compiled, never)? {
+            Outcome::Proved => ("yes", "proved".to_string()),
+            Outcome::Broken(call, rule) => ("bad", format!("broken: {call} is allowed by {rule}")),
+            Outcome::Undecided(why) => ("bad", format!("undecided: {why}")),
+        };
+        are_proved &= class == "yes";
+        let text = escaped(compiled.sources.text(never.span));
+        let _ = write!(
+            html,
+            "<tr><td>{}:{line}</td><td><code>{text}</code></td><td class={class}>{}</td></tr>",
+            escaped(file),
+            escaped(&outcome)
+        );
+    }
+    html.push_str("</table>");
+    Ok((html, are_proved))
+}
+
+fn tests(compiled: &Compiled) -> Result<(String, bool), String> {
+    let mut html = String::from("<h2>Tests</h2><table><tr><th>what it shows</th><th>outcome</th></tr>");
+    let mut reached = BTreeSet::new();
+    let mut do_pass = true;
+    for case in &compiled.policy.tests {
+        let outcome = test::one(compiled, case, &mut reached)?;
+        let (class, word) = match outcome.failure {
+            None => ("yes", "passed".to_string()),
+            Some((place, why)) => ("bad", format!("failed at {place}: {why}")),
+        };
+        do_pass &= class == "yes";
+        let _ = write!(html, "<tr><td>{}</td><td class={class}>{}</td></tr>", escaped(&case.name), escaped(&word));
+    }
+    let rules = &compiled.policy.rules;
+    let _ = write!(html, "</table><p>{} of {} rules decided something in a test.</p>", reached.len(), rules.len());
+    Ok((html, do_pass))
+}
+
+const REQUIREMENTS: &str = "<h2>Requirements</h2><table><tr><th>requirement</th><th>answered by</th></tr>\
+<tr><td>IEC 62443-3-3 SR 7.7 least functionality; NIST SP 800-53 CM-7</td><td>default deny; the two tables above are all that the guest can use</td></tr>\
+<tr><td>IEC 62443-3-3 SR 2.1 authorization enforcement; NIST SP 800-53 AC-4</td><td>one monitor below both kernels judges every call before its effect</td></tr>\
+<tr><td>IEC 62443-3-3 SR 5.2 zone boundary protection; NIST SP 800-53 SC-7</td><td>the gate is the only crossing between guest and secure side</td></tr>\
+</table><p><small>Made by bulkhead report; the same policy gives the same page.</small></p>";
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn digest(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    let hash = sha2::Sha256::digest(bytes);
+    hash.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
     })
 }

@@ -54,9 +54,24 @@ impl Checker<'_> {
     /// A call that a person wrote. Values that no field could hold stay as they are: they are refused when it is judged.
     pub(crate) fn call(&mut self, call: &tree::Call) -> Option<Call> {
         let subject = self.whom(Some(&call.subject))?;
-        if let Some(table) = self.policy.tables.iter().find(|table| table.name == call.object.text).cloned() {
-            return self.register_call(subject, &table, call);
+        let table = self.policy.tables.iter().find(|table| table.name == call.object.text).cloned();
+        let (object, method, words) = match table {
+            Some(table) => self.register_message(&table, call)?,
+            None => self.method_message(call)?,
+        };
+        let by = call.by.as_ref().map(|name| name.text.clone());
+        if let Some(name) = &call.by {
+            let known: Vec<String> = self.policy.rules.iter().filter_map(|rule| rule.name.clone()).collect();
+            if !known.contains(&name.text) {
+                self.unknown(name, "rule called", known.iter().map(String::as_str));
+            }
         }
+        let (event, expected, recorded) = (call.event, call.expected, call.recorded);
+        Some(Call { subject, object, method, event, words, expected, by, recorded })
+    }
+
+    /// `OBJECT.METHOD(VALUES)`: object, method and the values as they travel.
+    fn method_message(&mut self, call: &tree::Call) -> Option<(u16, u16, Vec<u64>)> {
         let Some(object) = self.policy.objects.iter().position(|known| known.name == call.object.text) else {
             let known: Vec<String> = self.policy.objects.iter().map(|known| known.name.clone()).collect();
             self.unknown(&call.object, "service, device or object of the wall", known.iter().map(String::as_str));
@@ -85,21 +100,11 @@ impl Checker<'_> {
             self.error(call.method.span, "a message has at most six values", "leave some away");
             return None;
         }
-        let by = call.by.as_ref().map(|name| name.text.clone());
-        if let Some(name) = &call.by {
-            let known: Vec<String> = self.policy.rules.iter().filter_map(|rule| rule.name.clone()).collect();
-            if !known.contains(&name.text) {
-                self.unknown(name, "rule called", known.iter().map(String::as_str));
-            }
-        }
-        let (event, expected, recorded) = (call.event, call.expected, call.recorded);
-        Some(Call { subject, object, method, event, words, expected, by, recorded })
+        Some((object, method, words))
     }
-}
 
-impl Checker<'_> {
     /// `guest -> drive.speed(47.11)` for a register of a table: the method's call with the register's number.
-    fn register_call(&mut self, subject: u16, table: &Table, call: &tree::Call) -> Option<Call> {
+    fn register_message(&mut self, table: &Table, call: &tree::Call) -> Option<(u16, u16, Vec<u64>)> {
         let Some(register) = table.rows.iter().find(|row| row.name == call.method.text) else {
             self.unknown(&call.method, "register called", table.rows.iter().map(|row| row.name.as_str()));
             return None;
@@ -120,9 +125,7 @@ impl Checker<'_> {
             };
             *words.get_mut(at)? = word(value);
         }
-        let by = call.by.as_ref().map(|name| name.text.clone());
-        let (event, expected, recorded) = (call.event, call.expected, call.recorded);
-        Some(Call { subject, object, method, event, words, expected, by, recorded })
+        Some((object, method, words))
     }
 }
 

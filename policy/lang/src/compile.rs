@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bulkhead_model::build::{Tables, word};
+use bulkhead_model::code::{EFFECTS, WRITES};
 use bulkhead_model::{self as model, NONE, kind};
 
 use crate::code;
@@ -239,6 +240,7 @@ fn cells(
         rows.sort_by_key(|written| (written.rule.decision != Decision::Deny, !written.rule.audit, written.row));
         rows.dedup_by_key(|written| written.row);
         quarrels(policy, &rows, findings);
+        gathered(&rows, findings);
         let first_reference = number(tables.references.len());
         tables.references.extend(rows.iter().map(|written| written.row));
         let has_code = rows.iter().any(|written| written.steps > 0).into();
@@ -296,6 +298,26 @@ fn quarrels(policy: &Policy, rows: &[&Written<'_>], findings: &mut Vec<Diagnosti
             ));
             return;
         }
+    }
+}
+
+/// Refuses rules that one call may match together and that change more than the monitor gathers: all that deny or observe, and
+/// one that allows.
+fn gathered(rows: &[&Written<'_>], findings: &mut Vec<Diagnostic>) {
+    let mut bodies: Vec<&Written<'_>> = rows.iter().copied().filter(|written| written.body.changes() > 0).collect();
+    bodies.dedup_by_key(|written| std::ptr::from_ref(written.body));
+    let (allowing, others): (Vec<_>, Vec<_>) =
+        bodies.into_iter().partition(|written| written.rule.decision == Decision::Allow);
+    let together: usize = others.iter().map(|written| written.body.changes()).sum();
+    let most = allowing.iter().max_by_key(|written| written.body.changes());
+    let total = together + most.map_or(0, |written| written.body.changes());
+    let count = others.len() + usize::from(most.is_some());
+    if (total > WRITES || count > EFFECTS)
+        && let Some(last) = most.or(others.last())
+    {
+        let message = format!("with this rule one call may make {total} changes by {count} rules");
+        let help = format!("at most {WRITES} changes by {EFFECTS} rules are gathered: remember less at once");
+        findings.push(Diagnostic::error(last.rule.span, message, help));
     }
 }
 

@@ -170,7 +170,11 @@ impl Compiled {
             None => word.to_string(),
         });
         let values = values.collect::<Vec<_>>().join(", ");
-        let event = [" ", " reply ", " error "].get(call.event as usize).map_or("", |event| event.trim_end());
+        let event = match call.event {
+            tree::Event::Request => "",
+            tree::Event::Reply => " reply",
+            tree::Event::Error => " error",
+        };
         let names = object.zip(method).map(|(object, method)| format!("{}.{}", object.name, method.name));
         format!("{subject} -> {}{event}({values})", names.unwrap_or_default())
     }

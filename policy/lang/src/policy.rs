@@ -326,6 +326,14 @@ pub struct Call {
     pub recorded: Option<bool>,
 }
 
+impl Body {
+    /// The most changes that the monitor makes for it.
+    #[must_use]
+    pub fn changes(&self) -> usize {
+        self.effects.iter().map(Effect::changes).sum::<usize>() + 2 * self.rates.len()
+    }
+}
+
 /// An instance of a state object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -400,6 +408,17 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// The most changes that the monitor makes for it, as `bulkhead_model::kind` lays the words out.
+    #[must_use]
+    pub const fn changes(&self) -> usize {
+        match self {
+            Self::Become(_, _, values) => 2 + values.len(),
+            Self::Remove(..) | Self::Put(..) => 3,
+            Self::Insert(..) => 2,
+            _ => 1,
+        }
+    }
+
     /// The state object that it changes.
     #[must_use]
     pub const fn state(&self) -> u16 {

@@ -29,6 +29,8 @@ pub struct Extent {
     pub region: Region,
     /// Every message inside matches, whatever is remembered.
     pub is_exact: bool,
+    /// Outside, nothing of it is evaluated that may fail; empty if it is exact.
+    pub may_fail: Region,
 }
 
 /// What the rules say of one subject and method.
@@ -55,8 +57,15 @@ pub fn extent(policy: &Policy, body: &Body, event: Event) -> Result<Extent, TooM
     let is_exact = simple.len() == parts.len() && body.rates.is_empty() && body.effects.is_empty();
     // What is simple bounds the rule, wherever it stands in the condition.
     let rows = normal::rows(&simple, fields).map_err(|_| TooMany)?;
-    let region = rows.iter().filter_map(|row| cube(row, fields)).collect();
-    Ok(Extent { region, is_exact })
+    let cubes = |rows: &[normal::Row]| rows.iter().filter_map(|row| cube(row, fields)).collect();
+    let region = cubes(&rows);
+    if is_exact {
+        return Ok(Extent { region, is_exact, may_fail: Vec::new() });
+    }
+    let leading: Vec<&crate::policy::Expression> =
+        parts.iter().copied().take_while(|part| normal::is_simple(part)).collect();
+    let may_fail = cubes(&normal::rows(&leading, fields).map_err(|_| TooMany)?);
+    Ok(Extent { region, is_exact, may_fail })
 }
 
 fn cube(row: &normal::Row, fields: &[Field]) -> Option<Cube> {
@@ -139,17 +148,17 @@ pub fn bounds(policy: &Policy, (subject, object, method): Place) -> Result<Bound
     let (mut exact, mut allows, mut exact_denies, mut doubts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for rule in &policy.rules {
         for body in rule.bodies_for(subject, object, method, Event::Request) {
-            let Extent { region, is_exact } = extent(policy, body, Event::Request)?;
+            let Extent { region, is_exact, may_fail } = extent(policy, body, Event::Request)?;
             match (rule.decision, is_exact) {
                 (Decision::Deny, true) => exact_denies.extend(region),
-                (Decision::Deny, false) => doubts.extend(region),
+                (Decision::Deny, false) => doubts.extend(may_fail),
                 (_, true) => {
                     exact.extend(region.clone());
                     allows.extend(region);
                 }
                 // A rule that computes or remembers may also fail, and then refuses.
                 (_, false) => {
-                    doubts.extend(region.clone());
+                    doubts.extend(may_fail);
                     allows.extend(region);
                 }
             }

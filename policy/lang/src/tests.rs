@@ -598,6 +598,23 @@ fn a_table_may_come_from_a_file_and_its_mistakes_name_the_files_line() {
 }
 
 #[test]
+fn rules_that_change_more_at_once_than_the_monitor_gathers_are_refused() {
+    let with = |count: usize, decision: &str| {
+        let mut text = BAY.replace("register implies_not_zero", "register > 0");
+        (0..count)
+            .for_each(|n| text.push_str(&format!("counter c{n} in 0..9\n{decision} bay.ping reply then count c{n}\n")));
+        build(&text)
+    };
+    assert!(with(8, "on guest").is_ok());
+    assert!(with(9, "on guest").err().unwrap().contains("one call may make 9 changes by 9 rules"));
+    let counters = |count: usize| (0..count).map(|n| format!("counter c{n} in 0..9\n")).collect::<String>();
+    let counts = |count: usize| (0..count).map(|n| format!("count c{n}")).collect::<Vec<_>>().join(", ");
+    let one = |count: usize| build(&format!("{SITE}{}allow hmi plant.set then {}\n", counters(count), counts(count)));
+    assert!(one(16).is_ok());
+    assert!(one(17).err().unwrap().contains("17 changes by 1 rules"));
+}
+
+#[test]
 fn many_rules_of_one_method_are_found_by_an_index() {
     let mut text = SITE.replace("allow guest plant.set when", "allow hmi plant.level when false or");
     text = text.replace("allow hmi plant.level when false or rpm in slow and mode != auto audit", "");
@@ -754,7 +771,7 @@ proptest! {
         let compiled = match build(&text) {
             Ok(compiled) => compiled,
             Err(findings) => {
-                let is_known = ["both change what is remembered", "too long", "is never", "changes `"];
+                let is_known = ["both change what is remembered", "too long", "is never", "changes `", "one call may make"];
                 prop_assert!(is_known.iter().any(|known| findings.contains(known)), "{}\n{}", text, findings);
                 return Err(TestCaseError::reject("rules that quarrel"));
             }

@@ -121,6 +121,8 @@ pub const STACK: usize = 16;
 pub const LENGTH: usize = 1024;
 /// The most words of state that one call changes, a map's copy counting as one.
 pub const WRITES: usize = 16;
+/// The most rules with effects that one call may match.
+pub const EFFECTS: usize = 8;
 /// The most keys of a state object.
 pub const KEYS: usize = 2;
 /// The most values that a flow's state holds.

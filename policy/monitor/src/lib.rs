@@ -7,6 +7,7 @@
 mod machine;
 mod state;
 
+use bulkhead_model::code::EFFECTS;
 use bulkhead_model::{Cell, Field, MAX_ARGS, Method, NO_RULE, Phase, Policy, Reason, Row, Test};
 
 use machine::{Held, Machine};
@@ -138,9 +139,6 @@ fn named<'a>(policy: &Policy<'a>, call: &Call<'_>) -> Result<(usize, &'a Method)
 fn fit(fields: &[Field], call: &Call<'_>) -> bool {
     fields.len() == usize::from(call.len) && fields.iter().zip(call.args).all(|(field, &value)| fits(field, value))
 }
-
-/// The most rules with effects that one call may match.
-const EFFECTS: usize = 8;
 
 /// As [`decide`], where rules have instructions: all that match are looked at, as any of them may fail.
 #[inline(never)]
