@@ -94,7 +94,9 @@ fn compare(old: &Compiled, new: &Compiled, names: &Names, found: &mut Difference
         (&old_bounds.surely, &new_bounds.perhaps, before, old, new, &mut found.no_longer),
     ] {
         let only = difference(from, what).unwrap_or_default();
-        let Some((values, place)) = regions::example(&only).zip(place) else { continue };
+        let Some(place) = place else { continue };
+        let fields = mine.policy.fields(place.1, place.2, Event::Request);
+        let Some(values) = regions::example(&only, fields) else { continue };
         let call = mine.request(place, &values);
         let theirs = self::place(other, names).map(|place| other.request(place, &values));
         let is_allowed = |compiled: &Compiled, call: &bulkhead_lang::policy::Call| {

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use bulkhead_lang::policy::{Effect, Expression, Rule, StateKind};
-use bulkhead_lang::regions::{Extent, Place, difference, extent, intersection};
+use bulkhead_lang::policy::{Effect, Expression, Field, Rule, StateKind};
+use bulkhead_lang::regions::{Extent, Place, difference, extent, intersection, is_empty};
 use bulkhead_lang::tree::{Decision, Event};
 use bulkhead_lang::{Compiled, Span};
 use serde_json::json;
@@ -112,11 +112,15 @@ fn own(compiled: &Compiled, rule: &Rule, (subject, object, method): Place) -> Op
     extent(&compiled.policy, body, Event::Request).ok()
 }
 
+fn fields(compiled: &Compiled, (_, object, method): Place) -> &[Field] {
+    compiled.policy.fields(object, method, Event::Request)
+}
+
 fn is_dead(compiled: &Compiled, rule: &Rule, place: Place) -> Option<bool> {
     let denied =
         others(compiled, rule, place).filter(|(rule, extent)| rule.decision == Decision::Deny && extent.is_exact);
     let denied = denied.flat_map(|(_, extent)| extent.region).collect();
-    difference(&own(compiled, rule, place)?.region, &denied).ok().map(|rest| rest.is_empty())
+    difference(&own(compiled, rule, place)?.region, &denied).ok().map(|rest| is_empty(&rest, fields(compiled, place)))
 }
 
 fn is_repeated(compiled: &Compiled, rule: &Rule, place: Place) -> Option<bool> {
@@ -124,14 +128,16 @@ fn is_repeated(compiled: &Compiled, rule: &Rule, place: Place) -> Option<bool> {
     let same = others(compiled, rule, place)
         .filter(|(other, extent)| other.decision == Decision::Allow && extent.is_exact && other.audit == rule.audit);
     let granted = same.flat_map(|(_, extent)| extent.region).collect();
-    let is_covered = difference(&mine.region, &granted).ok()?.is_empty();
+    let is_covered = is_empty(&difference(&mine.region, &granted).ok()?, fields(compiled, place));
     Some(mine.is_exact && is_covered && rule.name.is_none() && rule.because.is_none())
 }
 
 fn is_idle(compiled: &Compiled, rule: &Rule, place: Place) -> Option<bool> {
     let granted = others(compiled, rule, place).filter(|(other, _)| other.decision == Decision::Allow);
     let granted = granted.flat_map(|(_, extent)| extent.region).collect();
-    intersection(&own(compiled, rule, place)?.region, &granted).ok().map(|both| both.is_empty())
+    intersection(&own(compiled, rule, place)?.region, &granted)
+        .ok()
+        .map(|both| is_empty(&both, fields(compiled, place)))
 }
 
 /// Flows with states that nothing leads to, and objects that are remembered and never asked for.

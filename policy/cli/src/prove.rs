@@ -81,13 +81,14 @@ fn one(compiled: &Compiled, never: &Rule, body: &Body, place: Place) -> Result<O
         let why = "its rules name too many ranges to be compared; say `never` of fewer methods or narrower ranges";
         return Ok(Outcome::Undecided(why.to_string()));
     };
-    if perhaps.is_empty() {
+    let fields = policy.fields(place.1, place.2, Event::Request);
+    if regions::is_empty(&perhaps, fields) {
         return Ok(Outcome::Proved);
     }
     // Corners of what may be allowed; the monitor says whether it is.
     let corners = surely.iter().chain(&perhaps).take(64).flat_map(|cube| {
-        let low: Vec<i128> = cube.iter().map(|range| range.0).collect();
-        [low, cube.iter().map(|range| range.1).collect()]
+        let high: Vec<i128> = cube.iter().map(|range| range.1).collect();
+        regions::example(&vec![cube.clone()], fields).into_iter().chain([high])
     });
     for values in corners {
         let call = compiled.request(place, &values);
@@ -111,7 +112,7 @@ fn one(compiled: &Compiled, never: &Rule, body: &Body, place: Place) -> Result<O
         .map(|rule| compiled.sources.place(rule.span))
         .map(|(file, line, ..)| format!("{file}:{line}"))
         .collect();
-    let example = regions::example(&perhaps).map(|values| compiled.show(&compiled.request(place, &values)));
+    let example = regions::example(&perhaps, fields).map(|values| compiled.show(&compiled.request(place, &values)));
     Ok(Outcome::Undecided(format!(
         "it hangs on what is remembered or computed at {}; bound the arguments there by a range, so that for example {} is out",
         places.join(", "),

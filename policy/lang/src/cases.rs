@@ -5,10 +5,10 @@ use bulkhead_model::build::word;
 use crate::check::Checker;
 use crate::diagnostic::Diagnostic;
 use crate::expressions::Scope;
-use crate::policy::{Call, Kind, Step, Table, Test};
-use crate::tree::{self, Constant, Item, Name};
+use crate::policy::{Call, Step, Table, Test};
+use crate::tree::{self, Constant, Item, Literal, Name};
 
-const NOTHING: Scope<'static> = Scope { fields: &[] };
+const NOTHING: Scope<'static> = Scope { fields: &[], element: None };
 
 impl Checker<'_> {
     /// All tests of the files.
@@ -85,16 +85,11 @@ impl Checker<'_> {
         };
         let (object, method) = (u16::try_from(object).ok()?, u16::try_from(method).ok()?);
         let fields = self.policy.fields(object, method, call.event).to_vec();
+        let shapes = self.policy.shapes(object, method, call.event).to_vec();
         let mut words = Vec::new();
         for (at, argument) in call.arguments.iter().enumerate() {
-            let kind = fields.get(at).map_or(Kind::plain(crate::policy::EVERY), |field| field.kind.clone());
-            let value = match argument {
-                Constant::Number(number) => self.number(number, &kind)?,
-                Constant::Word(_) => {
-                    self.constant(argument, &kind, fields.get(at).map_or("this", |field| &field.name))?
-                }
-            };
-            words.push(word(value));
+            let shape = shapes.get(at).map_or(&crate::policy::Shape::One, |(_, shape)| shape);
+            self.literal(argument, shape, &fields, &mut words)?;
         }
         if words.len() > bulkhead_model::MAX_ARGS {
             self.error(call.method.span, "a message has at most six values", "leave some away");
@@ -120,8 +115,12 @@ impl Checker<'_> {
         *words.get_mut(table.number)? = word(register.numbers.0);
         if let Some((at, argument)) = table.value.zip(call.arguments.first()) {
             let value = match argument {
-                Constant::Number(number) => self.number(number, &register.kind)?,
-                Constant::Word(_) => self.constant(argument, &register.kind, &register.name)?,
+                Literal::One(Constant::Number(number)) => self.number(number, &register.kind)?,
+                Literal::One(constant) => self.constant(constant, &register.kind, &register.name)?,
+                other => {
+                    self.error(other.span(), "this value is not of the register's type", "write a number or a word");
+                    return None;
+                }
             };
             *words.get_mut(at)? = word(value);
         }

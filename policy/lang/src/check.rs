@@ -3,12 +3,12 @@
 use crate::diagnostic::{Diagnostic, Span, nearest};
 use crate::expressions::Scope;
 use crate::policy::{
-    Body, Device, Effect, Expression, Field, Kind, Method, Object, Place, Policy, Resource, Rule, Values,
+    Body, Device, Effect, Expression, Field, Kind, Method, Object, Place, Policy, Presence, Resource, Rule, Values,
 };
 use crate::tree::{self, Constant, Decision, Event, Interface, Item, Name, Number, Targets};
 
-/// The most fields of a message, one way.
-const FIELDS: usize = bulkhead_model::MAX_ARGS;
+/// The most flags of a set.
+const FLAGS: usize = 63;
 /// The most methods of an interface: a capability has a bit for each.
 const METHODS: usize = 64;
 
@@ -131,38 +131,34 @@ impl Checker<'_> {
             if methods.iter().any(|known| known.name == method.name.text) {
                 self.twice(&method.name);
             }
-            let arguments = self.fields(interface, method, &method.arguments);
-            let replies = self.fields(interface, method, &method.replies);
-            methods.push(Method { name: method.name.text.clone(), arguments, replies });
+            let (arguments, argument_shapes) = self.message(interface, &method.name, &method.arguments);
+            let (replies, reply_shapes) = self.message(interface, &method.name, &method.replies);
+            let name = method.name.text.clone();
+            methods.push(Method { name, arguments, replies, argument_shapes, reply_shapes });
         }
         methods
     }
 
-    fn fields(&mut self, interface: &Interface, method: &tree::Method, fields: &[tree::Field]) -> Vec<Field> {
-        if fields.len() > FIELDS {
-            self.error(method.name.span, format!("a message has at most {FIELDS} fields"), "split the method in two");
-        }
-        let mut all: Vec<Field> = Vec::new();
-        for field in fields.iter().take(FIELDS) {
-            if all.iter().any(|known| known.name == field.name.text) {
-                self.twice(&field.name);
-            }
-            all.push(self.field(interface, field));
-        }
-        all
-    }
-
-    fn field(&mut self, interface: &Interface, field: &tree::Field) -> Field {
-        let mut words = Vec::new();
+    pub(crate) fn field(&mut self, interface: &Interface, field: &tree::Field) -> Field {
+        let (mut words, mut is_flags) = (Vec::new(), false);
         let values = TYPES.iter().find(|(name, _)| *name == field.kind.text).map(|(_, values)| *values);
         let values = values.unwrap_or_else(|| {
             let found = interface.enums.iter().find(|(name, _)| name.text == field.kind.text);
+            let flags = interface.flags.iter().find(|(name, all)| name.text == field.kind.text && all.len() <= FLAGS);
             match found {
+                None if flags.is_some() => {
+                    is_flags = true;
+                    words =
+                        flags.map(|(_, all)| all.iter().map(|word| word.text.clone()).collect()).unwrap_or_default();
+                    return (0, (1 << words.len()) - 1);
+                }
                 Some((_, all)) => words = all.iter().map(|word| word.text.clone()).collect(),
                 None => {
                     let known = TYPES.iter().map(|(name, _)| *name);
-                    let enums: Vec<&str> = interface.enums.iter().map(|(name, _)| name.text.as_str()).collect();
-                    self.unknown(&field.kind, "type", known.chain(enums).collect::<Vec<_>>());
+                    let own = interface.enums.iter().chain(&interface.flags).map(|(name, _)| name.text.as_str());
+                    let records = interface.records.iter().map(|(name, _)| name.text.as_str());
+                    let own: Vec<&str> = own.chain(records).collect();
+                    self.unknown(&field.kind, "type", known.chain(own).collect::<Vec<_>>());
                 }
             }
             (0, i128::try_from(words.len()).unwrap_or(1).max(1) - 1)
@@ -172,10 +168,10 @@ impl Checker<'_> {
         }
         let unit = field.unit.as_ref().map(|unit| unit.text.clone()).unwrap_or_default();
         let step = field.step.as_ref().map_or((1, 0), |step| self.step(step, &words));
-        let kind = Kind { values, step, unit, words };
+        let kind = Kind { values, step, unit, words, is_flags };
         let name = field.name.text.clone();
         let range = field.range.as_ref().and_then(|range| self.range(range, &kind, &name)).unwrap_or(values);
-        Field { name, range, kind, is_secret: field.is_secret }
+        Field { name, range, kind, is_secret: field.is_secret, presence: Presence::Always, head: None }
     }
 
     /// What one of a field's is worth, as a fraction of a power of ten.
@@ -461,7 +457,7 @@ impl Checker<'_> {
             fields = table.fields(register, &fields);
             is_meant = Some(table.condition(register));
         }
-        let scope = Scope { fields: &fields };
+        let scope = Scope { fields: &fields, element: None };
         let mut condition = match &rule.condition {
             Some(condition) => Some(self.condition(scope, condition)?),
             None => None,

@@ -1,8 +1,11 @@
 //! Expressions and effects to the monitor's instructions.
 
-use bulkhead_model::build::word;
+use bulkhead_model::MAX_ARGS;
+use bulkhead_model::build::{Tables, word};
 use bulkhead_model::code::{Instruction, LENGTH, Operation, STACK};
 
+use crate::automata;
+use crate::messages::CHUNK;
 use crate::policy::{Body, Effect, Expression, Field, Place};
 use crate::tree::Operator;
 
@@ -12,24 +15,27 @@ pub(crate) struct TooLong;
 
 /// Writes one program: the rest of a condition, then effects.
 pub(crate) struct Writer<'a> {
-    numbers: &'a mut Vec<u64>,
+    tables: &'a mut Tables,
     fields: &'a [Field],
     all: Vec<u32>,
     depth: usize,
     deepest: usize,
+    /// Texts that are held against automata.
+    texts: usize,
 }
 
-/// The instructions of a body whose leading simple conditions are said by rows; `None` if nothing is left to say.
+/// The instructions of a body whose leading simple conditions are said by rows, and the most steps that they take; `None` if
+/// nothing is left to say.
 pub(crate) fn program(
     body: &Body,
     rest: &[&Expression],
     fields: &[Field],
-    numbers: &mut Vec<u64>,
-) -> Result<Option<Vec<u32>>, TooLong> {
+    tables: &mut Tables,
+) -> Result<Option<(Vec<u32>, usize)>, TooLong> {
     if rest.is_empty() && body.rates.is_empty() && body.effects.is_empty() {
         return Ok(None);
     }
-    let mut writer = Writer { numbers, fields, all: Vec::new(), depth: 0, deepest: 0 };
+    let mut writer = Writer { tables, fields, all: Vec::new(), depth: 0, deepest: 0, texts: 0 };
     let mut jumps = Vec::new();
     let parts = rest.len() + body.rates.len();
     for (at, expression) in rest.iter().enumerate() {
@@ -51,7 +57,8 @@ pub(crate) fn program(
         body.rates.iter().for_each(|rate| writer.at(Operation::Take, 0, rate, 0));
         writer.plain(Operation::End, 0);
     }
-    if writer.all.len() > LENGTH || writer.deepest > STACK { Err(TooLong) } else { Ok(Some(writer.all)) }
+    let steps = writer.all.len() + writer.texts * (MAX_ARGS - 1) * CHUNK;
+    if writer.all.len() > LENGTH || writer.deepest > STACK { Err(TooLong) } else { Ok(Some((writer.all, steps))) }
 }
 
 impl Writer<'_> {
@@ -74,8 +81,8 @@ impl Writer<'_> {
         match u16::try_from(value) {
             Ok(small) => self.emit(Operation::Small, 0, small),
             Err(_) => {
-                let at = self.numbers.len();
-                self.numbers.push(word(value));
+                let at = self.tables.numbers.len();
+                self.tables.numbers.push(word(value));
                 let operation = if value < 0 { Operation::Negative } else { Operation::Number };
                 // More numbers than 24 bits count would be a table of 128 MiB.
                 let [low, middle, high, ..] = u32::try_from(at).unwrap_or(u32::MAX).to_le_bytes();
@@ -130,6 +137,20 @@ impl Writer<'_> {
                 let signed = self.fields.get(*at).is_some_and(Field::is_signed);
                 self.emit(Operation::Argument, u8::try_from(*at).unwrap_or(u8::MAX), signed.into());
                 self.grow();
+            }
+            Expression::Present(at, guard, above) => {
+                let signed = u16::from(self.fields.get(*at).is_some_and(Field::is_signed)) << 3;
+                let guard = u16::try_from(*guard).unwrap_or(7) | signed | u16::from(*above) << 4;
+                self.emit(Operation::Guarded, u8::try_from(*at).unwrap_or(u8::MAX), guard);
+                self.grow();
+            }
+            Expression::Matches(at, _, pattern) => {
+                // What has no automaton was refused when it was checked.
+                let words = automata::words(pattern).unwrap_or_default();
+                let place = self.tables.add_code(&words);
+                self.texts += 1;
+                self.push(place.into());
+                self.emit(Operation::Matches, u8::try_from(*at).unwrap_or(u8::MAX), 0);
             }
             Expression::Caller => {
                 self.emit(Operation::Caller, 0, 0);

@@ -10,7 +10,7 @@ use crate::code;
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::index;
 use crate::normal::{self, ROWS};
-use crate::policy::{Body, Expression, Field, Policy, Rule, State, StateKind};
+use crate::policy::{Body, Expression, Field, Policy, Presence, Rule, State, StateKind};
 use crate::tree::{Decision, Event};
 
 /// What the compiler knows about the worst decision.
@@ -87,8 +87,11 @@ fn objects(policy: &Policy, tables: &mut Tables) -> Vec<usize> {
             let first_field = number(tables.fields.len());
             method.arguments.iter().chain(&method.replies).for_each(|field| add_field(tables, field));
             let name = tables.add_text(&method.name);
-            let (arguments, replies) = (small(method.arguments.len()), small(method.replies.len()));
-            tables.methods.push(model::Method { name, first_field, arguments, replies });
+            let count = |fields: &[Field]| u8::try_from(fields.len()).unwrap_or(u8::MAX);
+            let (arguments, replies) = (count(&method.arguments), count(&method.replies));
+            let mut words = method.arguments.iter().chain(&method.replies);
+            let has_guards = words.any(|field| field.presence != Presence::Always).into();
+            tables.methods.push(model::Method { name, first_field, arguments, replies, has_guards });
         }
         let (method_count, server) = (small(object.methods.len()), object.server.unwrap_or(NONE));
         tables.objects.push(model::Object { name, first_method, method_count, server });
@@ -175,16 +178,16 @@ fn rows<'p>(
     let rows =
         rows.map_err(|_| (format!("this condition needs more than {ROWS} rows"), "split it into several rules"))?;
     let rest = parts.get(simple..).unwrap_or(&[]);
-    let program = code::program(body, rest, fields, &mut tables.numbers);
+    let program = code::program(body, rest, fields, tables);
     let program =
         program.map_err(|_| ("this rule is too long for the monitor".to_string(), "split it into several rules"))?;
     let (code, steps) = match program {
         None => (model::Row::PLAIN, 0),
         Some(_) if rows.is_empty() => (model::Row::PLAIN, 0),
-        Some(program) => {
+        Some((program, steps)) => {
             let at = number(tables.code.len());
             tables.code.extend(&program);
-            (at, program.len())
+            (at, steps)
         }
     };
     let has_effects = !body.effects.is_empty() || !body.rates.is_empty();
@@ -342,7 +345,13 @@ fn add_field(tables: &mut Tables, field: &Field) {
     let name = tables.add_text(&field.name);
     let (min, max) = (word(field.range.0), word(field.range.1));
     let (signed, secret) = (field.is_signed().into(), field.is_secret.into());
-    tables.fields.push(model::Field { min, max, name, signed, secret });
+    let place = |at: usize| u8::try_from(at).unwrap_or(u8::MAX);
+    let (presence, guard, above) = match field.presence {
+        Presence::Always => (model::Field::ALWAYS, 0, 0),
+        Presence::Above(guard, above) => (model::Field::ABOVE, place(guard), above),
+        Presence::Bytes(guard, first) => (model::Field::BYTES, place(guard), first),
+    };
+    tables.fields.push(model::Field { min, max, name, signed, secret, presence, guard, above, reserved: [0; 3] });
 }
 
 fn signed(value: i128) -> i64 {

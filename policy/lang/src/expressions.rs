@@ -1,9 +1,11 @@
 //! Expressions as written to expressions as meant: names are found, numbers take the unit and the step of what they are
 //! compared with, and kinds that do not fit are refused.
 
+use crate::automata;
 use crate::check::Checker;
 use crate::diagnostic::Span;
-use crate::policy::{EVERY, Effect, Expression, Field, Kind, Place, StateKind, Values};
+use crate::messages::{CHUNK, chunks};
+use crate::policy::{EVERY, Effect, Expression, Field, Head, Kind, Place, Presence, StateKind, Values};
 use crate::tree::{self, Constant, Name, Number, Operator};
 
 /// Times, in microseconds.
@@ -18,6 +20,29 @@ type Typed = Option<(Expression, Kind)>;
 pub(crate) struct Scope<'s> {
     /// The message's fields.
     pub(crate) fields: &'s [Field],
+    /// An element of a list that `for` gives a name, with its path.
+    pub(crate) element: Option<(&'s str, &'s str)>,
+}
+
+impl Scope<'_> {
+    /// The path of a field: `speed`, `point.x`, `values[0]`; of what `for` names, that of the element.
+    fn path(&self, expression: &tree::Expression) -> Option<String> {
+        match expression {
+            tree::Expression::Word(name) => {
+                let element = self.element.filter(|(known, _)| *known == name.text);
+                Some(element.map_or_else(|| name.text.clone(), |(_, path)| path.to_string()))
+            }
+            tree::Expression::Value(inner, name) => Some(format!("{}.{}", self.path(inner)?, name.text)),
+            tree::Expression::Element(inner, at, _) => Some(format!("{}[{at}]", self.path(inner)?)),
+            _ => None,
+        }
+    }
+
+    /// The word that an expression names, if it names one.
+    fn at(&self, expression: &tree::Expression) -> Option<usize> {
+        let path = self.path(expression)?;
+        self.fields.iter().position(|field| field.name == path)
+    }
 }
 
 impl Checker<'_> {
@@ -114,10 +139,9 @@ impl Checker<'_> {
     /// remembered as it travelled.
     fn takes_kind(&self, scope: Scope<'_>, expression: &tree::Expression) -> bool {
         match expression {
-            tree::Expression::Number(_) | tree::Expression::Value(..) | tree::Expression::Of(..) => true,
-            tree::Expression::Word(name) => {
-                !scope.fields.iter().any(|field| field.name == name.text) && self.state(&name.text).is_none()
-            }
+            tree::Expression::Value(..) => scope.at(expression).is_none(),
+            tree::Expression::Number(_) | tree::Expression::Text(..) | tree::Expression::Of(..) => true,
+            tree::Expression::Word(name) => scope.at(expression).is_none() && self.state(&name.text).is_none(),
             _ => false,
         }
     }
@@ -142,6 +166,9 @@ impl Checker<'_> {
     fn typed(&mut self, scope: Scope<'_>, expression: &tree::Expression, expected: Option<&Kind>) -> Typed {
         use tree::Expression as Tree;
         let every = Kind::plain(EVERY);
+        if let Some(at) = scope.at(expression) {
+            return self.value_of(scope, at, expression.span());
+        }
         match expression {
             Tree::Number(number) => {
                 let kind = expected.cloned().unwrap_or(every);
@@ -187,6 +214,49 @@ impl Checker<'_> {
             }
             Tree::Binary(operator, left, right) => self.binary(scope, *operator, left, right),
             Tree::In(inner, set) => self.within(scope, inner, set),
+            Tree::Text(_, span) => {
+                self.error(*span, "a text is no number", "compare a text field with it");
+                None
+            }
+            Tree::Length(inner, span) => {
+                let Some(at) = scope.at(inner).filter(|&at| is_counted(scope, at)) else {
+                    self.error(*span, "only a text or a list has a length", "name a field of such a type");
+                    return None;
+                };
+                Some((Expression::Argument(at), scope.fields.get(at)?.kind.clone()))
+            }
+            Tree::Element(inner, ..) => {
+                let help = "the first element is 0; `for all x in LIST: …` asks all of them";
+                self.error(inner.span(), "there is no such element", help);
+                None
+            }
+            Tree::Has(inner, flag) => {
+                let (typed, kind) = self.typed(scope, inner, None)?;
+                let bit = Expression::Number(self.flag(&kind, flag)?);
+                let masked = Expression::Binary(Operator::BitAnd, Box::new(typed), Box::new(bit));
+                Some((
+                    Expression::Binary(Operator::Unequal, Box::new(masked), Box::new(Expression::Number(0))),
+                    Kind::truth(),
+                ))
+            }
+            Tree::Like(inner, like, text, span) => {
+                let Some((at, is_bytes)) = scope.at(inner).and_then(|at| text_at(scope, at)) else {
+                    self.error(inner.span(), "only a text has a beginning and an end", "name a field of type `text`");
+                    return None;
+                };
+                Some((self.like(scope, at, is_bytes, *like, text, *span)?, Kind::truth()))
+            }
+            Tree::For(is_all, name, list, condition) => self.each(scope, *is_all, name, list, condition),
+            Tree::Is(inner, state)
+                if state.text == "present" && scope.path(inner).is_some_and(|path| self.state(&path).is_none()) =>
+            {
+                let path = scope.path(inner).unwrap_or_default() + " is present";
+                let Some(at) = scope.fields.iter().position(|field| field.name == path) else {
+                    self.error(inner.span(), "only an optional field may be absent", "leave `is present` away");
+                    return None;
+                };
+                Some((Expression::Argument(at), Kind::truth()))
+            }
             Tree::Is(inner, state) => {
                 let place = self.place_of(scope, inner, |kind| matches!(kind, StateKind::Flow { .. }), "flow")?;
                 let state = self.flow_state(&place, state)?;
@@ -203,6 +273,23 @@ impl Checker<'_> {
         right: &tree::Expression,
     ) -> Typed {
         let truth = |expression| Some((expression, Kind::truth()));
+        if let Operator::Equal | Operator::Unequal = operator {
+            let texts = [(left, right), (right, left)].map(|(one, other)| {
+                let field = scope.at(one).and_then(|at| text_at(scope, at));
+                field.map(|field| (field, other))
+            });
+            let same = match texts {
+                [Some((field, _)), Some((other, _))] => Some(same_text(scope, field, other)),
+                [Some((field, tree::Expression::Text(text, span))), None]
+                | [None, Some((field, tree::Expression::Text(text, span)))] => {
+                    Some(self.is_text(scope, field, text, *span)?)
+                }
+                _ => None,
+            };
+            if let Some(same) = same {
+                return truth(if operator == Operator::Equal { same } else { Expression::Not(Box::new(same)) });
+            }
+        }
         match operator {
             Operator::And | Operator::Or | Operator::Implies => {
                 let (left, right) = (self.condition(scope, left), self.condition(scope, right));
@@ -269,10 +356,6 @@ impl Checker<'_> {
     }
 
     fn word(&mut self, scope: Scope<'_>, name: &Name, expected: Option<&Kind>) -> Typed {
-        if let Some(at) = scope.fields.iter().position(|field| field.name == name.text) {
-            let field = scope.fields.get(at)?;
-            return Some((Expression::Argument(at), Kind { values: field.range, ..field.kind.clone() }));
-        }
         if self.state(&name.text).is_some() {
             let place = self.place(scope, &tree::Expression::Word(name.clone()))?;
             return self.read(place, name);
@@ -318,6 +401,18 @@ impl Checker<'_> {
         let truth = |expression| Some((expression, Kind::truth()));
         let named = match set {
             tree::Set::Ranges(ranges) => Some(ranges.clone()),
+            tree::Set::Texts(texts) => {
+                let Some(field) = scope.at(inner).and_then(|at| text_at(scope, at)) else {
+                    self.error(inner.span(), "this is no text", "name a field of type `text`");
+                    return None;
+                };
+                let mut all: Vec<Expression> = Vec::new();
+                for (text, span) in texts {
+                    all.push(self.is_text(scope, field, text, *span)?);
+                }
+                let any = all.into_iter().reduce(|one, other| Expression::Or(Box::new(one), Box::new(other)));
+                return truth(any?);
+            }
             tree::Set::Named(name) => match name.as_ref() {
                 tree::Expression::Word(name) => self.named_set(&name.text),
                 _ => None,
@@ -517,5 +612,183 @@ impl Checker<'_> {
             self.error(number.span, "this time is zero or longer than a year", "write a time such as 10 s, 5 min, 8 h");
         }
         time
+    }
+}
+
+/// Whether a word counts a text's bytes or a list's elements.
+fn is_counted(scope: Scope<'_>, at: usize) -> bool {
+    matches!(scope.fields.get(at).and_then(|field| field.head), Some(Head::Text(_) | Head::List(_)))
+}
+
+/// The place of a text, and whether it is bytes.
+fn text_at(scope: Scope<'_>, at: usize) -> Option<(usize, bool)> {
+    match scope.fields.get(at)?.head {
+        Some(Head::Text(is_bytes)) => Some((at, is_bytes)),
+        _ => None,
+    }
+}
+
+/// How many words a text takes after its length.
+fn chunk_count(scope: Scope<'_>, at: usize) -> usize {
+    let most = scope.fields.get(at).map_or(0, |field| field.range.1);
+    usize::try_from(most).unwrap_or(0).div_ceil(CHUNK)
+}
+
+fn all_of(parts: impl IntoIterator<Item = Expression>) -> Expression {
+    let all = parts.into_iter().reduce(|one, other| Expression::And(Box::new(one), Box::new(other)));
+    all.unwrap_or(Expression::Number(1))
+}
+
+fn within(at: usize, range: Values) -> Expression {
+    Expression::Within(Box::new(Expression::Argument(at)), vec![range])
+}
+
+/// Whether two texts are the same: as long, and in each word.
+fn same_text(scope: Scope<'_>, (one, _): (usize, bool), (other, _): (usize, bool)) -> Expression {
+    let (first, second) = (chunk_count(scope, one), chunk_count(scope, other));
+    let same = |at: usize| {
+        // The words that only one of them has are zero if it is as long as the other.
+        let sides = [(one, first), (other, second)]
+            .map(|(text, count)| if at <= count { Expression::Argument(text + at) } else { Expression::Number(0) });
+        let [left, right] = sides;
+        Expression::Binary(Operator::Equal, Box::new(left), Box::new(right))
+    };
+    all_of((0..=first.max(second)).map(same))
+}
+
+impl Checker<'_> {
+    /// A word of the message as a value: one that may be absent fails then, unless `for` has made sure of it.
+    fn value_of(&mut self, scope: Scope<'_>, at: usize, span: Span) -> Typed {
+        let field = scope.fields.get(at)?;
+        match field.head {
+            Some(Head::Text(_)) => {
+                let help = "compare it: `== \"…\"`, `starts with`, `ends with`, `matches`, `length of`";
+                self.error(span, format!("`{}` is a text", field.name), help);
+                return None;
+            }
+            Some(Head::List(_)) => {
+                let help = "ask its elements: `for all x in LIST: x < 5`, `LIST[0]`, `length of LIST`";
+                self.error(span, format!("`{}` is a list", field.name), help);
+                return None;
+            }
+            Some(Head::Optional) | None => {}
+        }
+        let kind = Kind { values: field.range, ..field.kind.clone() };
+        let is_sure =
+            scope.element.is_some_and(|(_, path)| field.name == path || field.name.starts_with(&format!("{path}.")));
+        Some(match field.presence {
+            Presence::Above(guard, above) if !is_sure => (Expression::Present(at, guard, above), kind),
+            _ => (Expression::Argument(at), kind),
+        })
+    }
+
+    /// Whether a text is this one: range tests of its words.
+    fn is_text(
+        &mut self,
+        scope: Scope<'_>,
+        (at, is_bytes): (usize, bool),
+        text: &str,
+        span: Span,
+    ) -> Option<Expression> {
+        let bytes = self.bytes(text, span, is_bytes)?;
+        let length = bytes.len() as i128;
+        let (name, most) = scope.fields.get(at).map(|field| (field.name.clone(), field.range.1))?;
+        if length > most {
+            self.error(span, format!("`{name}` is never this long"), format!("it has at most {most} bytes"));
+            return None;
+        }
+        let words = chunks(&bytes, bytes.len().div_ceil(CHUNK)).into_iter().enumerate();
+        let words = words.map(|(chunk, word)| within(at + 1 + chunk, (word.into(), word.into())));
+        Some(all_of(std::iter::once(within(at, (length, length))).chain(words)))
+    }
+
+    fn like(
+        &mut self,
+        scope: Scope<'_>,
+        at: usize,
+        is_bytes: bool,
+        like: tree::Like,
+        text: &str,
+        span: Span,
+    ) -> Option<Expression> {
+        let count = chunk_count(scope, at);
+        let pattern = match like {
+            tree::Like::Starts => {
+                // The first bytes are the highest bits of the words: a beginning is a range.
+                let bytes = self.bytes(text, span, is_bytes)?;
+                let most = scope.fields.get(at)?.range.1;
+                if bytes.len() as i128 > most {
+                    self.error(span, "the text is never this long", format!("it has at most {most} bytes"));
+                    return None;
+                }
+                let words = chunks(&bytes, bytes.len().div_ceil(CHUNK)).into_iter().enumerate().map(|(chunk, word)| {
+                    let given = (bytes.len() - chunk * CHUNK).min(CHUNK);
+                    let rest = if given == CHUNK { 0 } else { u64::MAX >> (given * 8) };
+                    within(at + 1 + chunk, (word.into(), (word | rest).into()))
+                });
+                return Some(all_of(std::iter::once(within(at, (bytes.len() as i128, most))).chain(words)));
+            }
+            tree::Like::Ends => {
+                let bytes = self.bytes(text, span, is_bytes)?;
+                let byte = |byte: &u8| format!("\\x{byte:02x}");
+                format!("(?s:.*){}", bytes.iter().map(byte).collect::<String>())
+            }
+            tree::Like::Matches => text.to_string(),
+        };
+        if let Err(why) = automata::check(&pattern) {
+            self.error(span, "this is no regular expression that can be had", why);
+            return None;
+        }
+        Some(Expression::Matches(at, count, pattern))
+    }
+
+    /// `for all X in LIST: CONDITION`, for each element that the list may have.
+    fn each(
+        &mut self,
+        scope: Scope<'_>,
+        is_all: bool,
+        name: &Name,
+        list: &tree::Expression,
+        condition: &tree::Expression,
+    ) -> Typed {
+        let found = scope
+            .at(list)
+            .zip(scope.path(list))
+            .filter(|(at, _)| matches!(scope.fields.get(*at).and_then(|field| field.head), Some(Head::List(_))));
+        let Some((at, path)) = found else {
+            self.error(list.span(), "this is no list", "name a field of type `list of …`");
+            return None;
+        };
+        if scope.element.is_some() {
+            self.error(
+                name.span,
+                "`for` stands in `for`",
+                "a message has room for no list of lists: ask them one after the other",
+            );
+            return None;
+        }
+        let is_taken = scope.fields.iter().any(|field| field.name == name.text) || self.state(&name.text).is_some();
+        if is_taken {
+            self.twice(name);
+            return None;
+        }
+        let mut parts = Vec::new();
+        for element in 0..scope.fields.get(at)?.range.1 {
+            let path = format!("{path}[{element}]");
+            let inner = Scope { element: Some((&name.text, &path)), ..scope };
+            let holds = Box::new(self.condition(inner, condition)?);
+            let most = scope.fields.get(at)?.range.1;
+            parts.push(if is_all {
+                Expression::Or(Box::new(within(at, (0, element))), holds)
+            } else {
+                Expression::And(Box::new(within(at, (element + 1, most))), holds)
+            });
+        }
+        let joined = if is_all {
+            all_of(parts)
+        } else {
+            parts.into_iter().reduce(|one, other| Expression::Or(Box::new(one), Box::new(other)))?
+        };
+        Some((joined, Kind::truth()))
     }
 }

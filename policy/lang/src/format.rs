@@ -76,7 +76,9 @@ fn has_space(earlier: Option<&Token>, before: &Token, now: &Token) -> bool {
         _ => false,
     };
     match (before, now) {
-        (Token::Mark("." | ".." | "("), _) | (_, Token::Mark("." | ".." | "," | ")" | ":" | ";")) => false,
+        (Token::Mark("." | ".." | "(" | "["), _) | (_, Token::Mark("." | ".." | "," | ")" | "]" | ":" | ";")) => false,
+        // An element stands at its list; a list by itself apart.
+        (Token::Word(word), Token::Mark("[")) => BEFORE_OPERAND.contains(&word.as_str()),
         (before, Token::Mark("(")) => {
             let is_name = match earlier {
                 Some(Token::Mark(mark)) => *mark == ".",
@@ -96,9 +98,9 @@ mod tests {
 
     #[test]
     fn spaces_and_indentation_have_one_form_and_comments_stay() {
-        let text = "allow   guest plant.set ( 1 )\nallow guest  a.*when x in -5 .. 7 and(y- 3)*-2>1//why\n  because \"a  b\"\n\n\
+        let text = "allow   guest plant.set ( 1 )\nallow guest  a.*when x in -5 .. 7 and(y- 3)*-2>1 or v [ 0 ]==1//why\n  because \"a  b\"\n\n\
             interface P{ // here\nmethod m( a:u8,b :i8 )->()\n}\nflow f per u in 1..2 {\na->b\n}\n";
-        let wanted = "allow guest plant.set(1)\nallow guest a.* when x in -5..7 and (y - 3) * -2 > 1 //why\n    because \"a  b\"\n\n\
+        let wanted = "allow guest plant.set(1)\nallow guest a.* when x in -5..7 and (y - 3) * -2 > 1 or v[0] == 1 //why\n    because \"a  b\"\n\n\
             interface P { // here\n    method m(a: u8, b: i8) -> ()\n}\nflow f per u in 1..2 {\n    a -> b\n}\n";
         assert_eq!(format(text).unwrap(), wanted);
         assert_eq!(format(wanted).unwrap(), wanted);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bulkhead_model::Reason;
 
-use crate::policy::{Body, Effect, Expression, Field, FlowState, Place, Policy, State, StateKind};
+use crate::policy::{Body, Effect, Expression, Field, FlowState, Place, Policy, Presence, State, StateKind};
 use crate::tree::{Decision, Event, Operator};
 
 /// The decision on a message.
@@ -86,7 +86,19 @@ impl Remembered {
         }
         let fields = policy.fields(object, method, event);
         let values: Vec<i128> = fields.iter().zip(words).map(|(field, &word)| field.value(word)).collect();
-        let fits = fields.iter().zip(&values).all(|(field, value)| (field.range.0..=field.range.1).contains(value));
+        let fits = fields.iter().zip(&values).all(|(field, value)| {
+            let is_in = (field.range.0..=field.range.1).contains(value);
+            let guard = |at: usize, above: u8| values.get(at).copied().unwrap_or(0) - i128::from(above);
+            match field.presence {
+                Presence::Always => is_in,
+                Presence::Above(at, above) if guard(at, above) > 0 => is_in,
+                Presence::Above(..) => *value == 0,
+                Presence::Bytes(at, first) => {
+                    let there = guard(at, first).clamp(0, 8);
+                    value % (1 << (8 * (8 - there))) == 0
+                }
+            }
+        });
         if event != Event::Error && (fields.len() != words.len() || !fits) {
             return refused(Reason::Malformed, None);
         }
@@ -373,6 +385,16 @@ impl Context<'_> {
             Expression::Argument(at) => {
                 let missing = || "no such argument".to_string();
                 self.fields.get(*at).and_then(|_| self.values.get(*at)).copied().ok_or_else(missing)
+            }
+            Expression::Present(at, guard, above) => {
+                let is_there = self.value(&Expression::Argument(*guard))? > i128::from(*above);
+                let absent = || format!("`{}` is absent", self.fields.get(*at).map_or("?", |field| &field.name));
+                if is_there { self.value(&Expression::Argument(*at)) } else { Err(absent()) }
+            }
+            Expression::Matches(at, count, pattern) => {
+                let words = self.values.get(*at..=at + count).ok_or("no such text")?;
+                let words: Vec<u64> = words.iter().map(|&value| bulkhead_model::build::word(value)).collect();
+                truth(crate::automata::is_match(pattern, &crate::messages::text_of(&words)))
             }
             Expression::Caller => Ok(self.subject.into()),
             Expression::TimeOfDay => Ok(i128::from(self.local()? % 86_400) * 1_000_000),

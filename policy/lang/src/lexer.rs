@@ -11,7 +11,7 @@ pub(crate) enum Token {
     Number(i128, u8),
     /// Text in quotes.
     Text(String),
-    /// `{ } ( ) , : . .. -> == != < <= > >= = * ; + - / % & | ^ << >>`
+    /// `{ } ( ) [ ] , : . .. -> == != < <= > >= = * ; + - / % & | ^ << >>`
     Mark(&'static str),
     /// The end of the file.
     End,
@@ -26,9 +26,9 @@ pub(crate) struct Placed {
     pub(crate) starts_line: bool,
 }
 
-const MARKS: [&str; 27] = [
-    "..", "->", "==", "!=", "<=", ">=", "<<", ">>", "{", "}", "(", ")", ",", ":", ".", "<", ">", "=", "*", ";", "+",
-    "-", "/", "%", "&", "|", "^",
+const MARKS: [&str; 29] = [
+    "..", "->", "==", "!=", "<=", ">=", "<<", ">>", "{", "}", "(", ")", "[", "]", ",", ":", ".", "<", ">", "=", "*",
+    ";", "+", "-", "/", "%", "&", "|", "^",
 ];
 /// The longest name.
 pub(crate) const NAME_MAX: usize = 48;

@@ -2,6 +2,7 @@
 //! and a plain interpreter that the monitor is tested against. `docs/policy.md` is the language's reference.
 #![forbid(unsafe_code)]
 
+mod automata;
 mod cases;
 mod check;
 mod code;
@@ -12,6 +13,7 @@ mod format;
 mod index;
 pub mod interpret;
 mod lexer;
+mod messages;
 pub mod names;
 mod normal;
 mod parser;
@@ -165,11 +167,7 @@ impl Compiled {
         let object = policy.objects.get(usize::from(call.object));
         let method = object.and_then(|object| object.methods.get(usize::from(call.method)));
         let fields = policy.fields(call.object, call.method, call.event);
-        let values = call.words.iter().enumerate().map(|(at, &word)| match fields.get(at) {
-            Some(field) => format!("{}: {}", field.name, field.kind.show(field.value(word))),
-            None => word.to_string(),
-        });
-        let values = values.collect::<Vec<_>>().join(", ");
+        let values = messages::show(policy.shapes(call.object, call.method, call.event), fields, &call.words);
         let event = match call.event {
             tree::Event::Request => "",
             tree::Event::Reply => " reply",

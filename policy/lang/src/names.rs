@@ -29,7 +29,21 @@ const DECLARING: [&str; 19] = [
 ];
 
 /// Words of clauses and expressions, which an editor may offer besides the statements' and the policy's own.
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 54] = [
+    "method",
+    "enum",
+    "flags",
+    "record",
+    "optional",
+    "list",
+    "text",
+    "bytes",
+    "has",
+    "present",
+    "starts with",
+    "ends with",
+    "matches",
+    "for all",
     "when",
     "except",
     "at most",

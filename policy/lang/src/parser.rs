@@ -3,8 +3,9 @@
 use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
 use crate::tree::{
-    Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Interface, Item, Key, Limit,
-    Method, Name, Number, Operator, Range, Register, Registers, Rule, Set, State, StateKind, Step, Targets, Test,
+    Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Interface, Item, Key, Like, Limit,
+    Literal, Method, Name, Number, Operator, Range, Register, Registers, Rule, Set, Shape, State, StateKind, Step,
+    Targets, Test,
 };
 
 /// How deep expressions may nest.
@@ -38,7 +39,7 @@ pub(crate) const STATEMENTS: [&str; 23] = [
     "test",
 ];
 /// Words that are never a unit, as they may follow a number.
-const RESERVED: [&str; 32] = [
+const RESERVED: [&str; 36] = [
     "and",
     "or",
     "not",
@@ -71,6 +72,10 @@ const RESERVED: [&str; 32] = [
     "unit",
     "of",
     "for",
+    "has",
+    "starts",
+    "ends",
+    "matches",
 ];
 
 type Parsed<T> = Result<T, Diagnostic>;
@@ -450,19 +455,25 @@ impl Parser<'_> {
     fn interface(&mut self) -> Parsed<Interface> {
         let name = self.name("the interface's name")?;
         self.expect("{", "interface NAME { method … }")?;
-        let (mut enums, mut methods) = (Vec::new(), Vec::new());
+        let (enums, flags, records, methods) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut interface = Interface { name, enums, flags, records, methods };
         loop {
             if self.skip("}") {
-                return Ok(Interface { name, enums, methods });
+                return Ok(interface);
             }
             if self.skip(";") {
             } else if self.skip_word("enum") {
-                enums.push(self.enumeration()?);
+                interface.enums.push(self.enumeration()?);
+            } else if self.skip_word("flags") {
+                interface.flags.push(self.enumeration()?);
+            } else if self.skip_word("record") {
+                let name = self.name("the record's name")?;
+                interface.records.push((name, self.fields("{", "}")?));
             } else if self.skip_word("method") {
-                methods.push(self.method()?);
+                interface.methods.push(self.method()?);
             } else {
-                return self
-                    .error("expected `method`, `enum` or `}`", "method NAME(FIELD: TYPE, …) -> (FIELD: TYPE, …)");
+                let help = "method NAME(FIELD: TYPE, …) -> (FIELD: TYPE, …)";
+                return self.error("expected `method`, `enum`, `flags`, `record` or `}`", help);
             }
         }
     }
@@ -480,26 +491,43 @@ impl Parser<'_> {
 
     fn method(&mut self) -> Parsed<Method> {
         let name = self.name("the method's name")?;
-        let arguments = self.fields()?;
+        let arguments = self.fields("(", ")")?;
         self.expect("->", "say what it answers, () for nothing: method NAME(…) -> ()")?;
-        Ok(Method { name, arguments, replies: self.fields()? })
+        Ok(Method { name, arguments, replies: self.fields("(", ")")? })
     }
 
-    fn fields(&mut self) -> Parsed<Vec<Field>> {
-        self.expect("(", "fields stand in parentheses: (NAME: TYPE, …)")?;
+    fn fields(&mut self, open: &str, close: &str) -> Parsed<Vec<Field>> {
+        self.expect(open, "fields are (NAME: TYPE, …), those of a record { NAME: TYPE, … }")?;
         let mut all = Vec::new();
-        while !self.skip(")") {
+        while !self.skip(close) {
             if !all.is_empty() {
                 self.expect(",", "fields are separated by commas")?;
             }
             let is_secret = self.skip_word("secret");
             let name = self.name("a field's name")?;
             self.expect(":", "a field is NAME: TYPE")?;
-            let kind = self.name("a type")?;
+            let (mut shape, mut kind) = (Shape::One, self.name("a type")?);
+            match kind.text.as_str() {
+                "optional" => (shape, kind) = (Shape::Optional, self.name("a type")?),
+                "list" => {
+                    self.expect_word("of", "list of TYPE max 4")?;
+                    kind = self.name("a type")?;
+                    shape = Shape::List(1);
+                }
+                "text" | "bytes" => {
+                    self.expect_word("max", "text max 16")?;
+                    shape = Shape::Text(self.whole("how many bytes at the most")?);
+                }
+                _ => {}
+            }
             let range = if self.skip_word("in") { Some(self.constant_range()?) } else { None };
             let step = if self.skip_word("step") { Some(self.quantity()?) } else { None };
             let unit = if self.skip_word("unit") { Some(self.name("a unit's name")?) } else { None };
-            all.push(Field { name, kind, range, step, unit, is_secret });
+            if let Shape::List(most) = &mut shape {
+                self.expect_word("max", "list of TYPE max 4")?;
+                *most = self.whole("how many elements at the most")?;
+            }
+            all.push(Field { name, shape, kind, range, step, unit, is_secret });
         }
         Ok(all)
     }
@@ -564,10 +592,47 @@ impl Parser<'_> {
             if !arguments.is_empty() {
                 self.expect(",", FORM)?;
             }
-            arguments.push(self.constant()?);
+            arguments.push(self.literal(0)?);
         }
         let (expected, by, recorded) = (Expected::Refused, None, None);
         Ok(Call { subject, object, method, event, arguments, expected, by, recorded })
+    }
+
+    /// A value of a call.
+    fn literal(&mut self, depth: usize) -> Parsed<Literal> {
+        let start = self.span();
+        if let Token::Text(text) = self.peek() {
+            let text = text.clone();
+            self.at += 1;
+            return Ok(Literal::Text(text, start));
+        }
+        for (open, close) in [("[", "]"), ("{", "}")] {
+            if depth > 2 || !self.skip(open) {
+                continue;
+            }
+            let mut all = Vec::new();
+            while !self.skip(close) {
+                if !all.is_empty() {
+                    self.expect(",", "[1, 2]; {1, 2}")?;
+                }
+                all.push(self.literal(depth + 1)?);
+            }
+            let span = start.to(self.last_span());
+            return Ok(if open == "[" { Literal::List(all, span) } else { Literal::Record(all, span) });
+        }
+        if self.skip_word("none") {
+            return Ok(Literal::None(start));
+        }
+        match self.constant()? {
+            Constant::Word(first) if self.peek() == &Token::Mark("|") => {
+                let mut all = vec![first];
+                while self.skip("|") {
+                    all.push(self.name("a flag")?);
+                }
+                Ok(Literal::Flags(all))
+            }
+            constant => Ok(Literal::One(constant)),
+        }
     }
 
     fn call(&mut self) -> Parsed<Call> {
@@ -781,6 +846,20 @@ impl Parser<'_> {
     }
 
     fn expression(&mut self, depth: usize) -> Parsed<Expression> {
+        const FORM: &str = "for all NAME in LIST: CONDITION, or for any";
+        if self.skip_word("for") {
+            self.count(depth)?;
+            let is_all = self.skip_word("all");
+            if !is_all {
+                self.expect_word("any", FORM)?;
+            }
+            let name = self.name("a name for each element")?;
+            self.expect_word("in", FORM)?;
+            let list = self.dotted(depth)?;
+            self.expect(":", FORM)?;
+            let condition = self.expression(depth + 1)?;
+            return Ok(Expression::For(is_all, name, Box::new(list), Box::new(condition)));
+        }
         let left = self.disjunction(depth)?;
         if self.skip_word("implies") {
             return Ok(binary(Operator::Implies, left, self.disjunction(depth)?));
@@ -823,7 +902,33 @@ impl Parser<'_> {
 
     fn comparison(&mut self, depth: usize) -> Parsed<Expression> {
         let left = self.sum(depth)?;
+        for (words, like) in [
+            (["starts", "with"].as_slice(), Like::Starts),
+            (&["ends", "with"], Like::Ends),
+            (&["matches"], Like::Matches),
+        ] {
+            if self.skip_words(words) {
+                let span = self.span();
+                return Ok(Expression::Like(Box::new(left), like, self.text("a text")?, span));
+            }
+        }
+        if self.skip_word("has") {
+            return Ok(Expression::Has(Box::new(left), self.name("a flag")?));
+        }
         if self.skip_word("in") {
+            let texts = usize::from(self.peek() == &Token::Mark("{"));
+            if let Some(Placed { token: Token::Text(_), .. }) = self.tokens.get(self.at + texts) {
+                self.at += texts;
+                let one = |parser: &mut Self| {
+                    let span = parser.span();
+                    Ok((parser.text("a text")?, span))
+                };
+                let all = if texts == 1 { self.list(one)? } else { vec![one(self)?] };
+                if texts == 1 {
+                    self.expect("}", "a set is { \"a\", \"b\" }")?;
+                }
+                return Ok(Expression::In(Box::new(left), Set::Texts(all)));
+            }
             let set = match self.peek() {
                 Token::Word(_) if !matches!(self.tokens.get(self.at + 1), Some(next) if next.token == Token::Mark("..")) => {
                     Set::Named(Box::new(self.reference()?))
@@ -911,6 +1016,14 @@ impl Parser<'_> {
         if let Token::Number(..) = self.peek() {
             return self.quantity().map(Expression::Number);
         }
+        if let Token::Text(text) = self.peek() {
+            let text = text.clone();
+            self.at += 1;
+            return Ok(Expression::Text(text, start));
+        }
+        if self.skip_words(&["length", "of"]) {
+            return Ok(Expression::Length(Box::new(self.dotted(depth)?), start));
+        }
         if self.skip_word("caller") {
             return Ok(Expression::Caller(start));
         }
@@ -926,11 +1039,25 @@ impl Parser<'_> {
                 };
             }
         }
-        let found = self.reference()?;
-        if self.skip(".") {
-            return Ok(Expression::Value(Box::new(found), self.name("a value that the flow's state holds")?));
+        self.dotted(depth)
+    }
+
+    /// `NAME`, `NAME(KEYS)`, `NAME.FIELD`, `NAME[0]`, `NAME[0].FIELD`
+    fn dotted(&mut self, depth: usize) -> Parsed<Expression> {
+        let mut found = self.reference()?;
+        loop {
+            self.count(depth)?;
+            if self.skip(".") {
+                found =
+                    Expression::Value(Box::new(found), self.name("a field, or a value that the flow's state holds")?);
+            } else if self.skip("[") {
+                let place = self.whole("an element's number, from 0 on")?;
+                self.expect("]", "LIST[0]")?;
+                found = Expression::Element(Box::new(found), place, self.last_span());
+            } else {
+                return Ok(found);
+            }
         }
-        Ok(found)
     }
 
     /// A number with its unit, if a unit's name follows on the same line.

@@ -49,13 +49,55 @@ pub struct Object {
 pub struct Method {
     /// Its name.
     pub name: String,
-    /// What it takes.
+    /// What it takes: the words of the request.
     pub arguments: Vec<Field>,
-    /// What it answers.
+    /// What it answers: the words of the reply.
     pub replies: Vec<Field>,
+    /// What the words of the request make up.
+    pub argument_shapes: Vec<(String, Shape)>,
+    /// What the words of the reply make up.
+    pub reply_shapes: Vec<(String, Shape)>,
 }
 
-/// A field of a message.
+/// What one word, or several, make up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A number, a word, flags.
+    One,
+    /// One or none.
+    Optional(Box<Self>),
+    /// At most so many.
+    List(Box<Self>, usize),
+    /// At most so many bytes.
+    Text(usize),
+    /// Others, with their names.
+    Record(Vec<(String, Self)>),
+}
+
+/// Whether a word of a message is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// Always.
+    #[default]
+    Always,
+    /// If the message's word `.0` is above `.1`; else it is zero.
+    Above(usize, u8),
+    /// It holds eight bytes of a text, from byte `.1` on; the message's word `.0` is the length, and what lies beyond is zero.
+    Bytes(usize, u8),
+}
+
+/// What a word says of those that follow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// How long the text is; `true` for bytes that are no text.
+    Text(bool),
+    /// How many elements the list has, each of so many words.
+    List(usize),
+    /// Whether the value is there.
+    Optional,
+}
+
+/// A word of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
     /// Its name.
@@ -66,6 +108,10 @@ pub struct Field {
     pub kind: Kind,
     /// Never recorded.
     pub is_secret: bool,
+    /// Whether it is there.
+    pub presence: Presence,
+    /// What it says of those that follow.
+    pub head: Option<Head>,
 }
 
 /// How values are written, and with which others they may be compared.
@@ -77,8 +123,10 @@ pub struct Kind {
     pub step: (i128, u32),
     /// The unit's name; empty without one.
     pub unit: String,
-    /// Words that stand for values from 0 on.
+    /// Words that stand for values from 0 on; for flags, of bits.
     pub words: Vec<String>,
+    /// Its values are sets of flags.
+    pub is_flags: bool,
 }
 
 /// Values of an expression.
@@ -88,7 +136,7 @@ impl Kind {
     /// Whole numbers without a unit.
     #[must_use]
     pub const fn plain(values: Values) -> Self {
-        Self { values, step: (1, 0), unit: String::new(), words: Vec::new() }
+        Self { values, step: (1, 0), unit: String::new(), words: Vec::new(), is_flags: false }
     }
 
     /// False and true.
@@ -112,12 +160,18 @@ impl Kind {
     /// Whether it is false or true.
     #[must_use]
     pub fn is_truth(&self) -> bool {
-        self.words.first().is_some_and(|word| word == "false")
+        !self.is_flags && self.words.first().is_some_and(|word| word == "false")
     }
 
     /// A value as a person writes it.
     #[must_use]
     pub fn show(&self, value: i128) -> String {
+        if self.is_flags {
+            let set =
+                self.words.iter().enumerate().filter(|(at, _)| value >> at & 1 == 1).map(|(_, word)| word.as_str());
+            let set: Vec<&str> = set.collect();
+            return if set.is_empty() { "0".to_string() } else { set.join(" | ") };
+        }
         if let Some(word) = usize::try_from(value).ok().and_then(|value| self.words.get(value)) {
             return word.clone();
         }
@@ -378,6 +432,11 @@ pub enum Expression {
     Contains(Place, Box<Self>),
     /// A map's value.
     Lookup(Place, Box<Self>),
+    /// Word `.0` of the message, which is there if word `.1` is above `.2`; else it fails.
+    Present(usize, usize, u8),
+    /// Whether the text whose length is word `.0` of the message, and which takes so many words after it, is one of a regular
+    /// expression's.
+    Matches(usize, usize, String),
 }
 
 /// What a rule remembers. All of them read what was before the call.
@@ -469,6 +528,28 @@ pub struct Resource {
 }
 
 impl Field {
+    /// What it is called in a sentence: `speed`, `length of tag`, `tag from byte 8`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match (self.head, self.presence, self.name.split_once('\'')) {
+            (Some(Head::Text(_) | Head::List(_)), ..) => format!("length of {}", self.name),
+            (_, Presence::Bytes(_, 0), Some((text, _))) => text.to_string(),
+            (_, Presence::Bytes(_, first), Some((text, _))) => format!("{text} from byte {first}"),
+            _ => self.name.clone(),
+        }
+    }
+
+    /// A value as a person writes it; eight bytes of a text in quotes.
+    #[must_use]
+    pub fn show(&self, value: i128) -> String {
+        if let Presence::Bytes(..) = self.presence {
+            let bytes = u64::try_from(value).unwrap_or(0).to_be_bytes();
+            let end = bytes.iter().rposition(|&byte| byte != 0 && byte != 0xff).map_or(0, |last| last + 1);
+            return format!("\"{}\"", bytes.get(..end).unwrap_or_default().escape_ascii());
+        }
+        self.kind.show(value)
+    }
+
     /// Whether values are compared as signed numbers.
     #[must_use]
     pub const fn is_signed(&self) -> bool {
@@ -501,6 +582,16 @@ impl Policy {
         });
         let first = before + u64::try_from(instance).unwrap_or(0) * u64::from(row.words());
         usize::try_from(first).unwrap_or(usize::MAX)
+    }
+
+    /// What the words of a method's message make up.
+    #[must_use]
+    pub fn shapes(&self, object: u16, method: u16, event: Event) -> &[(String, Shape)] {
+        match (self.method(object, method), event) {
+            (Some(method), Event::Request) => &method.argument_shapes,
+            (Some(method), Event::Reply) => &method.reply_shapes,
+            _ => &[],
+        }
     }
 
     /// The fields of a method's message at an event.

@@ -3,7 +3,7 @@
 
 use crate::compile::conjuncts;
 use crate::normal;
-use crate::policy::{Body, Field, Policy, Rule, Values};
+use crate::policy::{Body, Field, Policy, Presence, Rule, Values};
 use crate::tree::{Decision, Event};
 
 /// For each field of a message the values that it has.
@@ -57,7 +57,10 @@ pub fn extent(policy: &Policy, body: &Body, event: Event) -> Result<Extent, TooM
     let is_exact = simple.len() == parts.len() && body.rates.is_empty() && body.effects.is_empty();
     // What is simple bounds the rule, wherever it stands in the condition.
     let rows = normal::rows(&simple, fields).map_err(|_| TooMany)?;
-    let cubes = |rows: &[normal::Row]| rows.iter().filter_map(|row| cube(row, fields)).collect();
+    let cubes = |rows: &[normal::Row]| {
+        let cubes = rows.iter().filter_map(|row| cube(row, fields));
+        cubes.filter(|cube| message(cube, fields).is_some()).collect()
+    };
     let region = cubes(&rows);
     if is_exact {
         return Ok(Extent { region, is_exact, may_fail: Vec::new() });
@@ -70,8 +73,11 @@ pub fn extent(policy: &Policy, body: &Body, event: Event) -> Result<Extent, TooM
 
 fn cube(row: &normal::Row, fields: &[Field]) -> Option<Cube> {
     let range = |(at, field): (usize, &Field)| {
-        let tested = row.iter().find(|(argument, _)| *argument == at).map_or(field.range, |(_, range)| *range);
-        let (low, high) = (tested.0.max(field.range.0), tested.1.min(field.range.1));
+        // A word that may be absent is zero then.
+        let range =
+            if field.presence == Presence::Always { field.range } else { (field.range.0.min(0), field.range.1.max(0)) };
+        let tested = row.iter().find(|(argument, _)| *argument == at).map_or(range, |(_, range)| *range);
+        let (low, high) = (tested.0.max(range.0), tested.1.min(range.1));
         (low <= high).then_some((low, high))
     };
     fields.iter().enumerate().map(range).collect()
@@ -134,10 +140,54 @@ fn without(cube: &Cube, cut: &Cube) -> Region {
     all
 }
 
-/// A message of the region.
+/// A message of the region whose values fit together.
 #[must_use]
-pub fn example(region: &Region) -> Option<Vec<i128>> {
-    region.first().map(|cube| cube.iter().map(|range| range.0).collect())
+pub fn example(region: &Region, fields: &[Field]) -> Option<Vec<i128>> {
+    region.iter().find_map(|cube| message(cube, fields))
+}
+
+/// Whether no message lies in the region.
+#[must_use]
+pub fn is_empty(region: &Region, fields: &[Field]) -> bool {
+    example(region, fields).is_none()
+}
+
+/// A message of a cube, if it has one: each length is the least that what must be there needs, as a greater one only asks for more.
+fn message(cube: &Cube, fields: &[Field]) -> Option<Vec<i128>> {
+    let mut values: Vec<i128> = cube.iter().map(|range| range.0).collect();
+    for ((low, high), field) in cube.iter().zip(fields) {
+        let (guard, needed) = match field.presence {
+            Presence::Always => continue,
+            Presence::Above(guard, above) => (guard, if *low > 0 || *high < 0 { i128::from(above) + 1 } else { 0 }),
+            Presence::Bytes(guard, first) => {
+                let bytes = (0..=8).find(|&bytes| multiple(*low, *high, bytes).is_some())?;
+                (guard, if bytes == 0 { 0 } else { i128::from(first) + bytes })
+            }
+        };
+        let value = values.get_mut(guard)?;
+        *value = needed.max(*value);
+    }
+    for (at, ((low, high), field)) in cube.iter().zip(fields).enumerate() {
+        let there = |guard: usize, above: u8| values.get(guard).map_or(0, |value| value - i128::from(above));
+        let value = match field.presence {
+            Presence::Always => *values.get(at)?,
+            Presence::Above(guard, above) if there(guard, above) > 0 => field.range.0.max(*low),
+            Presence::Above(..) => 0,
+            Presence::Bytes(guard, first) => multiple(*low, *high, there(guard, first).clamp(0, 8))?,
+        };
+        if value < *low || value > *high {
+            return None;
+        }
+        *values.get_mut(at)? = value;
+    }
+    Some(values)
+}
+
+/// The least number of a range of which only so many of eight bytes, the highest, are not zero.
+fn multiple(low: i128, high: i128, bytes: i128) -> Option<i128> {
+    let unit = 1_i128 << (8 * (8 - bytes));
+    let value = (low + unit - 1) / unit * unit;
+    (value <= high).then_some(value)
 }
 
 /// What the rules say of the requests of a subject to a method.

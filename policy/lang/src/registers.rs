@@ -72,7 +72,8 @@ impl Checker<'_> {
         };
         let step = row.step.as_ref().map_or(value.kind.step, |step| self.step(step, &value.kind.words));
         let unit = row.unit.as_ref().map_or_else(|| value.kind.unit.clone(), |unit| unit.text.clone());
-        let kind = Kind { values: value.range, step, unit, words: value.kind.words.clone() };
+        let kind =
+            Kind { values: value.range, step, unit, words: value.kind.words.clone(), is_flags: value.kind.is_flags };
         let range = match &row.range {
             Some(range) => self.range(range, &kind, &name)?,
             None => value.range,

@@ -24,7 +24,7 @@ pub fn wanted(
         if remembered.matches(policy, times, message, &alone) != Ok(true) {
             let brought = arguments(part).into_iter().filter_map(|at| {
                 let (field, &word) = (fields.get(at)?, message.words.get(at)?);
-                Some(format!("{} is {}", field.name, field.kind.show(field.value(word))))
+                Some(format!("{} is {}", field.label(), field.show(field.value(word))))
             });
             let brought = brought.collect::<Vec<_>>().join(", ");
             let but = if brought.is_empty() { String::new() } else { format!("; {brought}") };
@@ -37,7 +37,7 @@ pub fn wanted(
 /// The arguments that an expression reads.
 fn arguments(expression: &Expression) -> Vec<usize> {
     let mut all = match expression {
-        Expression::Argument(at) => vec![*at],
+        Expression::Argument(at) | Expression::Present(at, ..) | Expression::Matches(at, ..) => vec![*at],
         Expression::Not(inner) | Expression::Within(inner, _) => arguments(inner),
         Expression::And(left, right) | Expression::Or(left, right) | Expression::Binary(_, left, right) => {
             [arguments(left), arguments(right)].concat()
@@ -67,13 +67,17 @@ pub fn text(policy: &Policy, fields: &[Field], expression: &Expression) -> Strin
     // A constant is written as the argument beside it is.
     let beside = |constant: &Expression, other: &Expression| match (constant, other) {
         (Expression::Number(value), Expression::Argument(at)) => {
-            fields.get(*at).map_or_else(|| value.to_string(), |field| field.kind.show(*value))
+            fields.get(*at).map_or_else(|| value.to_string(), |field| field.show(*value))
         }
         (constant, _) => show(constant),
     };
     match expression {
         Expression::Number(value) => value.to_string(),
-        Expression::Argument(at) => fields.get(*at).map_or_else(String::new, |field| field.name.clone()),
+        Expression::Argument(at) => fields.get(*at).map_or_else(String::new, Field::label),
+        Expression::Present(at, ..) => fields.get(*at).map_or_else(String::new, |field| field.name.clone()),
+        Expression::Matches(at, _, pattern) => {
+            format!("{} matches \"{pattern}\"", fields.get(*at).map_or("?", |field| &field.name))
+        }
         Expression::Caller => "caller".to_string(),
         Expression::TimeOfDay => "time of day".to_string(),
         Expression::DayOfWeek => "day of week".to_string(),
@@ -84,12 +88,13 @@ pub fn text(policy: &Policy, fields: &[Field], expression: &Expression) -> Strin
             format!("{} {} {}", beside(left, right), word(*operator), beside(right, left))
         }
         Expression::Within(inner, ranges) => {
+            let end = |value: i128| beside(&Expression::Number(value), inner);
             let one = |range: &Values| {
-                let end = |value: i128| beside(&Expression::Number(value), inner);
                 if range.0 == range.1 { end(range.0) } else { format!("{}..{}", end(range.0), end(range.1)) }
             };
             match ranges.as_slice() {
                 [range] if range.0 == range.1 => format!("{} == {}", show(inner), one(range)),
+                [range] if end(range.0) == end(range.1) => format!("{} starts with {}", show(inner), end(range.0)),
                 [range] => format!("{} in {}", show(inner), one(range)),
                 many => format!("{} in {{ {} }}", show(inner), many.iter().map(one).collect::<Vec<_>>().join(", ")),
             }

@@ -34,7 +34,7 @@ allow hmi plant.*
 allow guest plant.trim when not (offset < -10 or offset > 10)
 "#;
 
-fn build(text: &str) -> Result<Compiled, String> {
+pub(crate) fn build(text: &str) -> Result<Compiled, String> {
     let mut load = |name: &str| if name == "site.policy" { Ok(text.to_string()) } else { Err("not found".to_string()) };
     compile(&mut load, "site.policy").map_err(|report| {
         report.findings.iter().map(|finding| finding.render(&report.sources).to_string()).collect::<String>()
@@ -169,7 +169,7 @@ fn decoded(kind: &StateKind, words: &[u64]) -> Memory {
     }
 }
 
-fn ask(compiled: &Compiled, subject: &str, target: &str, arguments: &[i128]) -> (Reason, Option<u32>) {
+pub(crate) fn ask(compiled: &Compiled, subject: &str, target: &str, arguments: &[i128]) -> (Reason, Option<u32>) {
     Both::new(compiled).ask(subject, target, arguments)
 }
 

@@ -99,7 +99,7 @@ pub struct Call {
     /// Request, reply or error.
     pub event: Event,
     /// The values.
-    pub arguments: Vec<Constant>,
+    pub arguments: Vec<Literal>,
     /// What is expected.
     pub expected: Expected,
     /// `by NAME`: the rule that decides.
@@ -149,6 +149,10 @@ pub struct Interface {
     pub name: Name,
     /// Its enumerations.
     pub enums: Vec<(Name, Vec<Name>)>,
+    /// Its sets of flags.
+    pub flags: Vec<(Name, Vec<Name>)>,
+    /// Its records.
+    pub records: Vec<(Name, Vec<Field>)>,
     /// Its methods, in order.
     pub methods: Vec<Method>,
 }
@@ -169,6 +173,8 @@ pub struct Method {
 pub struct Field {
     /// Its name.
     pub name: Name,
+    /// One value, several, or perhaps none.
+    pub shape: Shape,
     /// Its type's name.
     pub kind: Name,
     /// `in A..B`
@@ -179,6 +185,48 @@ pub struct Field {
     pub unit: Option<Name>,
     /// Never recorded.
     pub is_secret: bool,
+}
+
+/// How many values of its type a field has.
+#[derive(Clone, Debug)]
+pub enum Shape {
+    /// One.
+    One,
+    /// `optional TYPE`: one or none.
+    Optional,
+    /// `list of TYPE max 4`
+    List(i128),
+    /// `text max 16`, `bytes max 16`: bytes.
+    Text(i128),
+}
+
+/// A value as written in a call.
+#[derive(Clone, Debug)]
+pub enum Literal {
+    /// A number or a word.
+    One(Constant),
+    /// `"text"`
+    Text(String, Span),
+    /// `[1, 2]`
+    List(Vec<Self>, Span),
+    /// `{1, 2}`: a record's fields in their order.
+    Record(Vec<Self>, Span),
+    /// `none`: an optional value that is not there.
+    None(Span),
+    /// `remote | local`: flags.
+    Flags(Vec<Name>),
+}
+
+impl Literal {
+    /// Where it stands.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        match self {
+            Self::One(constant) => constant.span(),
+            Self::Text(_, span) | Self::List(_, span) | Self::Record(_, span) | Self::None(span) => *span,
+            Self::Flags(names) => names.first().map_or(Span::default(), |name| name.span),
+        }
+    }
 }
 
 /// A constant as written.
@@ -394,8 +442,31 @@ pub enum Expression {
     Binary(Operator, Box<Self>, Box<Self>),
     /// `A in SET`
     In(Box<Self>, Set),
-    /// `FLOW is STATE`
+    /// `FLOW is STATE`, `FIELD is present`
     Is(Box<Self>, Name),
+    /// `"text"`
+    Text(String, Span),
+    /// `length of FIELD`
+    Length(Box<Self>, Span),
+    /// `LIST[0]`
+    Element(Box<Self>, i128, Span),
+    /// `FLAGS has FLAG`
+    Has(Box<Self>, Name),
+    /// `TEXT starts with "…"`, `ends with`, `matches`
+    Like(Box<Self>, Like, String, Span),
+    /// `for all X in LIST: CONDITION`; `true` for all, `false` for any.
+    For(bool, Name, Box<Self>, Box<Self>),
+}
+
+/// What a text is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Like {
+    /// Its beginning.
+    Starts,
+    /// Its end.
+    Ends,
+    /// A regular expression, for the whole text.
+    Matches,
 }
 
 impl Expression {
@@ -407,7 +478,12 @@ impl Expression {
             Self::Word(name) => name.span,
             Self::Keyed(name, _, end) => name.span.to(*end),
             Self::Value(inner, name) | Self::Is(inner, name) => inner.span().to(name.span),
-            Self::Caller(span) | Self::TimeOfDay(span) | Self::DayOfWeek(span) => *span,
+            Self::Caller(span) | Self::TimeOfDay(span) | Self::DayOfWeek(span) | Self::Text(_, span) => *span,
+            Self::Length(inner, span) | Self::Element(inner, _, span) | Self::Like(inner, .., span) => {
+                inner.span().to(*span)
+            }
+            Self::Has(inner, name) => inner.span().to(name.span),
+            Self::For(_, name, _, condition) => name.span.to(condition.span()),
             Self::Negative(inner, start) => start.to(inner.span()),
             Self::Age(inner) | Self::Not(inner) | Self::In(inner, _) => inner.span(),
             Self::Binary(_, left, right) | Self::Of(left, right) => left.span().to(right.span()),
@@ -422,6 +498,8 @@ pub enum Set {
     Named(Box<Expression>),
     /// Written out.
     Ranges(Vec<(Constant, Constant)>),
+    /// Texts, written out.
+    Texts(Vec<(String, Span)>),
 }
 
 /// An operator between two expressions.

@@ -55,6 +55,7 @@ pub struct Tables {
     /// 1, or 3 with cells for replies and errors.
     pub phases: u32,
     known: HashMap<String, Text>,
+    known_code: HashMap<Vec<u32>, u32>,
 }
 
 impl Tables {
@@ -67,6 +68,17 @@ impl Tables {
         self.text.push_str(text);
         self.known.insert(text.to_string(), new);
         new
+    }
+
+    /// Adds words of code, once for equal ones; returns their place.
+    pub fn add_code(&mut self, words: &[u32]) -> u32 {
+        if let Some(&known) = self.known_code.get(words) {
+            return known;
+        }
+        let place = number(self.code.len());
+        self.code.extend(words);
+        self.known_code.insert(words.to_vec(), place);
+        place
     }
 
     /// Adds a file's name; returns its number.

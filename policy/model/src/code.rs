@@ -84,6 +84,11 @@ pub enum Operation {
     Take = 42,
     // -> : all instances of b to the start
     ResetAll = 43,
+    // Messages whose values depend on each other.
+    // -> argument a; fails unless argument b & 7 is above b >> 4; b & 8: signed
+    Guarded = 44,
+    // place -> whether the text whose length is argument a is one of the automaton's that begins there in the code
+    Matches = 45,
 }
 
 /// An instruction, taken apart.
@@ -114,6 +119,9 @@ impl Instruction {
         u32::from_le_bytes([self.operation as u8, self.a, low, high])
     }
 }
+
+/// The words of an automaton before its steps: 256 bytes' classes, four in a word.
+pub const CLASS_WORDS: usize = 64;
 
 /// The most numbers on the stack.
 pub const STACK: usize = 16;

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// "BHPL", little-endian.
 pub const MAGIC: u32 = 0x4c50_4842;
 /// Layout version.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The first bytes. Each count is that of a section's rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -83,9 +83,27 @@ pub struct Field {
     /// Name.
     pub name: Text,
     /// 1: signed.
-    pub signed: u32,
+    pub signed: u8,
     /// 1: never recorded.
-    pub secret: u32,
+    pub secret: u8,
+    /// [`Field::ALWAYS`], [`Field::ABOVE`], [`Field::BYTES`].
+    pub presence: u8,
+    /// The value of the same message that says whether this one is there: a length, or a 1 for present.
+    pub guard: u8,
+    /// It is there if that value is above this one.
+    pub above: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+}
+
+impl Field {
+    /// It is there in every message.
+    pub const ALWAYS: u8 = 0;
+    /// It is there if its guard is above [`Field::above`]; else it is zero.
+    pub const ABOVE: u8 = 1;
+    /// Eight bytes of a text, the first of them in the highest bits, from byte [`Field::above`] on; those at and beyond the
+    /// length, which is its guard, are zero.
+    pub const BYTES: u8 = 2;
 }
 
 /// A test of one argument: inside a range, both ends included. Signed and unsigned values are tested alike: a value is inside
@@ -250,9 +268,11 @@ pub struct Method {
     /// First field: the request's, then the reply's.
     pub first_field: u32,
     /// How many arguments.
-    pub arguments: u16,
+    pub arguments: u8,
     /// How many reply values.
-    pub replies: u16,
+    pub replies: u8,
+    /// 1: whether some of its values are there depends on others.
+    pub has_guards: u16,
 }
 
 /// What the rules say of one subject, object and method. Cell `subject * methods + method` (over all methods).

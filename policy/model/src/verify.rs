@@ -30,7 +30,7 @@ impl<'a> Policy<'a> {
             && matches!(self.phases, 1 | 3)
             && cells == self.cells.len()
             && self.state_words <= code::STATE_WORDS
-            && self.methods.iter().all(|row| row.arguments.max(row.replies) as usize <= MAX_ARGS);
+            && self.methods.iter().all(|row| usize::from(row.arguments.max(row.replies)) <= MAX_ARGS);
         if is_sound { Ok(()) } else { Err(FormatError::Count) }
     }
 

@@ -268,10 +268,16 @@ impl<'a> Policy<'a> {
         self.numbers.get(at).copied().unwrap_or(0)
     }
 
+    /// The words of code from a place on: instructions, or an automaton.
+    #[must_use]
+    pub fn code_from(&self, from: u32) -> &'a [u32] {
+        self.code.get(from as usize..).unwrap_or(&[])
+    }
+
     /// The instructions from a place on.
     #[must_use]
     pub fn code(&self, from: u32) -> &'a [u32] {
-        let all = self.code.get(from as usize..).unwrap_or(&[]);
+        let all = self.code_from(from);
         all.get(..all.len().min(code::LENGTH)).unwrap_or(&[])
     }
 

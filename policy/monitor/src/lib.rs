@@ -79,12 +79,15 @@ impl Verdict {
 #[inline(always)]
 pub fn decide(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &Call<'_>) -> Verdict {
     if call.phase != Phase::Request {
-        return decide_answer(policy, state, clock, call);
+        return decide_slowly(policy, state, clock, call);
     }
     let (place, method) = match named(policy, call) {
         Ok(found) => found,
         Err(verdict) => return verdict,
     };
+    if method.has_guards != 0 {
+        return decide_slowly(policy, state, clock, call);
+    }
     if !fit(policy.fields(method, false), call) {
         return Verdict::refuse(Reason::Malformed, NO_RULE);
     }
@@ -106,21 +109,26 @@ pub fn decide(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &
     unnamed
 }
 
-/// As [`decide`], for a reply or an error: what no rule refuses is allowed.
+/// As [`decide`], for a reply or an error, where what no rule refuses is allowed; and for messages whose values depend on
+/// each other.
 #[inline(never)]
-fn decide_answer(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &Call<'_>) -> Verdict {
-    const ALLOWED: Verdict = Verdict { reason: Reason::Allowed, rule: NO_RULE, audit: false };
+fn decide_slowly(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &Call<'_>) -> Verdict {
     let (place, method) = match named(policy, call) {
         Ok(found) => found,
         Err(verdict) => return verdict,
     };
-    if call.phase == Phase::Reply && !fit(policy.fields(method, true), call) {
+    let fields = policy.fields(method, call.phase == Phase::Reply);
+    let fits = if method.has_guards == 0 { fit(fields, call) } else { hold_together(fields, call) };
+    if call.phase != Phase::Error && !fits {
         return Verdict::refuse(Reason::Malformed, NO_RULE);
     }
-    match policy.answer_cell(call.subject, place, call.phase) {
-        Some(cell) => weigh(policy, state, clock, call, cell, ALLOWED),
-        None => ALLOWED,
-    }
+    let (cell, unnamed) = if call.phase == Phase::Request {
+        (policy.cell(call.subject, place), Verdict::refuse(Reason::NoRule, NO_RULE))
+    } else {
+        let allowed = Verdict { reason: Reason::Allowed, rule: NO_RULE, audit: false };
+        (policy.answer_cell(call.subject, place, call.phase), allowed)
+    };
+    cell.map_or(unnamed, |cell| weigh(policy, state, clock, call, cell, unnamed))
 }
 
 /// The method that a call names, with its place among all methods.
@@ -138,6 +146,20 @@ fn named<'a>(policy: &Policy<'a>, call: &Call<'_>) -> Result<(usize, &'a Method)
 #[inline(always)]
 fn fit(fields: &[Field], call: &Call<'_>) -> bool {
     fields.len() == usize::from(call.len) && fields.iter().zip(call.args).all(|(field, &value)| fits(field, value))
+}
+
+/// As [`fit`], where values depend on others: what is not there is zero.
+fn hold_together(fields: &[Field], call: &Call<'_>) -> bool {
+    let holds = |(field, &value): (&Field, &u64)| {
+        let guard = call.args.get(usize::from(field.guard)).copied().unwrap_or(0);
+        let beyond = guard.saturating_sub(field.above.into());
+        match field.presence {
+            Field::BYTES => beyond >= 8 || value << (beyond * 8) == 0,
+            Field::ABOVE if beyond == 0 => value == 0,
+            _ => fits(field, value),
+        }
+    };
+    fields.len() == usize::from(call.len) && fields.iter().zip(call.args).all(holds)
 }
 
 /// As [`decide`], where rules have instructions: all that match are looked at, as any of them may fail.
@@ -237,7 +259,7 @@ mod tests {
     fn sample() -> Vec<u8> {
         let mut tables = Tables::default();
         let speed = tables.add_text("speed");
-        tables.fields.push(Field { min: 0, max: 3000, name: speed, signed: 0, secret: 1 });
+        tables.fields.push(Field { min: 0, max: 3000, name: speed, secret: 1, ..Field::default() });
         let (plant, set, open, guest, app) = (
             tables.add_text("plant"),
             tables.add_text("set"),
@@ -245,8 +267,8 @@ mod tests {
             tables.add_text("guest"),
             tables.add_text("app"),
         );
-        tables.methods.push(Method { name: set, first_field: 0, arguments: 1, replies: 0 });
-        tables.methods.push(Method { name: open, first_field: 1, arguments: 0, replies: 0 });
+        tables.methods.push(Method { name: set, first_field: 0, arguments: 1, ..Method::default() });
+        tables.methods.push(Method { name: open, first_field: 1, ..Method::default() });
         tables.objects.push(Object { name: plant, first_method: 0, method_count: 2, server: 1 });
         tables.subjects = std::vec![guest, app];
         let row = |flags, source| Row { source, code: Row::PLAIN, test_count: 0, flags };
@@ -322,6 +344,22 @@ mod tests {
         assert!(!fits(&field(0, 5), minus(-1)));
         assert!(fits(&field(0, u64::MAX), minus(-1)));
         assert!(fits(&field(minus(i64::MIN), minus(i64::MAX)), minus(i64::MIN)));
+    }
+
+    #[test]
+    fn what_a_message_lacks_is_zero_and_what_it_has_is_in_its_range() {
+        let length = Field { max: 2, ..Field::default() };
+        let element = |above| Field { min: 5, max: 9, presence: Field::ABOVE, above, ..Field::default() };
+        let list = [length, element(0), element(1)];
+        let fit =
+            |fields: &[Field], values: [u64; 3]| hold_together(fields, &[values[0], values[1], values[2], 0, 0, 0]);
+        assert!(fit(&list, [2, 5, 9]) && fit(&list, [1, 9, 0]) && fit(&list, [0, 0, 0]));
+        assert!(!fit(&list, [2, 5, 0]) && !fit(&list, [1, 9, 5]) && !fit(&list, [1, 4, 0]));
+        let bytes = |above| Field { max: u64::MAX, presence: Field::BYTES, above, ..Field::default() };
+        let text = [Field { max: 16, ..Field::default() }, bytes(0), bytes(8)];
+        let abc = u64::from_be_bytes(*b"abc\0\0\0\0\0");
+        assert!(fit(&text, [3, abc, 0]) && fit(&text, [8, abc, 0]) && fit(&text, [9, abc, 0xff << 56]));
+        assert!(!fit(&text, [2, abc, 0]) && !fit(&text, [8, abc, 1 << 63]) && !fit(&text, [9, abc, 1 << 55]));
     }
 
     #[test]

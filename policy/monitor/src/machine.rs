@@ -1,7 +1,7 @@
 //! The evaluator of conditions and effects: a stack of numbers, forward jumps only. It changes nothing: effects are
 //! gathered in [`Changes`], and made only when the whole call is decided.
 
-use bulkhead_model::code::{Instruction, KEYS, Operation, STACK, VALUES};
+use bulkhead_model::code::{CLASS_WORDS, Instruction, KEYS, Operation, STACK, VALUES};
 use bulkhead_model::{Policy, State, kind};
 
 use crate::state::{Changes, View};
@@ -119,6 +119,17 @@ impl<'a> Machine<'a> {
                 let word = *self.call.args.get(usize::from(a))?;
                 self.push(if b == 0 { word.into() } else { word.cast_signed().into() })
             }
+            Operation::Guarded => {
+                let argument = |at: u16| self.call.args.get(usize::from(at)).copied();
+                let word =
+                    argument(a.into()).filter(|_| argument(b & 7).is_some_and(|guard| guard > u64::from(b >> 4)))?;
+                self.push(if b & 8 == 0 { word.into() } else { word.cast_signed().into() })
+            }
+            Operation::Matches => {
+                let automaton = u32::try_from(self.take()?).ok()?;
+                let matches = self.matches(automaton, a)?;
+                self.push(matches.into())
+            }
             Operation::Caller => self.push(self.call.subject.into()),
             Operation::TimeOfDay => self.push((self.view.clock.local_seconds()? % 86_400).into()),
             // 1970 began on a Thursday.
@@ -143,6 +154,26 @@ impl<'a> Machine<'a> {
                 self.stateful(operation, a & 31, state, place, changes)
             }
         }
+    }
+
+    /// Whether an automaton accepts a text: one step a byte. Its words: how many classes there are, the classes of all
+    /// bytes, then for each state a step for each class: the next state, and bit 31 if the text may end there. State 0 is the
+    /// first; its own bit stands with the number of classes.
+    fn matches(&self, automaton: u32, text: u8) -> Option<bool> {
+        const ENDS: u32 = 1 << 31;
+        let words = self.policy.code_from(automaton);
+        let values = self.call.args.get(text.into()..)?;
+        let (&length, chunks) = values.split_first()?;
+        let bytes = chunks.iter().flat_map(|chunk| chunk.to_be_bytes()).take(usize::try_from(length).ok()?);
+        let &head = words.first()?;
+        let mut last = head;
+        let mut state: u32 = 0;
+        for byte in bytes {
+            let class = words.get(1 + usize::from(byte >> 2))? >> (8 * (byte & 3)) & 0xff;
+            last = *words.get(1 + CLASS_WORDS + state.wrapping_mul(head & !ENDS).wrapping_add(class) as usize)?;
+            state = last & !ENDS;
+        }
+        Some(last & ENDS != 0)
     }
 
     /// The first word of the instance that the keys on the stack name, or the argument `given - 1`.

@@ -233,8 +233,8 @@ mod tests {
         let mut tables = Tables::default();
         let (value, plant, set, guest) =
             (tables.add_text("value"), tables.add_text("plant"), tables.add_text("set"), tables.add_text("guest"));
-        tables.fields.push(Field { min: 0, max: u64::MAX, name: value, signed: 1, secret: 0 });
-        tables.methods.push(Method { name: set, first_field: 0, arguments: 1, replies: 0 });
+        tables.fields.push(Field { min: 0, max: u64::MAX, name: value, signed: 1, ..Field::default() });
+        tables.methods.push(Method { name: set, first_field: 0, arguments: 1, ..Method::default() });
         tables.objects.push(Object { name: plant, first_method: 0, method_count: 1, server: 0 });
         tables.subjects = std::vec![guest];
         let (name, because) = (tables.add_text("calm"), tables.add_text("it is loud"));
