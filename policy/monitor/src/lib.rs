@@ -351,8 +351,11 @@ mod tests {
         let length = Field { max: 2, ..Field::default() };
         let element = |above| Field { min: 5, max: 9, presence: Field::ABOVE, above, ..Field::default() };
         let list = [length, element(0), element(1)];
-        let fit =
-            |fields: &[Field], values: [u64; 3]| hold_together(fields, &[values[0], values[1], values[2], 0, 0, 0]);
+        let fit = |fields: &[Field], values: [u64; 3]| {
+            let args = &[values[0], values[1], values[2], 0, 0, 0];
+            let len = u8::try_from(fields.len()).unwrap();
+            hold_together(fields, &Call { subject: 0, object: 0, method: 0, phase: Phase::Request, len, args })
+        };
         assert!(fit(&list, [2, 5, 9]) && fit(&list, [1, 9, 0]) && fit(&list, [0, 0, 0]));
         assert!(!fit(&list, [2, 5, 0]) && !fit(&list, [1, 9, 5]) && !fit(&list, [1, 4, 0]));
         let bytes = |above| Field { max: u64::MAX, presence: Field::BYTES, above, ..Field::default() };
