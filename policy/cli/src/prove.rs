@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bulkhead_lang::Compiled;
-use bulkhead_lang::policy::{Body, Rule};
+use bulkhead_lang::interpret::Message;
+use bulkhead_lang::policy::{Body, Call, Kind, Never, NeverWhat, Rule};
+use bulkhead_lang::reach::{self, Found, Move};
 use bulkhead_lang::regions::{self, Place, Region, TooMany, bounds, extent, intersection};
 use bulkhead_lang::tree::Event;
 use bulkhead_model::Reason;
@@ -17,8 +19,8 @@ use crate::test::message;
 /// What became of a `never`.
 pub(crate) enum Outcome {
     Proved,
-    /// A call that is allowed, and by which rule.
-    Broken(String, String),
+    /// What happens, one thing after the other, until what must never be; and the rule that allows the last call, if it is one.
+    Broken(Vec<String>, Option<String>),
     /// What stands in the way, and the remedy.
     Undecided(String),
 }
@@ -38,8 +40,8 @@ pub(crate) fn run(site: &Path, as_json: bool) -> Result<ExitCode, String> {
     if as_json {
         let results = all.iter().map(|(place, text, outcome)| match outcome {
             Outcome::Proved => json!({ "at": place, "never": text, "outcome": "proved" }),
-            Outcome::Broken(call, rule) => {
-                json!({ "at": place, "never": text, "outcome": "broken", "call": call, "allowed_by": rule })
+            Outcome::Broken(way, rule) => {
+                json!({ "at": place, "never": text, "outcome": "broken", "call": way.last(), "way": way, "allowed_by": rule })
             }
             Outcome::Undecided(why) => json!({ "at": place, "never": text, "outcome": "undecided", "why": why }),
         });
@@ -48,7 +50,7 @@ pub(crate) fn run(site: &Path, as_json: bool) -> Result<ExitCode, String> {
         for (place, text, outcome) in &all {
             match outcome {
                 Outcome::Proved => println!("proved     {place}: {text}"),
-                Outcome::Broken(call, rule) => println!("BROKEN     {place}: {text}\n  {call} is allowed by {rule}"),
+                Outcome::Broken(way, rule) => println!("BROKEN     {place}: {text}\n  {}", told(way, rule.as_deref())),
                 Outcome::Undecided(why) => println!("UNDECIDED  {place}: {text}\n  {why}"),
             }
         }
@@ -59,7 +61,83 @@ pub(crate) fn run(site: &Path, as_json: bool) -> Result<ExitCode, String> {
     Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-pub(crate) fn outcome(compiled: &Compiled, never: &Rule) -> Result<Outcome, String> {
+/// A way in words.
+pub(crate) fn told(way: &[String], rule: Option<&str>) -> String {
+    match (rule, way) {
+        (_, []) => "so it is at the start".to_string(),
+        (Some(rule), way) => format!("{} is allowed by {rule}", way.join("\n  then ")),
+        (None, way) => format!("so it is after {}", way.join("\n  then ")),
+    }
+}
+
+pub(crate) fn outcome(compiled: &Compiled, never: &Never) -> Result<Outcome, String> {
+    let by_values = match &never.what {
+        NeverWhat::Call(rule, before) if before.is_empty() => by_values(compiled, rule)?,
+        _ => Outcome::Undecided(String::new()),
+    };
+    let Outcome::Undecided(why) = by_values else { return Ok(by_values) };
+    let also = if why.is_empty() { why } else { format!("{why}; and ") };
+    Ok(match reach::search(&compiled.policy, &never.what) {
+        Found::Nowhere(_) => Outcome::Proved,
+        Found::Unknown(why) => Outcome::Undecided(format!("{also}what can be remembered was not searched: {why}")),
+        Found::Way(way) => match confirmed(compiled, never, &way)? {
+            Some(broken) => broken,
+            None => {
+                let way: Vec<String> = way.iter().map(|step| shown(compiled, step)).collect();
+                let why =
+                    "only rates, times or hours stand against: the search leaves them out, and the monitor refused";
+                Outcome::Undecided(format!("{also}{why}\n  {}", way.join("\n  then ")))
+            }
+        },
+    })
+}
+
+fn shown(compiled: &Compiled, step: &Move) -> String {
+    match step {
+        Move::Wait(time) => format!("wait {}", Kind::time().show((*time).into())),
+        Move::Send { subject, object, method, event, words } => compiled.show(&Call {
+            event: *event,
+            words: words.clone(),
+            ..compiled.request((*subject, *object, *method), &[])
+        }),
+    }
+}
+
+/// Puts a way to the monitor: whether it leads where it is said to.
+fn confirmed(compiled: &Compiled, never: &Never, way: &[Move]) -> Result<Option<Outcome>, String> {
+    let mut pair = Pair::new(compiled)?;
+    let told: Vec<String> = way.iter().map(|step| shown(compiled, step)).collect();
+    let mut last = None;
+    for step in way {
+        match step {
+            Move::Wait(time) => pair.times.microseconds = pair.times.microseconds.map(|now| now.saturating_add(*time)),
+            Move::Send { subject, object, method, event, words } => {
+                let message = Message { subject: *subject, object: *object, method: *method, event: *event, words };
+                let is_meant = match &never.what {
+                    NeverWhat::Call(rule, _) => {
+                        rule.bodies_for(*subject, *object, *method, *event).any(|body| pair.matches(&message, body))
+                    }
+                    NeverWhat::State(_) => false,
+                };
+                last = Some((is_meant, pair.decide(&message)?));
+            }
+        }
+    }
+    Ok(match (&never.what, last) {
+        (NeverWhat::State(condition), _) => {
+            pair.holds(bulkhead_model::subject::GUEST, condition)?.then_some(Outcome::Broken(told, None))
+        }
+        (NeverWhat::Call(..), Some((true, verdict))) if verdict.reason == Reason::Allowed => {
+            let rule = verdict.rule.and_then(|rule| compiled.policy.rules.get(rule));
+            let (file, line, ..) = compiled.sources.place(rule.map_or(never.span, |rule| rule.span));
+            Some(Outcome::Broken(told, Some(format!("{file}:{line}"))))
+        }
+        _ => None,
+    })
+}
+
+/// A `never` of requests alone, by the values that rules test.
+fn by_values(compiled: &Compiled, never: &Rule) -> Result<Outcome, String> {
     for &subject in &never.subjects {
         for body in &never.bodies {
             match one(compiled, never, body, (subject, body.object, body.method))? {
@@ -100,7 +178,7 @@ fn one(compiled: &Compiled, never: &Rule, body: &Body, place: Place) -> Result<O
         if verdict.reason == Reason::Allowed {
             let rule = verdict.rule.and_then(|rule| policy.rules.get(rule));
             let (file, line, ..) = compiled.sources.place(rule.map_or(never.span, |rule| rule.span));
-            return Ok(Outcome::Broken(compiled.show(&call), format!("{file}:{line}")));
+            return Ok(Outcome::Broken(vec![compiled.show(&call)], Some(format!("{file}:{line}"))));
         }
     }
     let (subject, object, method) = place;

@@ -201,7 +201,7 @@ fn nevers(compiled: &Compiled) -> Result<(String, bool), String> {
         let (file, line, ..) = compiled.sources.place(never.span);
         let (class, outcome) = match prove::outcome(compiled, never)? {
             Outcome::Proved => ("yes", "proved".to_string()),
-            Outcome::Broken(call, rule) => ("bad", format!("broken: {call} is allowed by {rule}")),
+            Outcome::Broken(way, rule) => ("bad", format!("broken: {}", prove::told(&way, rule.as_deref()))),
             Outcome::Undecided(why) => ("bad", format!("undecided: {why}")),
         };
         are_proved &= class == "yes";

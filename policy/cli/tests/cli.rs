@@ -177,7 +177,21 @@ fn a_never_is_proved_broken_by_a_call_or_undecided_and_only_proved_is_well() {
             "guest -> s.set(rpm: 990, mode: 3) is allowed by site.policy:10",
         ),
         ("never guest s.go when a == 3", 1, "guest -> s.go(a: 3) is allowed by site.policy:12"),
-        ("never guest s.go when a > 100", 1, "it hangs on what is remembered or computed at site.policy:12"),
+        ("never guest s.go when a > 100", 0, "proved"),
+        (
+            "allow x s.set when rpm * 2 < 20\nnever x s.set when rpm > 100",
+            1,
+            "it hangs on what is remembered or computed at site.policy:13",
+        ),
+        ("never when c == 4", 0, "proved"),
+        ("never when c == 2", 1, "so it is after guest -> s.go(a: 0)\n  then guest -> s.go(a: 0)"),
+        ("never guest s.go when c == 2 and a < 3", 1, "\n  then guest -> s.go(a: 0) is allowed by site.policy:12"),
+        (
+            "never guest s.set unless s.go came before",
+            1,
+            "guest -> s.set(rpm: 0, mode: 0) is allowed by site.policy:10",
+        ),
+        ("never guest s.set unless s.goo came before", 1, "did you mean `go`?"),
         ("never guest s.go then count c", 1, "says which requests are never allowed"),
     ] {
         let folder = site("never", &format!("{BOUNDED}{never}\n"));
@@ -405,7 +419,10 @@ fn the_prover_agrees_with_trying_every_call() {
             };
             let mut empty = bulkhead_lang::interpret::Remembered::default();
             let times = bulkhead_lang::interpret::Times::default();
-            let never = &compiled.policy.nevers[0].bodies[0];
+            let bulkhead_lang::policy::NeverWhat::Call(never, _) = &compiled.policy.nevers[0].what else {
+                unreachable!()
+            };
+            let never = &never.bodies[0];
             empty.matches(&compiled.policy, times, &message, never).unwrap()
                 && empty.decide(&compiled.policy, times, &message).reason == bulkhead_model::Reason::Allowed
         };

@@ -3,7 +3,8 @@
 use crate::diagnostic::{Diagnostic, Span, nearest};
 use crate::expressions::Scope;
 use crate::policy::{
-    Body, Device, Effect, Expression, Field, Kind, Method, Object, Place, Policy, Presence, Resource, Rule, Values,
+    Body, Device, Effect, Expression, Field, Kind, Method, Never, NeverWhat, Object, Place, Policy, Presence, Resource,
+    Rule, Values,
 };
 use crate::tree::{self, Constant, Decision, Event, Interface, Item, Name, Number, Targets};
 
@@ -346,15 +347,30 @@ impl Checker<'_> {
     fn nevers(&mut self, items: &[Item]) {
         for item in items {
             let Item::Never(never) = item else { continue };
+            let (never, before) = match never {
+                tree::Never::Call(rule, before) => (rule, before),
+                tree::Never::State(condition, span) => {
+                    if let Some(condition) = self.condition(Scope { fields: &[], element: None }, condition) {
+                        self.policy.nevers.push(Never { what: NeverWhat::State(condition), span: *span });
+                    }
+                    continue;
+                }
+            };
             let clauses = never.limits.len() + never.rates.len() + never.grants.len() + never.effects.len();
             if clauses > 0 || never.audit || never.event != Event::Request || matches!(never.targets, Targets::Use(_)) {
                 let help = "write `never SUBJECT OBJECT.METHOD when CONDITION`";
                 self.error(never.span, "`never` says which requests are never allowed", help);
                 continue;
             }
+            let mut targets = Vec::new();
+            for (object, method) in before {
+                self.targets(object, method.as_ref(), &mut targets);
+            }
             let rules = self.policy.rules.len();
             self.rule(never);
-            self.policy.nevers.extend(self.policy.rules.drain(rules..).collect::<Vec<_>>());
+            let rule = self.policy.rules.drain(rules..).next_back();
+            let span = never.span;
+            self.policy.nevers.extend(rule.map(|rule| Never { what: NeverWhat::Call(rule, targets), span }));
         }
     }
 

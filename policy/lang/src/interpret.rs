@@ -48,7 +48,7 @@ pub struct Times {
 }
 
 /// What one instance of a state object remembers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Memory {
     /// A counter's value.
     Counter(i128),
@@ -67,7 +67,7 @@ pub enum Memory {
 }
 
 /// What a policy remembers: only instances that were ever changed stand here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Remembered(pub BTreeMap<Instance, Memory>);
 
 /// An expression has no value; the text says why.

@@ -18,6 +18,7 @@ pub mod names;
 mod normal;
 mod parser;
 pub mod policy;
+pub mod reach;
 pub mod regions;
 mod registers;
 pub mod show;

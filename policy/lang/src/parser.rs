@@ -4,8 +4,8 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
 use crate::tree::{
     Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Interface, Item, Key, Like, Limit,
-    Literal, Method, Name, Number, Operator, Range, Register, Registers, Rule, Set, Shape, State, StateKind, Step,
-    Targets, Test,
+    Literal, Method, Name, Never, Number, Operator, Range, Register, Registers, Rule, Set, Shape, State, StateKind,
+    Step, Targets, Test,
 };
 
 /// How deep expressions may nest.
@@ -39,7 +39,7 @@ pub(crate) const STATEMENTS: [&str; 23] = [
     "test",
 ];
 /// Words that are never a unit, as they may follow a number.
-const RESERVED: [&str; 36] = [
+const RESERVED: [&str; 37] = [
     "and",
     "or",
     "not",
@@ -73,6 +73,7 @@ const RESERVED: [&str; 36] = [
     "of",
     "for",
     "has",
+    "unless",
     "starts",
     "ends",
     "matches",
@@ -249,7 +250,7 @@ impl Parser<'_> {
                 self.state(&word, start).map(Item::State)
             }
             "registers" => self.registers().map(Item::Registers),
-            "never" => self.rule(Decision::Deny, start).map(|rule| Item::Never(Box::new(rule))),
+            "never" => self.never(start).map(Item::Never),
             "test" => self.test(start).map(Item::Test),
             "allow" => self.rule(Decision::Allow, start).map(|rule| Item::Rule(Box::new(rule))),
             "deny" => self.rule(Decision::Deny, start).map(|rule| Item::Rule(Box::new(rule))),
@@ -264,6 +265,25 @@ impl Parser<'_> {
                 self.error(&format!("`{word}` begins no statement"), &help)
             }
         }
+    }
+
+    fn never(&mut self, start: Span) -> Parsed<Never> {
+        if self.skip_word("when") {
+            self.terms = 0;
+            let condition = self.expression(0)?;
+            return Ok(Never::State(condition, start.to(self.last_span())));
+        }
+        let mut rule = self.rule(Decision::Deny, start)?;
+        let mut before = Vec::new();
+        if self.skip_word("unless") {
+            before = self.list(Self::target)?;
+            if !self.skip_words(&["came", "before"]) {
+                return self
+                    .error("expected `came before`", "never SUBJECT OBJECT.METHOD unless OBJECT.METHOD came before");
+            }
+            rule.span = start.to(self.last_span());
+        }
+        Ok(Never::Call(Box::new(rule), before))
     }
 
     fn registers(&mut self) -> Parsed<Registers> {

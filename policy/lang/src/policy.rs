@@ -19,8 +19,8 @@ pub struct Policy {
     pub tables: Vec<Table>,
     /// What is remembered.
     pub states: Vec<State>,
-    /// What must never be allowed: as denying rules that decide nothing.
-    pub nevers: Vec<Rule>,
+    /// What must never be.
+    pub nevers: Vec<Never>,
     /// Tests, in the order of the text.
     pub tests: Vec<Test>,
     /// Rules in the order of the text.
@@ -31,6 +31,25 @@ pub struct Policy {
     pub resources: Vec<Resource>,
     /// Resources that apps drive, with the app's subject.
     pub driven: Vec<(u16, Resource)>,
+}
+
+/// What must never be.
+#[derive(Clone, Debug)]
+pub struct Never {
+    /// What it is about.
+    pub what: NeverWhat,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// What a `never` is about.
+#[derive(Clone, Debug)]
+pub enum NeverWhat {
+    /// Requests that must not be allowed: as a denying rule that decides nothing. If methods are named, unless one of these was
+    /// allowed before.
+    Call(Rule, Vec<(u16, u16)>),
+    /// What must not be remembered.
+    State(Expression),
 }
 
 /// Something that has methods.

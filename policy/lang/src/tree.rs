@@ -53,10 +53,19 @@ pub enum Item {
     State(State),
     /// `allow …`, `deny …`, `on …`
     Rule(Box<Rule>),
-    /// `never SUBJECT TARGETS [when CONDITION]`
-    Never(Box<Rule>),
+    /// `never SUBJECT TARGETS [when CONDITION] [unless TARGET came before]`, `never when CONDITION`
+    Never(Never),
     /// `test "NAME" { … }`
     Test(Test),
+}
+
+/// What must never be.
+#[derive(Clone, Debug)]
+pub enum Never {
+    /// Requests, unless one of others was allowed before.
+    Call(Box<Rule>, Vec<(Name, Option<Name>)>),
+    /// What is remembered.
+    State(Expression, Span),
 }
 
 /// A test: steps that are taken one after the other, from an empty memory on.
@@ -363,7 +372,7 @@ pub enum Decision {
 }
 
 /// What a rule is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
     /// The request.
     Request,
