@@ -65,8 +65,8 @@ type Lexed = (usize, Result<Token, (&'static str, &'static str)>);
 
 fn one(rest: &str) -> Lexed {
     let first = rest.chars().next().unwrap_or('\0');
-    if first.is_ascii_alphabetic() || first == '_' {
-        let length = span_of(rest, |c| c.is_ascii_alphanumeric() || c == '_');
+    if first.is_ascii_alphabetic() || first == '_' || first == '$' {
+        let length = 1 + rest.get(1..).map_or(0, |rest| span_of(rest, |c| c.is_ascii_alphanumeric() || c == '_'));
         let word = rest.get(..length).unwrap_or_default();
         let long = Err(("this name is too long", "names have at most 48 letters, digits and underscores"));
         return (length, if length <= NAME_MAX { Ok(Token::Word(word.to_string())) } else { long });

@@ -17,6 +17,7 @@ mod messages;
 pub mod names;
 mod normal;
 mod parser;
+mod parts;
 pub mod policy;
 pub mod reach;
 pub mod regions;
@@ -79,6 +80,7 @@ pub fn compile(load: &mut dyn FnMut(&str) -> Result<String, String>, main: &str)
     let builtin = Source { name: "builtin.policy".to_string(), text: include_str!("builtin.policy").to_string() };
     let mut items = read(&mut sources, builtin, &mut findings);
     let mut waiting = vec![(main.to_string(), Span { file: 1, ..Span::default() })];
+    let mut imports: Vec<String> = Vec::new();
     while let Some((name, span)) = waiting.pop() {
         if sources.0.iter().any(|source| source.name == name) {
             continue;
@@ -108,6 +110,28 @@ pub fn compile(load: &mut dyn FnMut(&str) -> Result<String, String>, main: &str)
                 }
             }
         }
+        let mut imported = Vec::new();
+        for item in &new {
+            let Item::Import(import) = item else { continue };
+            if imports.contains(&import.name.text) {
+                let help = "each import has a name of its own";
+                findings.push(Diagnostic::error(
+                    import.name.span,
+                    format!("`{}` is declared twice", import.name.text),
+                    help,
+                ));
+                continue;
+            }
+            imports.push(import.name.text.clone());
+            match load(&import.file).and_then(bounded) {
+                Ok(text) => imported.extend(parts::items(&mut sources, import, text, &mut findings)),
+                Err(why) => findings.push(Diagnostic::error(
+                    import.span,
+                    format!("cannot read {}: {why}", import.file),
+                    "check the file's name",
+                )),
+            }
+        }
         // The last file named is read first: files are read in the order in which they are included.
         for item in new.iter().rev() {
             if let Item::Include(file, span) = item {
@@ -115,6 +139,7 @@ pub fn compile(load: &mut dyn FnMut(&str) -> Result<String, String>, main: &str)
             }
         }
         items.extend(new);
+        items.extend(imported);
     }
     let policy = check::check(&items, &mut findings);
     let (table, worst) = compile::compile(&policy, &sources, &mut findings);

@@ -3,9 +3,9 @@
 use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
 use crate::tree::{
-    Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Interface, Item, Key, Like, Limit,
-    Literal, Method, Name, Never, Number, Operator, Range, Register, Registers, Rule, Set, Shape, State, StateKind,
-    Step, Targets, Test,
+    Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Import, Interface, Item, Key, Like,
+    Limit, Literal, Method, Name, Never, Number, Operator, Range, Register, Registers, Rule, Set, Shape, State,
+    StateKind, Step, Targets, Test,
 };
 
 /// How deep expressions may nest.
@@ -13,10 +13,12 @@ const DEPTH: usize = 32;
 /// How many operands and negations the expressions of a rule may have.
 const TERMS: usize = 256;
 /// The words that begin a statement.
-pub(crate) const STATEMENTS: [&str; 23] = [
+pub(crate) const STATEMENTS: [&str; 25] = [
     "edition",
     "policy",
     "include",
+    "import",
+    "part",
     "interface",
     "app",
     "group",
@@ -107,6 +109,22 @@ pub(crate) fn call(tokens: &[Placed]) -> Parsed<Call> {
     if parser.peek() == &Token::End { Ok(call) } else { parser.error("the call ends here", "remove what follows") }
 }
 
+/// Reads the parameters of a part.
+pub(crate) fn part(tokens: &[Placed]) -> Parsed<Vec<Field>> {
+    let begins = |placed: &Placed| placed.starts_line && placed.token == Token::Word("part".to_string());
+    let Some(at) = tokens.iter().position(begins) else {
+        let span = tokens.first().map_or(Span::default(), |placed| placed.span);
+        return Err(Diagnostic::error(
+            span,
+            "this file is no part",
+            "begin it with `part NAME(PARAMETER: TYPE, …)`, or include it",
+        ));
+    };
+    let mut parser = Parser { tokens, at: at + 1, terms: 0 };
+    parser.name("the part's name")?;
+    parser.fields("(", ")")
+}
+
 /// Reads one register: a line of a table.
 pub(crate) fn register(tokens: &[Placed]) -> Parsed<Register> {
     let mut parser = Parser { tokens, at: 0, terms: 0 };
@@ -194,6 +212,10 @@ impl Parser<'_> {
 
     fn name(&mut self, what: &str) -> Parsed<Name> {
         match self.peek() {
+            Token::Word(text) if text.starts_with('$') => self.error(
+                &format!("`{text}` stands outside a part"),
+                "parameters are used in files that begin with `part`",
+            ),
             Token::Word(text) => {
                 let name = Name { text: text.clone(), span: self.span() };
                 self.at += 1;
@@ -239,6 +261,11 @@ impl Parser<'_> {
             "edition" => Ok(Item::Edition(self.whole("the edition")?, start)),
             "policy" => Ok(Item::Policy(self.name("the policy's name")?)),
             "include" => Ok(Item::Include(self.text("a file's name")?, start)),
+            "import" => self.import(start),
+            "part" => {
+                self.name("the part's name")?;
+                self.fields("(", ")").map(|_| Item::Part)
+            }
             "interface" => self.interface().map(Item::Interface),
             "app" => Ok(Item::App(self.name("the app's name")?)),
             "service" => self.service(),
@@ -265,6 +292,25 @@ impl Parser<'_> {
                 self.error(&format!("`{word}` begins no statement"), &help)
             }
         }
+    }
+
+    fn import(&mut self, start: Span) -> Parsed<Item> {
+        const FORM: &str = "import \"FILE\" as NAME with PARAMETER = VALUE, …";
+        let file = self.text("a part's file name")?;
+        self.expect_word("as", FORM)?;
+        let name = self.name("a name for what it declares")?;
+        let mut arguments = Vec::new();
+        if self.skip_word("with") {
+            arguments = self.list(|parser| {
+                let name = parser.name("a parameter")?;
+                parser.expect("=", FORM)?;
+                let first = parser.at;
+                let value = parser.constant()?;
+                let tokens = parser.tokens.get(first..parser.at).unwrap_or_default();
+                Ok((name, value, tokens.iter().map(|placed| placed.token.clone()).collect()))
+            })?;
+        }
+        Ok(Item::Import(Import { file, name, arguments, span: start.to(self.last_span()) }))
     }
 
     fn never(&mut self, start: Span) -> Parsed<Never> {

@@ -33,6 +33,10 @@ pub enum Item {
     Policy(Name),
     /// `include "FILE"`
     Include(String, Span),
+    /// `import "FILE" as NAME with PARAMETER = VALUE, …`
+    Import(Import),
+    /// `part NAME(PARAMETERS)`: what the file's statements stand for.
+    Part,
     /// `interface NAME { … }`
     Interface(Interface),
     /// `app NAME`
@@ -57,6 +61,19 @@ pub enum Item {
     Never(Never),
     /// `test "NAME" { … }`
     Test(Test),
+}
+
+/// An import of a part.
+#[derive(Clone, Debug)]
+pub struct Import {
+    /// The part's file.
+    pub file: String,
+    /// What the names that it declares begin with.
+    pub name: Name,
+    /// The parameters' values, and as they are written.
+    pub(crate) arguments: Vec<(Name, Constant, Vec<crate::lexer::Token>)>,
+    /// Where it stands.
+    pub span: Span,
 }
 
 /// What must never be.
