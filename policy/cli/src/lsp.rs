@@ -1,11 +1,11 @@
 //! `bulkhead lsp`: the language server, on standard input and output: the findings of `check` as the text is written, hover with type,
-//! range and unit, definition, completion, formatting. It compiles the site that an open file belongs to, open files as they are shown.
+//! range and unit, definition, completion, rename, formatting. It compiles the site that an open file belongs to, open files as they are shown.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
-use bulkhead_lang::names::{Declared, declared, keywords, word_at};
+use bulkhead_lang::names::{Declared, can_be_a_name, declared, keywords, occurrences, word_at};
 use bulkhead_lang::{Diagnostic, MAIN, Severity, Sources, Span, compile};
 use lsp_server::{Connection, ErrorCode, Message, Notification, Request, Response};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ struct Server {
 pub(crate) fn run() -> Result<ExitCode, String> {
     let (connection, threads) = Connection::stdio();
     let abilities = json!({
-        "textDocumentSync": 1, "hoverProvider": true, "definitionProvider": true, "documentFormattingProvider": true,
+        "textDocumentSync": 1, "hoverProvider": true, "definitionProvider": true, "documentFormattingProvider": true, "renameProvider": true,
         "completionProvider": { "triggerCharacters": ["."] },
     });
     connection.initialize(abilities).map_err(|error| format!("the editor did not begin as it should: {error}"))?;
@@ -120,6 +120,10 @@ impl Server {
             "textDocument/definition" => self.definition(&params),
             "textDocument/completion" => self.completion(&params),
             "textDocument/formatting" => self.formatting(&params),
+            "textDocument/rename" => match self.rename(&params) {
+                Ok(edits) => Some(edits),
+                Err(why) => return Response::new_err(id, ErrorCode::InvalidParams as i32, why),
+            },
             _ => {
                 let code = ErrorCode::MethodNotFound as i32;
                 return Response::new_err(id, code, format!("{method} is not offered"));
@@ -178,6 +182,37 @@ impl Server {
             .map(|(_, declared)| json!({ "label": declared.name, "detail": declared.how }));
         let words = keywords().into_iter().map(|word| json!({ "label": word, "kind": 14 }));
         Some(Value::Array(own.chain(words).collect()))
+    }
+
+    /// The edits that give a name another one, in all files of the site.
+    fn rename(&self, params: &Value) -> Result<Value, String> {
+        let (all, old) = self.meant(params).ok_or("there is no name here")?;
+        let new = params["newName"].as_str().unwrap_or_default();
+        if all.is_empty() {
+            return Err(format!("`{old}` is not declared in this site"));
+        }
+        if !can_be_a_name(new) {
+            return Err(format!("`{new}` cannot be a name: letters, digits, underscores, and no word of the language"));
+        }
+        let path = path(&params["textDocument"]["uri"]).ok_or("this is no file")?;
+        if self.declarations(&path).iter().any(|(_, declared)| declared.name == new) {
+            return Err(format!("`{new}` is declared already"));
+        }
+        let site = Self::site(&path).ok_or("the file belongs to no site")?;
+        let sources = match compile(&mut |name| self.load(&site, name), MAIN) {
+            Ok(compiled) => compiled.sources,
+            Err(report) => report.sources,
+        };
+        let mut changes = serde_json::Map::new();
+        for (file, source) in sources.0.iter().enumerate().skip(1) {
+            let edits = occurrences(file, &source.text, &old).into_iter();
+            let edits: Vec<Value> =
+                edits.map(|span| json!({ "range": range(span, &sources), "newText": new })).collect();
+            if !edits.is_empty() {
+                changes.insert(format!("file://{}", site.join(&source.name).display()), Value::Array(edits));
+            }
+        }
+        Ok(json!({ "changes": changes }))
     }
 
     fn formatting(&self, params: &Value) -> Option<Value> {

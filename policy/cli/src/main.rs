@@ -139,6 +139,12 @@ enum Verb {
         /// Fails unless so many per cent of the rules decided something
         #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
         min_coverage: Option<u8>,
+        /// Fails unless so many per cent of the conditions' parts both held and did not
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+        min_branches: Option<u8>,
+        /// Fails unless so many per cent of the flows' states were entered
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+        min_states: Option<u8>,
     },
 }
 
@@ -165,7 +171,10 @@ fn main() -> ExitCode {
         Verb::Diff { old, new, fail_on_new } => diff::run(old, new, *fail_on_new, cli.json),
         Verb::Lint { site } => lint::run(site, cli.json),
         Verb::Fmt { site, check } => format::run(site, *check, cli.json),
-        Verb::Test { site, min_coverage } => test::run(site, *min_coverage, cli.json),
+        Verb::Test { site, min_coverage, min_branches, min_states } => {
+            let least = test::Least { rules: *min_coverage, branches: *min_branches, states: *min_states };
+            test::run(site, least, cli.json)
+        }
     };
     match done {
         Ok(code) => code,

@@ -2,7 +2,7 @@
 //! must say the same. The monitor enforces; the interpreter explains.
 
 use bulkhead_lang::Compiled;
-use bulkhead_lang::interpret::{Message, Remembered, Times, Verdict};
+use bulkhead_lang::interpret::{Memory, Message, Remembered, Times, Verdict};
 use bulkhead_lang::policy::{Body, Effect, Expression};
 use bulkhead_model::{MAX_ARGS, NO_RULE, Phase, Policy};
 use bulkhead_monitor::{Call, Clock, decide};
@@ -72,6 +72,21 @@ impl<'a> Pair<'a> {
             slots.ok_or("a state object lies outside the state")?.copy_from_slice(&words);
         }
         Ok(())
+    }
+
+    /// The parts of a rule's condition that are asked, and what came of them.
+    pub(crate) fn branches(&self, message: &Message<'_>, body: &Body) -> Vec<(usize, bool)> {
+        bulkhead_lang::show::branches(&self.compiled.policy, &self.remembered, self.times, message, body)
+    }
+
+    /// The flows that were changed, and the first state of those that were not, each with its state.
+    pub(crate) fn flow_states(&self) -> Vec<(u16, u8)> {
+        let begun = (0_u16..).zip(&self.compiled.policy.states).map(|(number, _)| (number, 0));
+        let now = self.remembered.0.iter().filter_map(|((state, _), memory)| match memory {
+            Memory::Flow(at, ..) => Some((*state, *at)),
+            _ => None,
+        });
+        begun.chain(now).collect()
     }
 
     /// Whether a rule's condition holds for a message.

@@ -2,7 +2,6 @@
 //! and how far, what of the machine is given away, what is remembered, what is proved and tested, and which requirements of IEC 62443-3-3 and
 //! NIST SP 800-53 each part answers.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -219,7 +218,7 @@ fn nevers(compiled: &Compiled) -> Result<(String, bool), String> {
 
 fn tests(compiled: &Compiled) -> Result<(String, bool), String> {
     let mut html = String::from("<h2>Tests</h2><table><tr><th>what it shows</th><th>outcome</th></tr>");
-    let mut reached = BTreeSet::new();
+    let mut reached = test::Reached::default();
     let mut do_pass = true;
     for case in &compiled.policy.tests {
         let outcome = test::one(compiled, case, &mut reached)?;
@@ -231,7 +230,8 @@ fn tests(compiled: &Compiled) -> Result<(String, bool), String> {
         let _ = write!(html, "<tr><td>{}</td><td class={class}>{}</td></tr>", escaped(&case.name), escaped(&word));
     }
     let rules = &compiled.policy.rules;
-    let _ = write!(html, "</table><p>{} of {} rules decided something in a test.</p>", reached.len(), rules.len());
+    let _ =
+        write!(html, "</table><p>{} of {} rules decided something in a test.</p>", reached.rules.len(), rules.len());
     Ok((html, do_pass))
 }
 

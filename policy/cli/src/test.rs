@@ -6,12 +6,105 @@ use std::process::ExitCode;
 
 use bulkhead_lang::Compiled;
 use bulkhead_lang::interpret::{Message, Times, Verdict};
-use bulkhead_lang::policy::{Call, Step, Test};
+use bulkhead_lang::policy::{Call, StateKind, Step, Test};
 use bulkhead_lang::tree::Expected;
 use bulkhead_model::Reason;
 use serde_json::json;
 
 use crate::pair::Pair;
+
+/// What tests reached.
+#[derive(Default)]
+pub(crate) struct Reached {
+    /// Rules that had a say.
+    pub(crate) rules: BTreeSet<usize>,
+    /// Parts of rules' conditions, and what came of them.
+    branches: BTreeSet<(usize, usize, bool)>,
+    /// Flows and the states in which calls left them.
+    states: BTreeSet<(u16, u8)>,
+}
+
+/// How much of each must be reached, in per cent.
+#[derive(Clone, Copy)]
+pub(crate) struct Least {
+    pub(crate) rules: Option<u8>,
+    pub(crate) branches: Option<u8>,
+    pub(crate) states: Option<u8>,
+}
+
+/// So many of all, what is missing, and how it is called.
+struct Part {
+    what: &'static str,
+    key: &'static str,
+    all: usize,
+    missed: Vec<String>,
+    least: Option<u8>,
+}
+
+impl Part {
+    fn percent(&self) -> usize {
+        ((self.all - self.missed.len()) * 100).checked_div(self.all).unwrap_or(100)
+    }
+
+    fn is_enough(&self) -> bool {
+        self.least.is_none_or(|least| self.percent() >= usize::from(least))
+    }
+}
+
+/// Rules, branches and states, with what was not reached.
+fn parts(compiled: &Compiled, reached: &Reached, least: Least) -> [Part; 3] {
+    let policy = &compiled.policy;
+    let at = |span| {
+        let (file, line, _, text) = compiled.sources.place(span);
+        format!("{file}:{line}: {}", text.trim())
+    };
+    let missed = policy.rules.iter().enumerate().filter(|(number, _)| !reached.rules.contains(number));
+    let rules = missed.map(|(_, rule)| at(rule.span)).collect();
+    let (mut branch_count, mut branches) = (0, Vec::new());
+    for (number, rule) in policy.rules.iter().enumerate() {
+        let parts = rule.bodies.iter().map(bulkhead_lang::show::part_count).max().unwrap_or(0);
+        for (part, held) in (0..parts).flat_map(|part| [(part, true), (part, false)]) {
+            branch_count += 1;
+            if !reached.branches.contains(&(number, part, held)) {
+                let word = if held { "holds" } else { "fails to hold" };
+                branches.push(format!("{}: its condition {} never {word}", at(rule.span), part + 1));
+            }
+        }
+    }
+    let (mut state_count, mut states) = (0, Vec::new());
+    for (number, state) in (0_u16..).zip(&policy.states) {
+        let StateKind::Flow { states: all, .. } = &state.kind else { continue };
+        for (place, one) in (0_u8..).zip(all) {
+            state_count += 1;
+            if !reached.states.contains(&(number, place)) {
+                states.push(format!("{}: never {}", at(state.span), one.name));
+            }
+        }
+    }
+    [
+        Part {
+            what: "rules decided something",
+            key: "rules",
+            all: policy.rules.len(),
+            missed: rules,
+            least: least.rules,
+        },
+        Part {
+            what: "branches were taken",
+            key: "branches",
+            all: branch_count,
+            missed: branches,
+            least: least.branches,
+        },
+        Part {
+            what: "states of flows were entered",
+            key: "states",
+            all: state_count,
+            missed: states,
+            least: least.states,
+        },
+    ]
+}
 
 /// How one test went.
 pub(crate) struct Outcome<'a> {
@@ -21,26 +114,18 @@ pub(crate) struct Outcome<'a> {
 }
 
 /// The verb.
-pub(crate) fn run(site: &Path, least: Option<u8>, as_json: bool) -> Result<ExitCode, String> {
+pub(crate) fn run(site: &Path, least: Least, as_json: bool) -> Result<ExitCode, String> {
     let compiled = match crate::open(site, as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
-    let mut reached = BTreeSet::new();
+    let mut reached = Reached::default();
     let tests = &compiled.policy.tests;
     let outcomes: Vec<Outcome<'_>> =
         tests.iter().map(|test| one(&compiled, test, &mut reached)).collect::<Result<_, _>>()?;
     let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
-    let rules = &compiled.policy.rules;
-    let missed: Vec<String> = rules
-        .iter()
-        .enumerate()
-        .filter(|(number, _)| !reached.contains(number))
-        .map(|(_, rule)| compiled.sources.place(rule.span))
-        .map(|(file, line, _, text)| format!("{file}:{line}: {}", text.trim()))
-        .collect();
-    let coverage = if rules.is_empty() { 100 } else { (rules.len() - missed.len()) * 100 / rules.len() };
-    let is_covered = least.is_none_or(|least| coverage >= usize::from(least));
+    let parts = parts(&compiled, &reached, least);
+    let is_covered = parts.iter().all(Part::is_enough);
     if as_json {
         let results: Vec<_> = outcomes
             .iter()
@@ -50,11 +135,12 @@ pub(crate) fn run(site: &Path, least: Option<u8>, as_json: bool) -> Result<ExitC
             })
             .collect();
         let passed = outcomes.len() - failed;
-        println!(
-            "{}",
-            json!({ "ok": failed == 0 && is_covered, "passed": passed, "failed": failed,
-            "rules_covered_percent": coverage, "rules_not_covered": missed, "tests": results })
-        );
+        let mut all = json!({ "ok": failed == 0 && is_covered, "passed": passed, "failed": failed, "tests": results });
+        for part in &parts {
+            all[format!("{}_covered_percent", part.key)] = json!(part.percent());
+            all[format!("{}_not_covered", part.key)] = json!(part.missed);
+        }
+        println!("{all}");
     } else {
         for outcome in &outcomes {
             match &outcome.failure {
@@ -62,25 +148,18 @@ pub(crate) fn run(site: &Path, least: Option<u8>, as_json: bool) -> Result<ExitC
                 Some((place, why)) => println!("FAILED  {}\n  {place}: {why}", outcome.name),
             }
         }
-        println!(
-            "{} passed, {failed} failed; {coverage} % of {} rules decided something",
-            outcomes.len() - failed,
-            rules.len()
-        );
-        if !is_covered {
-            println!("less than the {} % asked for; not reached:", least.unwrap_or(0));
-            missed.iter().for_each(|rule| println!("  {rule}"));
+        let told = parts.iter().map(|part| format!("{} % of {} {}", part.percent(), part.all, part.what));
+        println!("{} passed, {failed} failed; {}", outcomes.len() - failed, told.collect::<Vec<_>>().join(", "));
+        for part in parts.iter().filter(|part| !part.is_enough()) {
+            println!("less than the {} % asked for; not reached:", part.least.unwrap_or(0));
+            part.missed.iter().for_each(|missed| println!("  {missed}"));
         }
     }
     Ok(if failed == 0 && is_covered { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 /// Runs one test from an empty memory on; each rule that had a say is added to `reached`.
-pub(crate) fn one<'a>(
-    compiled: &Compiled,
-    test: &'a Test,
-    reached: &mut BTreeSet<usize>,
-) -> Result<Outcome<'a>, String> {
+pub(crate) fn one<'a>(compiled: &Compiled, test: &'a Test, reached: &mut Reached) -> Result<Outcome<'a>, String> {
     let mut pair = Pair::new(compiled)?;
     for (step, span) in &test.steps {
         if let Err(why) = take(compiled, &mut pair, step, reached)? {
@@ -96,7 +175,7 @@ fn take(
     compiled: &Compiled,
     pair: &mut Pair<'_>,
     step: &Step,
-    reached: &mut BTreeSet<usize>,
+    reached: &mut Reached,
 ) -> Result<Result<(), String>, String> {
     let local = |times: Times| times.local_seconds.unwrap_or(0);
     Ok(match step {
@@ -121,10 +200,19 @@ fn take(
             Err(why) => Err(format!("this has no value: {why}")),
         },
         Step::Call(call) => {
-            let verdict = pair.decide(&message(call))?;
-            reached.extend(verdict.rule);
-            reached.extend(verdict.against.iter().map(|(_, rule)| *rule));
-            reached.extend(verdict.observed.iter());
+            let message = message(call);
+            for (number, rule) in compiled.policy.rules.iter().enumerate() {
+                for body in rule.bodies_for(call.subject, call.object, call.method, call.event) {
+                    reached
+                        .branches
+                        .extend(pair.branches(&message, body).into_iter().map(|(part, held)| (number, part, held)));
+                }
+            }
+            let verdict = pair.decide(&message)?;
+            reached.rules.extend(verdict.rule);
+            reached.rules.extend(verdict.against.iter().map(|(_, rule)| *rule));
+            reached.rules.extend(verdict.observed.iter());
+            reached.states.extend(pair.flow_states());
             is_expected(compiled, call, &verdict)
         }
     })

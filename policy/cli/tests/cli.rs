@@ -161,6 +161,26 @@ fn a_test_that_fails_names_its_line_and_what_was_said_instead() {
     assert!(said.contains("\"failed\":1") && said.contains("\"rules_covered_percent\":100"), "{said}");
 }
 
+#[test]
+fn coverage_counts_rules_both_outcomes_of_conditions_and_states() {
+    let policy = "edition 1\npolicy p\ninterface I {\n method go(a: u8) -> ()\n}\napp x\nservice s: I by x\nflow f { one -> two\n two -> one }\n\
+        allow guest s.go when a < 5 and f is one then f becomes two\n";
+    let once = "test \"t\" {\n guest -> s.go(1) allowed\n}\n";
+    let more = "test \"u\" {\n guest -> s.go(5) refused\n guest -> s.go(4) allowed\n guest -> s.go(4) refused\n}\n";
+    let folder = site("coverage", &format!("{policy}{once}")).display().to_string();
+    let output = bulkhead(&["test", &folder, "--min-branches", "100"]);
+    let said = text(&output);
+    assert!(output.status.code() == Some(1) && said.contains("50 % of 4 branches"), "{said}");
+    assert!(said.contains("its condition 1 never fails to hold"), "{said}");
+    assert_eq!(bulkhead(&["test", &folder, "--min-states", "100", "--min-coverage", "100"]).status.code(), Some(0));
+    let folder = site("coverage", &format!("{policy}{once}{more}")).display().to_string();
+    assert_eq!(bulkhead(&["test", &folder, "--min-branches", "100"]).status.code(), Some(0));
+    let still = policy.replace(" then f becomes two", "");
+    let folder = site("coverage", &format!("{still}{once}")).display().to_string();
+    let output = bulkhead(&["test", &folder, "--min-states", "100"]);
+    assert!(output.status.code() == Some(1) && text(&output).contains("never two"), "{}", text(&output));
+}
+
 const BOUNDED: &str = "edition 1\npolicy p\ninterface I {\n    method set(rpm: u16 in 0..3000, mode: u8 in 0..3) -> ()\n\
     method go(a: u8) -> ()\n}\napp x\nservice s: I by x\ncounter c in 0..5\nallow guest s.set when rpm in 0..2400\n\
     deny guest s.set when rpm in 1000..1010\nallow guest s.go when a * 2 < 20 and c < 3 then count c\n";
@@ -226,6 +246,8 @@ fn lint_finds_what_is_not_meant_and_a_reason_in_the_file_accepts_it() {
     for (rule, id) in [
         ("allow guest s.set when rpm in 1002..1005", "L001"),
         ("allow guest s.set when rpm in 5..10", "L002"),
+        ("allow guest sysreg.write", "L007"),
+        ("resource gic: mmio 0x08000000 size 0x10000\nallow guest use gic", "L007"),
         ("deny guest s.set when rpm above 2500", "L003"),
         ("flow f {\n    a -> b\n    b -> a\n}\nallow x s.go when f is a then f becomes a", "L004"),
         ("timer never_read", "L005"),
@@ -238,6 +260,20 @@ fn lint_finds_what_is_not_meant_and_a_reason_in_the_file_accepts_it() {
         assert!(output.status.code() == Some(0) && text(&output).contains("1 accepted"), "{rule}: {}", text(&output));
         let folder = site("no-reason", &format!("{BOUNDED}// accept {id}:\n{rule}\n"));
         assert_eq!(bulkhead(&["lint", &folder.to_string_lossy()]).status.code(), Some(1), "{rule}: no reason");
+    }
+    let wide = |rule: &str, accept: &str| {
+        let interface = "interface J {\n    method w(v: u32) -> ()\n}\napp y\nservice j: J by y";
+        let folder = site("wide", &format!("{BOUNDED}{interface}\n{accept}\n{rule}\n"));
+        bulkhead(&["lint", &folder.to_string_lossy()])
+    };
+    assert!(text(&wide("allow guest j.w", "")).contains("L006"));
+    for (rule, accept) in [
+        ("allow guest j.w", "// accept L006: it is a test"),
+        ("allow guest j.w when v <= 70000", ""),
+        ("allow x j.w", ""),
+        ("allow guest sysreg.write when encoding in software_interrupts", ""),
+    ] {
+        assert_eq!(wide(rule, accept).status.code(), Some(0), "{rule}");
     }
     for site in policies() {
         let output = bulkhead(&["lint", &site.to_string_lossy()]);
@@ -361,7 +397,10 @@ fn the_language_server_shows_the_findings_of_check_and_what_names_mean() {
         at(2, "hover", "rpm in 1000"),
         at(3, "definition", "rpm in 1000"),
         at(4, "completion", "rpm in 1000"),
-        at(5, "rename", "rpm in 1000"),
+        at(5, "rename", "rpm in 1000").replacen("\"position\"", "\"newName\":\"speed\",\"position\"", 1),
+        at(7, "rename", "rpm in 1000").replacen("\"position\"", "\"newName\":\"when\",\"position\"", 1),
+        at(8, "rename", "rpm in 1000").replacen("\"position\"", "\"newName\":\"mode\",\"position\"", 1),
+        at(9, "references", "rpm in 1000"),
         "{\"jsonrpc\":\"2.0\",\"id\":6,\"method\":\"shutdown\"}".to_string(),
         "{\"jsonrpc\":\"2.0\",\"method\":\"exit\"}".to_string(),
     ]);
@@ -372,7 +411,10 @@ fn the_language_server_shows_the_findings_of_check_and_what_names_mean() {
         "rpm: u16 in 0..3000",
         "\"range\":{\"end\":{\"character\":18,\"line\":3},\"start\":{\"character\":15,\"line\":3}}",
         "\"label\":\"between\"",
-        "textDocument/rename is not offered",
+        "\"newText\":\"speed\",\"range\":{\"end\":{\"character\":18,\"line\":3},\"start\":{\"character\":15,\"line\":3}}",
+        "`when` cannot be a name",
+        "`mode` is declared already",
+        "textDocument/references is not offered",
     ] {
         assert!(said.0.contains(piece), "{piece}: {}", said.0);
     }

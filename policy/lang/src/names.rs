@@ -109,6 +109,21 @@ pub fn word_at(file: usize, text: &str, offset: usize) -> Option<(String, Span)>
     }
 }
 
+/// Where a word stands in a text.
+#[must_use]
+pub fn occurrences(file: usize, text: &str, word: &str) -> Vec<Span> {
+    let all = tokens(file, text, &mut Vec::new()).into_iter();
+    all.filter(|placed| placed.token == Token::Word(word.to_string())).map(|placed| placed.span).collect()
+}
+
+/// Whether a word can be a name: letters, digits and underscores, and not a word of the language.
+#[must_use]
+pub fn can_be_a_name(word: &str) -> bool {
+    let all = tokens(0, word, &mut Vec::new());
+    let is_one = matches!(all.first().map(|placed| &placed.token), Some(Token::Word(found)) if found == word && !word.starts_with('$'));
+    is_one && !keywords().contains(&word)
+}
+
 fn is_word(placed: &Placed) -> bool {
     matches!(placed.token, Token::Word(_))
 }

@@ -223,7 +223,7 @@ fn cannot_fail(expression: &Expression) -> bool {
 }
 
 /// Calls something for each expression in another, itself first.
-fn walk(expression: &Expression, visit: &mut dyn FnMut(&Expression)) {
+pub fn walk(expression: &Expression, visit: &mut dyn FnMut(&Expression)) {
     visit(expression);
     match expression {
         Expression::Not(inner) | Expression::Within(inner, _) => walk(inner, visit),

@@ -34,6 +34,37 @@ pub fn wanted(
     None
 }
 
+/// The parts of a rule's condition that are asked for a message, each with what came of it: all until one does not hold.
+#[must_use]
+pub fn branches(
+    policy: &Policy,
+    remembered: &Remembered,
+    times: Times,
+    message: &Message<'_>,
+    body: &Body,
+) -> Vec<(usize, bool)> {
+    let mut parts = Vec::new();
+    body.condition.iter().for_each(|condition| conjuncts(condition, &mut parts));
+    let mut all = Vec::new();
+    for (at, part) in parts.into_iter().enumerate() {
+        let alone = Body { condition: Some(part.clone()), rates: Vec::new(), effects: Vec::new(), ..body.clone() };
+        let holds = remembered.matches(policy, times, message, &alone) == Ok(true);
+        all.push((at, holds));
+        if !holds {
+            break;
+        }
+    }
+    all
+}
+
+/// How many parts a condition has.
+#[must_use]
+pub fn part_count(body: &Body) -> usize {
+    let mut parts = Vec::new();
+    body.condition.iter().for_each(|condition| conjuncts(condition, &mut parts));
+    parts.len()
+}
+
 /// The arguments that an expression reads.
 fn arguments(expression: &Expression) -> Vec<usize> {
     let mut all = match expression {
