@@ -41,6 +41,7 @@ const POLICY_ROWS: &[(&str, &str, &str)] = &[
     ("flatness_10_to_100k", "1.5", "-"),
     ("decide_state_ns", "60", "-"),
     ("compile_10k_s", "1", "-"),
+    ("check_edit_10k_ms", "100", "-"),
     ("bytes_per_rule", "64", "-"),
 ];
 

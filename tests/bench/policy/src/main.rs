@@ -31,6 +31,10 @@ fn main() {
     let deny = decision(large, 10_000, Reason::NoRule);
     let texts = files(10_000);
     let compile_s = median((0..5).map(|_| seconds(|| black_box(build(&texts).table.len()))).collect());
+    // What the language server does after one edit: the whole site is checked again.
+    let mut edited = texts.clone();
+    edited.values_mut().last().into_iter().for_each(|text| text.push_str("\n// edited\n"));
+    let check_ms = median((0..5).map(|_| 1000.0 * seconds(|| black_box(build(&edited).table.len()))).collect());
     let stateful = build(&BTreeMap::from([("site.policy".to_string(), STATEFUL.to_string())]));
     let empty = build(&without_rules(10_000)).table.len();
     #[expect(clippy::cast_precision_loss, reason = "bytes of a table")]
@@ -43,6 +47,7 @@ fn main() {
         "flatness_10_to_100k": rounded(allow_100k / allow_10),
         "decide_state_ns": rounded(stateful_decision(&stateful)),
         "compile_10k_s": rounded(compile_s),
+        "check_edit_10k_ms": rounded(check_ms),
         "bytes_per_rule": rounded(bytes_per_rule),
     });
     println!("{figures}");
