@@ -104,6 +104,11 @@ impl<'a> Pair<'a> {
         self.remembered.holds(&self.compiled.policy, self.times, subject, condition)
     }
 
+    /// Whether a condition holds for any caller.
+    pub(crate) fn is_so(&self, condition: &Expression) -> bool {
+        bulkhead_lang::reach::is_so(&self.compiled.policy, &self.remembered, self.times, condition)
+    }
+
     /// Why the first rule that has no value for a message has none.
     pub(crate) fn failure(&self, message: &Message<'_>) -> Option<String> {
         let mut rules = 0..self.compiled.policy.rules.len();

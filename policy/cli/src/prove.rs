@@ -124,9 +124,7 @@ fn confirmed(compiled: &Compiled, never: &Never, way: &[Move]) -> Result<Option<
         }
     }
     Ok(match (&never.what, last) {
-        (NeverWhat::State(condition), _) => {
-            pair.holds(bulkhead_model::subject::GUEST, condition)?.then_some(Outcome::Broken(told, None))
-        }
+        (NeverWhat::State(condition), _) => pair.is_so(condition).then_some(Outcome::Broken(told, None)),
         (NeverWhat::Call(..), Some((true, verdict))) if verdict.reason == Reason::Allowed => {
             let rule = verdict.rule.and_then(|rule| compiled.policy.rules.get(rule));
             let (file, line, ..) = compiled.sources.place(rule.map_or(never.span, |rule| rule.span));
