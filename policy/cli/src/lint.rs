@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use bulkhead_lang::policy::{Effect, Expression, Field, Presence, Rule, StateKind};
+use bulkhead_lang::policy::{Effect, Field, Presence, Rule, StateKind};
 use bulkhead_lang::regions::{Extent, Place, difference, extent, intersection, is_empty};
 use bulkhead_lang::tree::{Decision, Event};
 use bulkhead_lang::{Compiled, Span};
@@ -127,7 +127,8 @@ fn wide_and_dangerous(compiled: &Compiled, all: &mut Vec<Finding>) {
             let wide = method.arguments.iter().enumerate().find(|(at, field)| {
                 let values = field.range.1 - field.range.0;
                 let is_whole = field.range == field.kind.values && field.kind.words.is_empty() && field.head.is_none();
-                let is_asked = body.condition.as_ref().is_some_and(|condition| mentions(condition, *at));
+                let is_asked =
+                    body.condition.as_ref().is_some_and(|condition| condition.has(|part| part.argument() == Some(*at)));
                 is_whole && !is_asked && values > WIDE && matches!(field.presence, Presence::Always)
             });
             if let Some((_, field)) = wide {
@@ -174,15 +175,6 @@ fn others<'a>(
 fn own(compiled: &Compiled, rule: &Rule, (subject, object, method): Place) -> Option<Extent> {
     let body = rule.bodies_for(subject, object, method, Event::Request).next()?;
     extent(&compiled.policy, body, Event::Request).ok()
-}
-
-/// Whether an expression reads an argument.
-fn mentions(expression: &Expression, argument: usize) -> bool {
-    let mut found = false;
-    bulkhead_lang::reach::walk(expression, &mut |part| {
-        found |= matches!(part, Expression::Argument(at) | Expression::Present(at, ..) if *at == argument);
-    });
-    found
 }
 
 fn fields(compiled: &Compiled, (_, object, method): Place) -> &[Field] {
@@ -238,7 +230,9 @@ fn flows(compiled: &Compiled, all: &mut Vec<Finding>) {
         }
         let is_asked = bodies().any(|body| {
             body.rates.iter().any(|rate| rate.state == number)
-                || body.condition.as_ref().is_some_and(|condition| asks(condition, number))
+                || body.condition.as_ref().is_some_and(|condition| {
+                    condition.has(|part| part.place().is_some_and(|place| place.state == number))
+                })
                 || body
                     .effects
                     .iter()
@@ -248,23 +242,5 @@ fn flows(compiled: &Compiled, all: &mut Vec<Finding>) {
             let what = format!("`{}` is remembered, and no rule asks for it", state.name);
             all.push(Finding { id: "L005", span: state.span, what, remedy: "use it in a condition, or remove it" });
         }
-    }
-}
-
-/// Whether an expression reads a state object.
-fn asks(expression: &Expression, state: u16) -> bool {
-    match expression {
-        Expression::Not(inner) | Expression::Within(inner, _) => asks(inner, state),
-        Expression::And(left, right) | Expression::Or(left, right) | Expression::Binary(_, left, right) => {
-            asks(left, state) || asks(right, state)
-        }
-        Expression::Count(place)
-        | Expression::IsIn(place, _)
-        | Expression::Age(place)
-        | Expression::Holds(place, _) => place.state == state,
-        Expression::Contains(place, inner) | Expression::Lookup(place, inner) => {
-            place.state == state || asks(inner, state)
-        }
-        _ => false,
     }
 }

@@ -62,7 +62,7 @@ fn parts(compiled: &Compiled, reached: &Reached, least: Least) -> [Part; 3] {
     let rules = missed.map(|(_, rule)| at(rule.span)).collect();
     let (mut branch_count, mut branches) = (0, Vec::new());
     for (number, rule) in policy.rules.iter().enumerate() {
-        let parts = rule.bodies.iter().map(bulkhead_lang::show::part_count).max().unwrap_or(0);
+        let parts = rule.bodies.iter().map(|body| bulkhead_lang::show::parts(body).len()).max().unwrap_or(0);
         for (part, held) in (0..parts).flat_map(|part| [(part, true), (part, false)]) {
             branch_count += 1;
             if !reached.branches.contains(&(number, part, held)) {

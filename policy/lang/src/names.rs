@@ -6,7 +6,7 @@ use crate::lexer::{Placed, Token, tokens};
 use crate::parser::STATEMENTS;
 
 /// Words after which a name is declared.
-const DECLARING: [&str; 19] = [
+pub(crate) const DECLARING: [&str; 21] = [
     "interface",
     "app",
     "group",
@@ -24,6 +24,8 @@ const DECLARING: [&str; 19] = [
     "registers",
     "method",
     "enum",
+    "flags",
+    "record",
     "as",
     "policy",
 ];

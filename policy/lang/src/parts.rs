@@ -4,28 +4,11 @@
 use crate::check::Checker;
 use crate::diagnostic::{Diagnostic, Source, Sources};
 use crate::lexer::{self, Placed, Token};
-use crate::parser;
+use crate::names::DECLARING;
+use crate::parser::{self, STATEMENTS};
 use crate::policy::Policy;
 use crate::tree::{self, Constant, Import, Interface, Item};
 
-/// Words after which a name is declared, where they begin a line.
-const DECLARING: [&str; 15] = [
-    "interface",
-    "app",
-    "group",
-    "service",
-    "device",
-    "resource",
-    "registers",
-    "let",
-    "counter",
-    "flow",
-    "timer",
-    "rate",
-    "set",
-    "map",
-    "grant",
-];
 /// The type of a parameter that stands for the name of something.
 const NAME: &str = "name";
 
@@ -141,10 +124,11 @@ fn declared(tokens: &[Placed]) -> Vec<String> {
         Some(Token::Word(word)) => Some(word.as_str()),
         _ => None,
     };
+    // What stands inside an interface is named by way of it.
+    let is_statement = |word: &str| word != "policy" && DECLARING.contains(&word) && STATEMENTS.contains(&word);
     let is_declared = |at: usize| {
         let begins = tokens.get(at).is_some_and(|placed| placed.starts_line);
-        word(at) == Some("as")
-            || begins && word(at).is_some_and(|word| DECLARING.contains(&word)) && word(at + 2) != Some("to")
+        word(at) == Some("as") || begins && word(at).is_some_and(is_statement) && word(at + 2) != Some("to")
     };
     (0..tokens.len()).filter(|&at| is_declared(at)).filter_map(|at| word(at + 1)).map(str::to_string).collect()
 }

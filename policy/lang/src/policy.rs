@@ -497,11 +497,11 @@ impl Effect {
         }
     }
 
-    /// The state object that it changes.
+    /// The instance that it changes; `None` if it changes all of a state object.
     #[must_use]
-    pub const fn state(&self) -> u16 {
+    pub const fn place(&self) -> Option<&Place> {
         match self {
-            Self::ResetAll(state) => *state,
+            Self::ResetAll(_) => None,
             Self::Set(place, _)
             | Self::Increase(place, _)
             | Self::Reset(place)
@@ -511,8 +511,82 @@ impl Effect {
             | Self::Remove(place, _)
             | Self::Put(place, ..)
             | Self::Commit(place)
-            | Self::RollBack(place) => place.state,
+            | Self::RollBack(place) => Some(place),
         }
+    }
+
+    /// The state object that it changes.
+    #[must_use]
+    pub fn state(&self) -> u16 {
+        match (self, self.place()) {
+            (Self::ResetAll(state), _) => *state,
+            (_, place) => place.map_or(bulkhead_model::NONE, |place| place.state),
+        }
+    }
+
+    /// Calls something for each of its expressions: keys and values.
+    pub fn each(&self, visit: &mut dyn FnMut(&Expression)) {
+        self.place().into_iter().flat_map(|place| &place.keys).for_each(&mut *visit);
+        match self {
+            Self::Set(_, value) | Self::Increase(_, value) | Self::Insert(_, value) | Self::Remove(_, value) => {
+                visit(value)
+            }
+            Self::Put(_, key, value) => {
+                visit(key);
+                visit(value);
+            }
+            Self::Become(_, _, values) => values.iter().flatten().for_each(visit),
+            Self::Reset(_) | Self::Start(_) | Self::Commit(_) | Self::RollBack(_) | Self::ResetAll(_) => {}
+        }
+    }
+}
+
+impl Expression {
+    /// The instance that it reads, without those that its parts read.
+    #[must_use]
+    pub const fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Count(place)
+            | Self::IsIn(place, _)
+            | Self::Age(place)
+            | Self::Holds(place, _)
+            | Self::Contains(place, _)
+            | Self::Lookup(place, _) => Some(place),
+            _ => None,
+        }
+    }
+
+    /// The word of the message that it reads, without those that its parts read.
+    #[must_use]
+    pub const fn argument(&self) -> Option<usize> {
+        match self {
+            Self::Argument(at) | Self::Present(at, ..) | Self::Matches(at, ..) => Some(*at),
+            _ => None,
+        }
+    }
+
+    /// Calls something for it and for each expression in it, keys included.
+    pub fn walk(&self, visit: &mut dyn FnMut(&Self)) {
+        visit(self);
+        self.place().into_iter().flat_map(|place| &place.keys).for_each(|key| key.walk(visit));
+        match self {
+            Self::Not(inner) | Self::Within(inner, _) | Self::Contains(_, inner) | Self::Lookup(_, inner) => {
+                inner.walk(visit)
+            }
+            Self::And(left, right) | Self::Or(left, right) | Self::Binary(_, left, right) => {
+                left.walk(visit);
+                right.walk(visit);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it, or an expression in it, is such a one.
+    #[must_use]
+    pub fn has(&self, is_such: impl Fn(&Self) -> bool) -> bool {
+        let mut found = false;
+        self.walk(&mut |part| found |= is_such(part));
+        found
     }
 }
 

@@ -131,34 +131,12 @@ fn parts(policy: &Policy, what: &NeverWhat, messages: &[Move]) -> Vec<Vec<Move>>
 /// Every instance that a rule reads or changes; one without keys for all of an object.
 fn places(body: &Body) -> Vec<Place> {
     let mut all = Vec::new();
-    let mut visit = |expression: &Expression| {
-        walk(expression, &mut |part| match part {
-            Expression::Count(place)
-            | Expression::IsIn(place, _)
-            | Expression::Age(place)
-            | Expression::Holds(place, _)
-            | Expression::Contains(place, _)
-            | Expression::Lookup(place, _) => all.push(place.clone()),
-            _ => {}
-        });
-    };
+    let mut visit = |expression: &Expression| expression.walk(&mut |part| all.extend(part.place().cloned()));
     body.condition.iter().for_each(&mut visit);
-    body.effects.iter().for_each(|effect| each_of(effect, &mut visit));
-    for effect in &body.effects {
-        all.push(match effect {
-            Effect::ResetAll(state) => Place { state: *state, keys: Vec::new() },
-            Effect::Set(place, _)
-            | Effect::Increase(place, _)
-            | Effect::Insert(place, _)
-            | Effect::Remove(place, _)
-            | Effect::Put(place, ..)
-            | Effect::Become(place, ..)
-            | Effect::Reset(place)
-            | Effect::Start(place)
-            | Effect::Commit(place)
-            | Effect::RollBack(place) => place.clone(),
-        });
-    }
+    body.effects.iter().for_each(|effect| effect.each(&mut visit));
+    let changed =
+        |effect: &Effect| effect.place().cloned().unwrap_or(Place { state: effect.state(), keys: Vec::new() });
+    all.extend(body.effects.iter().map(changed));
     all
 }
 
@@ -183,7 +161,7 @@ fn cone(policy: &Policy, states: &mut BTreeSet<u16>, methods: &mut BTreeSet<(u16
                     |effect: &&Effect| !matches!(effect, Effect::Start(_) | Effect::Reset(_) | Effect::ResetAll(_));
                 states.extend(body.effects.iter().filter(may_fail).map(Effect::state));
                 for effect in &body.effects {
-                    each_of(effect, &mut |expression| reads(expression, states));
+                    effect.each(&mut |expression| reads(expression, states));
                 }
             }
         }
@@ -243,75 +221,13 @@ fn cannot_fail(expression: &Expression) -> bool {
     }
 }
 
-/// Calls something for each expression in another, itself first.
-pub fn walk(expression: &Expression, visit: &mut dyn FnMut(&Expression)) {
-    visit(expression);
-    match expression {
-        Expression::Not(inner) | Expression::Within(inner, _) => walk(inner, visit),
-        Expression::And(left, right) | Expression::Or(left, right) | Expression::Binary(_, left, right) => {
-            walk(left, visit);
-            walk(right, visit);
-        }
-        Expression::Contains(place, inner) | Expression::Lookup(place, inner) => {
-            place.keys.iter().for_each(|key| walk(key, visit));
-            walk(inner, visit);
-        }
-        Expression::Count(place)
-        | Expression::IsIn(place, _)
-        | Expression::Age(place)
-        | Expression::Holds(place, _) => {
-            place.keys.iter().for_each(|key| walk(key, visit));
-        }
-        _ => {}
-    }
-}
-
 fn is_timed(expression: &Expression) -> bool {
-    let mut found = false;
-    walk(expression, &mut |part| {
-        found |= matches!(part, Expression::Age(_) | Expression::TimeOfDay | Expression::DayOfWeek);
-    });
-    found
+    expression.has(|part| matches!(part, Expression::Age(_) | Expression::TimeOfDay | Expression::DayOfWeek))
 }
 
 /// The state objects that an expression asks for.
 fn reads(expression: &Expression, states: &mut BTreeSet<u16>) {
-    walk(expression, &mut |part| match part {
-        Expression::Count(place)
-        | Expression::IsIn(place, _)
-        | Expression::Age(place)
-        | Expression::Holds(place, _)
-        | Expression::Contains(place, _)
-        | Expression::Lookup(place, _) => {
-            states.insert(place.state);
-        }
-        _ => {}
-    });
-}
-
-/// The expressions of an effect.
-fn each_of(effect: &Effect, visit: &mut dyn FnMut(&Expression)) {
-    let mut keys = |place: &Place| place.keys.iter().for_each(&mut *visit);
-    match effect {
-        Effect::Set(place, value)
-        | Effect::Increase(place, value)
-        | Effect::Insert(place, value)
-        | Effect::Remove(place, value) => {
-            keys(place);
-            visit(value);
-        }
-        Effect::Put(place, key, value) => {
-            keys(place);
-            visit(key);
-            visit(value);
-        }
-        Effect::Become(place, _, values) => {
-            keys(place);
-            values.iter().flatten().for_each(visit);
-        }
-        Effect::Reset(place) | Effect::Start(place) | Effect::Commit(place) | Effect::RollBack(place) => keys(place),
-        Effect::ResetAll(_) => {}
-    }
+    expression.walk(&mut |part| states.extend(part.place().map(|place| place.state)));
 }
 
 /// Messages of some methods such that every other one is judged and remembered as one of these; and why that is in doubt.
@@ -395,9 +311,7 @@ fn classes<'a>(
             }
         }
         for effect in body.effects.iter().filter(|effect| states.contains(&effect.state())) {
-            each_of(effect, &mut |expression| {
-                is_whole &= !mentions(expression, at) || !asked.contains(&effect.state())
-            });
+            effect.each(&mut |expression| is_whole &= !mentions(expression, at) || !asked.contains(&effect.state()));
         }
     }
     if field.presence != Presence::Always || field.head.is_some() {
@@ -422,11 +336,7 @@ fn atoms<'e>(expression: &'e Expression, all: &mut Vec<&'e Expression>) {
 }
 
 fn mentions(expression: &Expression, argument: usize) -> bool {
-    let mut found = false;
-    walk(expression, &mut |part| {
-        found |= matches!(part, Expression::Argument(at) | Expression::Present(at, ..) | Expression::Matches(at, ..) if *at == argument);
-    });
-    found
+    expression.has(|part| part.argument() == Some(argument))
 }
 
 /// Where a test of one argument against constants changes its mind; `None` if it is not one.

@@ -1,5 +1,7 @@
 //! Checked expressions in the words of the language, and what a rule wanted that a message did not bring.
 
+use std::collections::BTreeSet;
+
 use crate::compile::conjuncts;
 use crate::interpret::{Message, Remembered, Times};
 use crate::policy::{Body, Expression, Field, Place, Policy, StateKind, Values};
@@ -14,24 +16,24 @@ pub fn wanted(
     message: &Message<'_>,
     body: &Body,
 ) -> Option<(usize, String)> {
-    let mut parts = Vec::new();
-    if let Some(condition) = &body.condition {
-        conjuncts(condition, &mut parts);
-    }
+    let (held, _) = branches(policy, remembered, times, message, body).into_iter().find(|(_, holds)| !holds)?;
+    let part = *parts(body).get(held)?;
     let fields = policy.fields(message.object, message.method, message.event);
-    for (held, part) in parts.iter().enumerate() {
-        let alone = Body { condition: Some((*part).clone()), rates: Vec::new(), effects: Vec::new(), ..body.clone() };
-        if remembered.matches(policy, times, message, &alone) != Ok(true) {
-            let brought = arguments(part).into_iter().filter_map(|at| {
-                let (field, &word) = (fields.get(at)?, message.words.get(at)?);
-                Some(format!("{} is {}", field.label(), field.show(field.value(word))))
-            });
-            let brought = brought.collect::<Vec<_>>().join(", ");
-            let but = if brought.is_empty() { String::new() } else { format!("; {brought}") };
-            return Some((held, format!("{}{but}", text(policy, fields, part))));
-        }
-    }
-    None
+    let brought = arguments(part).into_iter().filter_map(|at| {
+        let (field, &word) = (fields.get(at)?, message.words.get(at)?);
+        Some(format!("{} is {}", field.label(), field.show(field.value(word))))
+    });
+    let brought = brought.collect::<Vec<_>>().join(", ");
+    let but = if brought.is_empty() { String::new() } else { format!("; {brought}") };
+    Some((held, format!("{}{but}", text(policy, fields, part))))
+}
+
+/// The parts of a rule's condition, in order: all must hold.
+#[must_use]
+pub fn parts(body: &Body) -> Vec<&Expression> {
+    let mut parts = Vec::new();
+    body.condition.iter().for_each(|condition| conjuncts(condition, &mut parts));
+    parts
 }
 
 /// The parts of a rule's condition that are asked for a message, each with what came of it: all until one does not hold.
@@ -43,10 +45,8 @@ pub fn branches(
     message: &Message<'_>,
     body: &Body,
 ) -> Vec<(usize, bool)> {
-    let mut parts = Vec::new();
-    body.condition.iter().for_each(|condition| conjuncts(condition, &mut parts));
     let mut all = Vec::new();
-    for (at, part) in parts.into_iter().enumerate() {
+    for (at, part) in parts(body).into_iter().enumerate() {
         let alone = Body { condition: Some(part.clone()), rates: Vec::new(), effects: Vec::new(), ..body.clone() };
         let holds = remembered.matches(policy, times, message, &alone) == Ok(true);
         all.push((at, holds));
@@ -57,38 +57,11 @@ pub fn branches(
     all
 }
 
-/// How many parts a condition has.
-#[must_use]
-pub fn part_count(body: &Body) -> usize {
-    let mut parts = Vec::new();
-    body.condition.iter().for_each(|condition| conjuncts(condition, &mut parts));
-    parts.len()
-}
-
 /// The arguments that an expression reads.
-fn arguments(expression: &Expression) -> Vec<usize> {
-    let mut all = match expression {
-        Expression::Argument(at) | Expression::Present(at, ..) | Expression::Matches(at, ..) => vec![*at],
-        Expression::Not(inner) | Expression::Within(inner, _) => arguments(inner),
-        Expression::And(left, right) | Expression::Or(left, right) | Expression::Binary(_, left, right) => {
-            [arguments(left), arguments(right)].concat()
-        }
-        Expression::Contains(place, inner) | Expression::Lookup(place, inner) => {
-            [keys(place), arguments(inner)].concat()
-        }
-        Expression::Count(place)
-        | Expression::IsIn(place, _)
-        | Expression::Age(place)
-        | Expression::Holds(place, _) => keys(place),
-        Expression::Number(_) | Expression::Caller | Expression::TimeOfDay | Expression::DayOfWeek => Vec::new(),
-    };
-    all.sort_unstable();
-    all.dedup();
+fn arguments(expression: &Expression) -> BTreeSet<usize> {
+    let mut all = BTreeSet::new();
+    expression.walk(&mut |part| all.extend(part.argument()));
     all
-}
-
-fn keys(place: &Place) -> Vec<usize> {
-    place.keys.iter().flat_map(arguments).collect()
 }
 
 /// An expression as a person writes it.
