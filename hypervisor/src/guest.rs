@@ -63,7 +63,7 @@ fn copy(part: &StoredPart) {
 /// x0 = device tree, x1-x3 = 0.
 pub(crate) fn reset_registers(plan: &MachinePlan, frame: &mut Frame) {
     *frame = Frame::new();
-    frame.set(0, plan.guest_dtb);
+    frame.set(0, plan.guest_argument);
     instr::write_elr_el2(plan.guest_entry);
     instr::write_spsr_el2(0x3c5);
     instr::write_sctlr_el1(0x30d0_0800);

@@ -1,4 +1,4 @@
-//! Links the kernel at its fixed place in the secure partition (`bulkhead_abi::wall::VECTORS`).
+//! Links the kernel at its fixed place in the secure partition (`bulkhead_abi::wall::KERNEL_IMAGE`).
 fn main() {
     let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
     println!("cargo:rerun-if-changed=kernel.ld");

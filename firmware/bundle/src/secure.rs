@@ -61,7 +61,7 @@ pub fn secure_image(kernel: &[u8], apps: &[App], policy_bytes: usize) -> Result<
         return Err(FlattenError("more apps than the kernel has slots"));
     }
     let mut image = Image { bytes: std::vec![0; to_usize(wall::KERNEL_OFFSET)] };
-    let kernel = Program::open(kernel, wall::VECTORS)?;
+    let kernel = Program::open(kernel, wall::KERNEL_IMAGE)?;
     let text = image.place(&kernel.text);
     let rodata = image.place(&kernel.rodata);
     let data = image.place(&kernel.data);

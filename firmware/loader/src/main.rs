@@ -252,7 +252,7 @@ fn machine_plan(
     plan.parts[1] = StoredPart { stored: layout.stored_initrd, target: layout.initrd, encoding: 0 };
     plan.parts[2] = StoredPart { stored: layout.stored_tree, target: layout.tree, encoding: 0 };
     plan.guest_entry = layout.kernel.base;
-    plan.guest_dtb = layout.tree.base;
+    plan.guest_argument = layout.tree.base;
     plan.gicd = machine.gicd;
     plan.gicr = Range { base: machine.gicr.base, bytes: 0x2_0000 };
     plan.cpu_count = machine.cpu_count;

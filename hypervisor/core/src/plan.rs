@@ -6,11 +6,16 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// "BHMP", little-endian.
 pub const PLAN_MAGIC: u32 = 0x504d_4842;
 /// Layout version.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 /// The most ranges in each list.
 pub const MAX_RANGES: usize = 8;
 /// The most interrupts in each list.
 pub const MAX_INTERRUPTS: usize = 32;
+
+/// The most ranges of ports of the guest.
+pub const MAX_PORTS: usize = 32;
+/// The most ranges of model-specific registers of the guest.
+pub const MAX_MSRS: usize = 32;
 
 /// The most interrupts that apps drive.
 pub const MAX_SECURE_INTERRUPTS: usize = 8;
@@ -37,6 +42,80 @@ pub struct StoredPart {
     pub encoding: u64,
 }
 
+/// A range of I/O ports (x86-64).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Ports {
+    /// The first.
+    pub first: u32,
+    /// How many; 0 where the entry is unused.
+    pub count: u32,
+}
+
+/// A range of model-specific registers (x86-64).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Msrs {
+    /// The first.
+    pub first: u32,
+    /// How many; 0 where the entry is unused.
+    pub count: u32,
+    /// 1: the guest reads them, and does not write.
+    pub read_only: u64,
+}
+
+/// What only an x86-64 machine has; all zero on others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct X86 {
+    /// Memory and ROM that the guest reads and executes and does not write: the BIOS, ACPI tables; page-aligned.
+    pub guest_rom: [Range; MAX_RANGES],
+    /// Ports that the policy opens to the guest.
+    pub guest_ports: [Ports; MAX_PORTS],
+    /// Model-specific registers that the policy opens to the guest.
+    pub guest_msrs: [Msrs; MAX_MSRS],
+    /// Ports that the policy opens to apps.
+    pub secure_ports: [Ports; MAX_RANGES],
+    /// The local APIC's page (MADT; 0xfee0_0000).
+    pub local_apic: u64,
+    /// The first I/O APIC's page (MADT; 0xfec0_0000); 0 if there is none.
+    pub io_apic: u64,
+    /// How many pins it has.
+    pub io_apic_pins: u32,
+    /// `time_source::*`: what brings the secure side its time.
+    pub time_source: u32,
+    /// The HPET's page (ACPI table HPET); 0 if there is none.
+    pub hpet: u64,
+    /// The pin of the I/O APIC that the time source interrupts by.
+    pub time_pin: u32,
+    /// ACPI's PM1a control register, a port (FADT); 0 if there is none.
+    pub pm1a_control: u32,
+    /// The port whose write raises a system management interrupt (FADT SMI_CMD); 0 if there is none.
+    pub smi_command: u32,
+    /// The reset register, a port (FADT RESET_REG); 0 if there is none.
+    pub reset_port: u32,
+}
+
+/// What brings the secure side its time on x86-64.
+pub mod time_source {
+    /// VMX: the preemption timer (SDM 3 §26.5.1). SVM has none.
+    pub const PREEMPTION_TIMER: u32 = 1;
+    /// A comparator of the HPET, by a non-maskable interrupt through the I/O APIC.
+    pub const HPET: u32 = 2;
+    /// The PIT's channel 0, by a non-maskable interrupt through the I/O APIC.
+    pub const PIT: u32 = 3;
+}
+
+/// Kinds of machine.
+pub mod machine {
+    /// EL2 with a GICv3.
+    pub const AARCH64: u32 = 1;
+    /// VMX: EPT, unrestricted guest.
+    pub const VMX: u32 = 2;
+    /// SVM: nested paging.
+    pub const SVM: u32 = 3;
+}
+
 /// Kinds of console the wall writes to.
 pub mod console {
     /// None: the wall is silent.
@@ -45,6 +124,10 @@ pub mod console {
     pub const VIRTIO_EMERGENCY: u32 = 1;
     /// A PL011 UART, shared with the guest if the policy gives it the same one.
     pub const PL011: u32 = 2;
+    /// The debug console of an emulator: bytes written to port 0xe9.
+    pub const PORT_E9: u32 = 3;
+    /// A 16550 at the ports from `console.base` on, which the guest does not get.
+    pub const UART_16550: u32 = 4;
 }
 
 /// The guest device that an app serves: accesses to it become calls.
@@ -69,6 +152,12 @@ pub struct MachinePlan {
     pub magic: u32,
     /// [`PLAN_VERSION`].
     pub version: u32,
+    /// `machine::*`.
+    pub machine: u32,
+    /// How many CPUs the machine has (only the boot CPU is used).
+    pub cpu_count: u32,
+    /// Ticks of the counter that all times are told in, in a second (x86-64: of the TSC).
+    pub ticks_per_second: u64,
     /// Everything that is taken from the guest: 2 MiB-aligned, holds all of the next five.
     pub taken: Range,
     /// The hypervisor's image with its zeroed data and stacks, page-aligned.
@@ -87,7 +176,7 @@ pub struct MachinePlan {
     pub audit: Range,
     /// The secure partition's memory, 2 MiB-aligned.
     pub secure: Range,
-    /// TTBR1_EL1 of the secure kernel, an address of the partition.
+    /// TTBR1_EL1 (x86-64: CR3) of the secure kernel, an address of the partition.
     pub secure_root: u64,
     /// The guest's memory, disjoint, 2 MiB-aligned, all outside `taken`.
     pub guest_ram: [Range; MAX_RANGES],
@@ -103,20 +192,21 @@ pub struct MachinePlan {
     pub devices: [Device; 4],
     /// Parts copied to guest memory at each (re)start; unused ones have `target.bytes == 0`.
     pub parts: [StoredPart; 4],
-    /// Where the guest starts (in guest RAM), x0 = `guest_dtb`.
+    /// Where the guest starts, in its memory. x86-64: in 32-bit protected mode with flat segments, paging off
+    /// (Documentation/x86/boot, "32-bit boot protocol").
     pub guest_entry: u64,
-    /// The device tree's address in guest memory, given in x0.
-    pub guest_dtb: u64,
+    /// The address in guest memory that it finds in x0 (the device tree) or in ESI (`boot_params`).
+    pub guest_argument: u64,
     /// GIC distributor (64 KiB).
     pub gicd: Range,
     /// GIC redistributors (128 KiB a CPU).
     pub gicr: Range,
-    /// How many CPUs the machine has (only the boot CPU is used).
-    pub cpu_count: u32,
     /// INTID of the hypervisor's physical timer (PPI, 26).
     pub timer_intid: u32,
     /// INTID of the guest's virtual timer (PPI, 27).
     pub guest_timer_intid: u32,
+    /// Zero.
+    pub reserved: u32,
     /// `console::*`.
     pub console_kind: u32,
     /// The console's registers.
@@ -133,7 +223,11 @@ pub struct MachinePlan {
     pub restart_limit: u64,
     /// Where the real PSCI conduit is: 1 SMC (only used to power the machine off), 0 none.
     pub psci_smc: u64,
+    /// What only x86-64 has.
+    pub x86: X86,
 }
+
+const _: () = assert!(size_of::<MachinePlan>() <= 4096, "the loader gives it one page");
 
 /// What is wrong with a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,7 +356,7 @@ impl MachinePlan {
                 return Err(PlanError::Start(part.target));
             }
         }
-        let places = [self.guest_entry, self.guest_dtb].map(|base| Range { base, bytes: 4 });
+        let places = [self.guest_entry, self.guest_argument].map(|base| Range { base, bytes: 4 });
         places.into_iter().find(|place| !is_guests(*place)).map_or(Ok(()), |place| Err(PlanError::Start(place)))
     }
 }
@@ -296,7 +390,7 @@ mod tests {
         plan.guest_interrupts[0] = 33;
         plan.devices[0] = Device { range: range(0x0a00_3e00, 0x200), object: 8, reserved: 0, intid: 79 };
         plan.parts[0] = StoredPart { stored: range(0x7f26_0000, 100), target: range(0x4000_0000, 5000), encoding: 1 };
-        (plan.guest_entry, plan.guest_dtb) = (0x4000_0000, 0x4800_0000);
+        (plan.guest_entry, plan.guest_argument) = (0x4000_0000, 0x4800_0000);
         (plan.gicd, plan.gicr) = (range(0x0800_0000, 0x1_0000), range(0x080a_0000, 0x2_0000));
         (plan.period_us, plan.budget_us, plan.call_limit_us) = (1000, 100, 2000);
         plan

@@ -26,8 +26,18 @@ const TYPES: [(&str, Values); 9] = [
 ];
 
 /// The wall's own objects, in the order of `bulkhead_model::object`, with their interfaces.
-const OWN: [(&str, &str); 5] =
-    [("psci", "Psci"), ("sysreg", "Registers"), ("mmio", "Memory"), ("task", "Tasks"), ("life", "Life")];
+const OWN: [(&str, &str); 10] = [
+    ("psci", "Psci"),
+    ("sysreg", "Registers"),
+    ("mmio", "Memory"),
+    ("task", "Tasks"),
+    ("life", "Life"),
+    ("port", "Ports"),
+    ("msr", "ModelSpecific"),
+    ("cpuid", "Cpuid"),
+    ("pci", "Configuration"),
+    ("power", "Power"),
+];
 
 /// Checks the statements of all files.
 pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {

@@ -66,6 +66,17 @@ pub mod object {
     pub const TASK: u16 = 3;
     /// What happens to the guest and the wall: for rules that observe it.
     pub const LIFE: u16 = 4;
+    /// I/O ports (x86-64): method 0 reads (port, size), 1 writes (port, size, value).
+    pub const PORT: u16 = 5;
+    /// Model-specific registers (x86-64): method 0 reads (index), 1 writes (index, value).
+    pub const MSR: u16 = 6;
+    /// CPUID (x86-64): method 0 reads (leaf, subleaf).
+    pub const CPUID: u16 = 7;
+    /// PCI configuration space: method 0 reads (function, register, size), 1 writes (function, register, size, value).
+    /// A function is bus << 8 | device << 3 | function.
+    pub const PCI: u16 = 8;
+    /// The machine's power where no PSCI is (x86-64): method 0 switches off, 1 resets.
+    pub const POWER: u16 = 9;
 }
 
 /// Methods of the objects that every policy has, as `policy/lang/src/builtin.policy` declares them.
@@ -95,6 +106,10 @@ pub mod method {
     pub const WRITE: u16 = 1;
     /// Method of [`super::object::TASK`]: starts.
     pub const START: u16 = 0;
+    /// Method of [`super::object::POWER`]: off.
+    pub const POWER_OFF: u16 = 0;
+    /// As [`POWER_OFF`]: reset.
+    pub const POWER_RESET: u16 = 1;
     /// Method of [`super::object::LIFE`]: the guest is started, at first and again.
     pub const GUEST_START: u16 = 0;
 }

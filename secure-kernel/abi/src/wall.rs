@@ -55,20 +55,49 @@ pub const SECURE_IPA: u64 = 0x4000_0000;
 pub const KERNEL_OFFSET: u64 = 0x1_0000;
 /// Kernel virtual address of [`SECURE_IPA`]: the kernel is linked at this plus [`KERNEL_OFFSET`].
 pub const KERNEL_VA: u64 = 0xffff_ff80_4000_0000;
-/// VBAR_EL1: the kernel's image starts with its vector table.
-pub const VECTORS: u64 = KERNEL_VA + KERNEL_OFFSET;
-/// Where upcalls enter: right after the vector table.
-pub const UPCALL_ENTRY: u64 = VECTORS + 0x800;
+/// Where the kernel's image starts: on AArch64 with its vector table, on x86-64 with its upcall entry.
+pub const KERNEL_IMAGE: u64 = KERNEL_VA + KERNEL_OFFSET;
 /// The kernel's stack: the last pages of its image, above one that is not mapped.
 pub const KERNEL_STACK_BYTES: u64 = 0x8000;
-/// SCTLR_EL1: M, C, I, SA, SA0, WXN, SPAN and the RES1 bits; `wfi`, `wfe` and cache maintenance at EL0 trap (Arm ARM D17.2.118).
-pub const SCTLR: u64 = 0x30d8_181d;
-/// TCR_EL1: 39-bit addresses both halves, 4 KiB, write-back inner shareable walks, 40-bit output (D17.2.131).
-pub const TCR: u64 = 2 << 32 | 2 << 30 | 3 << 28 | 1 << 26 | 1 << 24 | 25 << 16 | 3 << 12 | 1 << 10 | 1 << 8 | 25;
-/// MAIR_EL1: attribute 0 device-nGnRE, attribute 1 normal write-back (D17.2.97).
-pub const MAIR: u64 = 0xff04;
-/// CNTKCTL_EL1: EL0 reads the virtual counter, nothing else (D17.2.15).
-pub const CNTKCTL: u64 = 2;
+
+/// The registers with which an AArch64 kernel is entered.
+pub mod aarch64 {
+    /// VBAR_EL1.
+    pub const VECTORS: u64 = super::KERNEL_IMAGE;
+    /// Where upcalls enter: right after the vector table.
+    pub const UPCALL_ENTRY: u64 = VECTORS + 0x800;
+    /// SCTLR_EL1: M, C, I, SA, SA0, WXN, SPAN and the RES1 bits; `wfi`, `wfe` and cache maintenance at EL0 trap (Arm ARM D17.2.118).
+    pub const SCTLR: u64 = 0x30d8_181d;
+    /// TCR_EL1: 39-bit addresses both halves, 4 KiB, write-back inner shareable walks, 40-bit output (D17.2.131).
+    pub const TCR: u64 = 2 << 32 | 2 << 30 | 3 << 28 | 1 << 26 | 1 << 24 | 25 << 16 | 3 << 12 | 1 << 10 | 1 << 8 | 25;
+    /// MAIR_EL1: attribute 0 device-nGnRE, attribute 1 normal write-back (D17.2.97).
+    pub const MAIR: u64 = 0xff04;
+    /// CNTKCTL_EL1: EL0 reads the virtual counter, nothing else (D17.2.15).
+    pub const CNTKCTL: u64 = 2;
+}
+
+/// The registers with which an x86-64 kernel is entered: 64-bit mode at CPL 0, CR3 = the kernel's root, interrupts off, flat
+/// segments in the hidden registers, no valid stack. At the first upcall descriptor tables and task register are empty; what
+/// the kernel loads into them stays.
+///
+/// The n-th register of a call, of an upcall and of a system call (x0, x1, … above) is here: RAX, RDI, RSI, RDX, RCX,
+/// R8, R9, R10, R11, R12, R13. A call of the wall changes RAX alone.
+pub mod x86_64 {
+    /// Where upcalls enter.
+    pub const UPCALL_ENTRY: u64 = super::KERNEL_IMAGE;
+    /// CR0: PE, MP, ET, NE, WP, AM, PG (SDM 3 §2.5).
+    pub const CR0: u64 = 0x8005_0033;
+    /// CR4: PAE, TSD off, MCE off, PGE off; what the CPU has of UMIP (11), SMEP (20) and SMAP (21) is added (SDM 3 §2.5).
+    pub const CR4: u64 = 1 << 5;
+    /// EFER: LME, LMA, NXE; no SYSCALL: tasks enter by an interrupt gate (SDM 3 §2.2.1).
+    pub const EFER: u64 = 1 << 8 | 1 << 10 | 1 << 11;
+    /// The code segment's selector at an upcall; its data and stack segments follow it.
+    pub const KERNEL_CODE: u16 = 0x08;
+    /// The stack segment's selector.
+    pub const KERNEL_DATA: u16 = 0x10;
+    /// The vector of the virtual interrupt.
+    pub const VIRTUAL_IRQ: u8 = 0x20;
+}
 
 /// Where guest memory appears, in the secure partition's IPA space and in the address space of the one app that maps
 /// it: this plus the guest's own address. The window ends at 512 GiB (39-bit addresses).

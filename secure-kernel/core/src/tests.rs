@@ -317,15 +317,17 @@ fn a_restarted_guest_is_announced_to_who_speaks_for_it() {
 
 #[test]
 fn what_is_not_given_is_refused() {
+    /// The first object after the wall's own.
+    const FIRST: u64 = bulkhead_model::object::POWER as u64 + 1;
     let mut machine = machine();
     assert_eq!(machine.next(), Some(HMI));
     machine.syscall(syscall::GUEST_IRQ, [79, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(machine.status(), Some(Status::Denied));
     machine.syscall(99, [0; 8]);
     assert_eq!(machine.status(), Some(Status::NotSupported));
-    machine.syscall(syscall::NOTIFY, [5, 1 << 8, 0, 0, 0, 0, 0, 0]);
+    machine.syscall(syscall::NOTIFY, [FIRST, 1 << 8, 0, 0, 0, 0, 0, 0]);
     assert_eq!(machine.status(), Some(Status::Ok), "its server is one it may call");
-    machine.syscall(syscall::NOTIFY, [5, 1, 0, 0, 0, 0, 0, 0]);
+    machine.syscall(syscall::NOTIFY, [FIRST, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!(machine.status(), Some(Status::Denied), "the kernel's own bits");
     machine.syscall(syscall::REPLY, [0; 8]);
     assert_eq!(machine.status(), Some(Status::Malformed), "nothing to answer");

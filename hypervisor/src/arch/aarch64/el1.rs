@@ -83,13 +83,13 @@ pub(crate) struct Secure {
 impl Secure {
     pub(crate) const fn new(kernel_root: u64) -> Self {
         Self {
-            sctlr: wall::SCTLR,
-            tcr: wall::TCR,
+            sctlr: wall::aarch64::SCTLR,
+            tcr: wall::aarch64::TCR,
             ttbr1: kernel_root,
-            mair: wall::MAIR,
-            vbar: wall::VECTORS,
-            cntkctl: wall::CNTKCTL,
-            pc: wall::UPCALL_ENTRY,
+            mair: wall::aarch64::MAIR,
+            vbar: wall::aarch64::VECTORS,
+            cntkctl: wall::aarch64::CNTKCTL,
+            pc: wall::aarch64::UPCALL_ENTRY,
             // EL1h, DAIF masked.
             pstate: 0x3c5,
         }

@@ -64,7 +64,7 @@ vectors:
     fatal
     fatal
     .balign 2048
-upcall_entry:                           // wall::UPCALL_ENTRY: reason in x0, x1-x8
+upcall_entry:                           // wall::aarch64::UPCALL_ENTRY: reason in x0, x1-x8
     adrp  x9, stack_top
     add   x9, x9, :lo12:stack_top
     sub   sp, x9, #16                   // the ninth argument of a function lies on the stack
