@@ -3,17 +3,13 @@
 
 use bulkhead_abi::audit::Kind;
 use bulkhead_abi::{Status, wall};
-use bulkhead_hypervisor_core::esr::{Exit, MemoryAccess};
 use bulkhead_hypervisor_core::gate::Gate;
 use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::share::Share;
 use bulkhead_model::{Phase, subject};
 use bulkhead_monitor::Call;
 
-use crate::arch::el1::{self, El1, Secure};
-use crate::arch::instr;
-use crate::arch::mmu::Stage2;
-use crate::arch::vectors::Frame;
+use crate::arch::{self, Frame, GUEST, Load, Next, Sides};
 
 /// What the guest waits for while the secure partition runs.
 #[derive(Clone, Copy)]
@@ -23,7 +19,7 @@ pub(crate) enum Waiting {
     /// The reply to a register call of an object's method.
     Call(u16, u16),
     /// The value of a load from a served device, read by its method.
-    Load(u16, u16, MemoryAccess),
+    Load(u16, u16, Load),
     /// The end of a store to a served device.
     Store,
 }
@@ -42,9 +38,8 @@ const NOTHING: &[u64; 6] = &[0; 6];
 pub(crate) struct Partition {
     /// Its kernel has not failed.
     is_alive: bool,
-    stage2: Stage2,
-    secure: Secure,
-    guest: El1,
+    /// The registers of both partitions.
+    sides: Sides,
     share: Share,
     waiting: Waiting,
     /// Of the call in progress; a reply with another one is late.
@@ -60,20 +55,14 @@ pub(crate) struct Partition {
     interrupts: u32,
     call_limit: u64,
     grace: u64,
-    upcall: [u64; 9],
 }
 
-/// The arguments of an upcall, which the vectors load; null: to the guest.
-pub(crate) type Upcall = *const [u64; 9];
-
 impl Partition {
-    pub(crate) fn new(plan: &MachinePlan, stage2: Stage2) -> Self {
-        let ticks = |us: u64| us * instr::read_cntfrq_el0() / 1_000_000;
+    pub(crate) fn new(plan: &MachinePlan, sides: Sides) -> Self {
+        let ticks = |us: u64| us * plan.ticks_per_second / 1_000_000;
         Self {
             is_alive: plan.secure.bytes != 0,
-            stage2,
-            secure: Secure::new(plan.secure_root),
-            guest: El1::default(),
+            sides,
             share: Share::new(ticks(plan.period_us), ticks(plan.budget_us)),
             waiting: Waiting::Nothing,
             token: 0,
@@ -85,7 +74,6 @@ impl Partition {
             call_limit: ticks(plan.call_limit_us),
             // Only a kernel that hangs takes this long: its paths are bounded, and a host that stalls the emulator is forgiven.
             grace: ticks(1_000_000),
-            upcall: [0; 9],
         }
     }
 
@@ -97,26 +85,26 @@ impl Partition {
     #[inline(always)]
     pub(crate) fn arm(&self) {
         let at = if self.is_alive { self.share.interrupt_at() } else { u64::MAX };
-        set_timer(at);
+        arch::set_timer(at);
     }
 
     /// The timer fired in the guest: enters the partition if its share allows.
-    pub(crate) fn tick(&mut self) -> Upcall {
-        let now = instr::read_cntvct_el0();
+    pub(crate) fn tick(&mut self) -> Next {
+        let now = arch::now();
         match self.share.enter(now).filter(|_| self.is_alive) {
             Some(until) => self.enter(Waiting::Nothing, [wall::UPCALL_RUN, 0, 0, 0, 0, 0, 0, 0, 0], until, now),
             None => {
                 self.arm();
-                core::ptr::null()
+                GUEST
             }
         }
     }
 
     /// A device that an app drives raised its interrupt: the partition runs as soon as its share allows.
     #[inline(never)]
-    pub(crate) fn interrupt(&mut self, place: usize) -> Upcall {
+    pub(crate) fn interrupt(&mut self, place: usize) -> Next {
         self.interrupts |= 1 << (place & 31);
-        self.share.want(instr::read_cntvct_el0());
+        self.share.want(arch::now());
         self.tick()
     }
 
@@ -124,7 +112,7 @@ impl Partition {
     #[inline(never)]
     pub(crate) fn interrupt_inside(&mut self, place: usize) -> bool {
         self.interrupts |= 1 << (place & 31);
-        instr::write_hcr_el2(el1::HCR | el1::VIRTUAL_IRQ);
+        self.sides.signal(true);
         true
     }
 
@@ -139,18 +127,18 @@ impl Partition {
     }
 
     /// The guest was reset: the partition hears of it before the guest runs again.
-    pub(crate) fn guest_was_reset(&mut self) -> Upcall {
-        let now = instr::read_cntvct_el0();
+    pub(crate) fn guest_was_reset(&mut self) -> Next {
+        let now = arch::now();
         if !self.is_alive {
-            return core::ptr::null();
+            return GUEST;
         }
         self.enter(Waiting::Nothing, [wall::UPCALL_GUEST_RESET, 0, 0, 0, 0, 0, 0, 0, 0], now + self.call_limit, now)
     }
 
     /// A call of the guest that the gate allows. Ask [`Partition::is_alive`] first.
     #[inline(always)]
-    pub(crate) fn call(&mut self, header: u64, words: &[u64; 6], waiting: Waiting) -> Upcall {
-        let now = instr::read_cntvct_el0();
+    pub(crate) fn call(&mut self, header: u64, words: &[u64; 6], waiting: Waiting) -> Next {
+        let now = arch::now();
         self.token += 1;
         let &[w0, w1, w2, w3, w4, w5] = words;
         let arguments = [wall::UPCALL_CALL, header, w0, w1, w2, w3, w4, w5, self.token];
@@ -158,29 +146,28 @@ impl Partition {
     }
 
     #[inline(always)]
-    fn enter(&mut self, waiting: Waiting, arguments: [u64; 9], until: u64, now: u64) -> Upcall {
+    fn enter(&mut self, waiting: Waiting, arguments: [u64; 9], until: u64, now: u64) -> Next {
         self.waiting = waiting;
-        self.upcall = arguments;
         self.entered = now;
         self.limit = until;
         self.is_overdue = false;
         self.alarm = u64::MAX;
-        el1::to_secure(self.stage2, &self.secure, &mut self.guest);
-        set_timer(until);
-        &raw const self.upcall
+        let next = self.sides.to_secure(arguments);
+        arch::set_timer(until);
+        next
     }
 
     /// The kernel leaves ([`wall::SWITCH`]): the guest's state is back when this returns.
     #[inline(always)]
     pub(crate) fn leave(&mut self, registers: &[u64; 12], gate: &mut Gate<'_>, guest: &mut Frame) -> Outcome {
         let &[_, flags, status, .., token, wake, _] = registers;
-        let now = instr::read_cntvct_el0();
+        let now = arch::now();
         if matches!(self.waiting, Waiting::Nothing) {
             self.share.charge(now.saturating_sub(self.entered));
         }
         let has_more = flags & wall::SWITCH_MORE != 0 || self.interrupts != 0;
         self.share.sleep(if has_more { now } else { wake });
-        el1::to_guest(self.stage2, &self.guest);
+        self.sides.to_guest();
         self.arm();
         if flags & wall::SWITCH_REPLY == 0 || token != self.token {
             return self.late(gate, guest, now);
@@ -206,9 +193,9 @@ impl Partition {
     #[inline(never)]
     pub(crate) fn kill(&mut self, cause: [u64; 3], gate: &mut Gate<'_>, guest: &mut Frame) -> Outcome {
         self.is_alive = false;
-        let now = instr::read_cntvct_el0();
+        let now = arch::now();
         gate.record(Kind::KernelFatal, subject::KERNEL, cause, now);
-        el1::to_guest(self.stage2, &self.guest);
+        self.sides.to_guest();
         self.arm();
         self.finish(Status::Gone, 0, NOTHING, gate, guest, now)
     }
@@ -232,10 +219,10 @@ impl Partition {
                 guest.set(0, status.raw().cast_unsigned());
                 (1..).zip(words).for_each(|(register, &word)| guest.set(register, word));
             }
-            Waiting::Load(object, method, access) => {
+            Waiting::Load(object, method, load) => {
                 let is_good = status == Status::Ok && fits(object, method, status, len, words, gate, now);
                 let value = if is_good { words[0] } else { u64::MAX };
-                guest.set(access.register.into(), access.extend(value));
+                load.deliver(guest, value);
             }
             Waiting::Store if status == Status::Gone => return Outcome::DeadDevice,
             Waiting::Store => {}
@@ -245,7 +232,7 @@ impl Partition {
 
     /// An interrupt of the wall's timer while the partition runs. False: it must go, by force.
     pub(crate) fn time_passes(&mut self) -> bool {
-        let now = instr::read_cntvct_el0();
+        let now = arch::now();
         if now >= self.limit {
             if self.is_overdue {
                 return false;
@@ -256,34 +243,17 @@ impl Partition {
         if now >= self.alarm {
             self.alarm = u64::MAX;
         }
-        instr::write_hcr_el2(el1::HCR | el1::VIRTUAL_IRQ);
-        set_timer(self.limit.min(self.alarm));
+        self.sides.signal(true);
+        arch::set_timer(self.limit.min(self.alarm));
         true
     }
 
     /// [`wall::SET_TIMER`]: takes the virtual interrupt back. True if the partition's time is up.
     pub(crate) fn set_alarm(&mut self, at: u64) -> bool {
         self.alarm = at;
-        instr::write_hcr_el2(el1::HCR);
-        set_timer(self.limit.min(at));
+        self.sides.signal(false);
+        arch::set_timer(self.limit.min(at));
         self.is_overdue
-    }
-
-    /// A trap of the secure side that is no call of its kernel: a task's own fault goes to the kernel as one (true); a fault
-    /// of the kernel is the partition's end.
-    pub(crate) fn reflect(&self, exit: Exit) -> bool {
-        let from_task = instr::read_spsr_el2() & 0xf == 0;
-        if from_task {
-            // Data abort, instruction abort or unknown, from a lower level, 32-bit instruction (Arm ARM D17.2.37).
-            let class = match exit {
-                Exit::Data(_) | Exit::DataUndescribed => 0x24,
-                Exit::Fetch => 0x20,
-                _ => 0,
-            };
-            let status = if class == 0 { 0 } else { 0x10 };
-            crate::guest::inject(class << 26 | 1 << 25 | status, Some(instr::read_far_el2()));
-        }
-        from_task
     }
 }
 
@@ -295,12 +265,4 @@ fn fits(object: u16, method: u16, status: Status, len: u8, words: &[u64; 6], gat
         Status::Ok => gate.judge_reply(&call(Phase::Reply), now),
         _ => gate.judge(&call(Phase::Error), 0, now).is_allowed(),
     }
-}
-
-/// CNTHP_CTL_EL2: enabled, not masked (Arm ARM D17.11.7). It counts as the virtual counter does: CNTVOFF_EL2 is 0. `u64::MAX` is
-/// never reached.
-#[inline(always)]
-fn set_timer(at: u64) {
-    instr::write_cnthp_cval_el2(at);
-    instr::write_cnthp_ctl_el2(1);
 }

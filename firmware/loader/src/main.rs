@@ -18,6 +18,7 @@ use bulkhead_bundle::kernel::StoredKernel;
 use bulkhead_bundle::{Bundle, Kind, Resource, ResourceKind, Settings};
 use bulkhead_hypervisor_core::plan::{
     Device, MAX_INTERRUPTS, MAX_RANGES, MachinePlan, PLAN_MAGIC, PLAN_VERSION, Range, StoredPart, console,
+    machine as machine_kind,
 };
 use bulkhead_loader::layout::{self, Layout, Sizes};
 use bulkhead_loader::tree::{self, GuestView, Machine};
@@ -219,6 +220,8 @@ fn machine_plan(
     let mut plan = MachinePlan::new_zeroed();
     plan.magic = PLAN_MAGIC;
     plan.version = PLAN_VERSION;
+    plan.machine = machine_kind::AARCH64;
+    plan.ticks_per_second = counter_rate();
     plan.taken = layout.taken;
     plan.image = layout.hypervisor;
     plan.image_text_bytes = image.header.text_bytes;
@@ -319,6 +322,14 @@ fn current_el() -> u64 {
     // SAFETY: reading CurrentEL has no effect.
     unsafe { asm!("mrs {}, CurrentEL", out(reg) level, options(nomem, nostack)) };
     level >> 2
+}
+
+/// The rate of the system counter.
+fn counter_rate() -> u64 {
+    let rate;
+    // SAFETY: reading CNTFRQ_EL0 has no effect.
+    unsafe { asm!("mrs {}, cntfrq_el0", out(reg) rate, options(nomem, nostack)) };
+    rate
 }
 
 /// PSCI SYSTEM_OFF by the conduit that this level has (DEN 0022 §5.8): `smc` at EL2, `hvc` at EL1.

@@ -3,14 +3,14 @@
 
 use bulkhead_abi::wall;
 
-use super::gic;
+use super::{Next, gic};
 use super::instr;
 use super::mmu::Stage2;
 use super::vectors;
 
 /// The guest's state while the secure partition runs.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct El1 {
+struct El1 {
     sctlr: u64,
     tcr: u64,
     ttbr0: u64,
@@ -69,7 +69,7 @@ impl El1 {
 }
 
 /// The registers with which the secure partition is entered: kept in memory, where a pair is loaded at once.
-pub(crate) struct Secure {
+struct Secure {
     sctlr: u64,
     tcr: u64,
     ttbr1: u64,
@@ -81,7 +81,7 @@ pub(crate) struct Secure {
 }
 
 impl Secure {
-    pub(crate) const fn new(kernel_root: u64) -> Self {
+    const fn new(kernel_root: u64) -> Self {
         Self {
             sctlr: wall::aarch64::SCTLR,
             tcr: wall::aarch64::TCR,
@@ -97,17 +97,50 @@ impl Secure {
 }
 
 /// RW, TSW, TACR, TIDCP, TSC, TID3, AMO, IMO, FMO, SWIO, VM (Arm ARM D17.2.48): both partitions.
-pub(crate) const HCR: u64 = 0x807c_003b;
+const HCR: u64 = 0x807c_003b;
 /// HCR_EL2.VI: the secure kernel's virtual interrupt.
-pub(crate) const VIRTUAL_IRQ: u64 = 1 << 7;
+const VIRTUAL_IRQ: u64 = 1 << 7;
 /// SVE trapped, FP and SIMD not; trace trapped (D17.2.31).
-pub(crate) const CPTR_GUEST: u64 = 0x33ff;
+const CPTR_GUEST: u64 = 0x33ff;
 /// As [`CPTR_GUEST`], FP and SIMD trapped (TFP): the guest's registers stay untouched.
 const CPTR_SECURE: u64 = CPTR_GUEST | 1 << 10;
 
-/// From the guest to the secure partition: it is entered at its upcall entry with constant registers, nothing of it was kept.
+/// The registers of both partitions, as far as they differ.
+pub(crate) struct Sides {
+    stage2: Stage2,
+    secure: Secure,
+    guest: El1,
+    upcall: [u64; 9],
+}
+
+impl Sides {
+    pub(crate) fn new(stage2: Stage2, kernel_root: u64) -> Self {
+        Self { stage2, secure: Secure::new(kernel_root), guest: El1::default(), upcall: [0; 9] }
+    }
+
+    /// From the guest to the secure partition: it is entered at its upcall entry with constant registers, nothing of it was kept.
+    #[inline(always)]
+    pub(crate) fn to_secure(&mut self, upcall: [u64; 9]) -> Next {
+        self.upcall = upcall;
+        to_secure(self.stage2, &self.secure, &mut self.guest);
+        &raw const self.upcall
+    }
+
+    /// Back to the guest.
+    #[inline(always)]
+    pub(crate) fn to_guest(&self) {
+        to_guest(self.stage2, &self.guest);
+    }
+
+    /// The virtual interrupt of the secure kernel, while it runs: raised or taken back.
+    #[inline(always)]
+    pub(crate) fn signal(&mut self, is_raised: bool) {
+        instr::write_hcr_el2(if is_raised { HCR | VIRTUAL_IRQ } else { HCR });
+    }
+}
+
 #[inline(always)]
-pub(crate) fn to_secure(stage2: Stage2, secure: &Secure, guest: &mut El1) {
+fn to_secure(stage2: Stage2, secure: &Secure, guest: &mut El1) {
     guest.save();
     // SP_EL0, SP_EL1, ELR, SPSR, ESR and FAR of EL1 the kernel writes itself before it reads them, or runs anything.
     instr::write_sctlr_el1(secure.sctlr);
@@ -126,9 +159,8 @@ pub(crate) fn to_secure(stage2: Stage2, secure: &Secure, guest: &mut El1) {
     vectors::install_secure();
 }
 
-/// Back to the guest.
 #[inline(always)]
-pub(crate) fn to_guest(stage2: Stage2, guest: &El1) {
+fn to_guest(stage2: Stage2, guest: &El1) {
     guest.load();
     instr::write_vttbr_el2(stage2.guest);
     instr::write_hcr_el2(HCR);

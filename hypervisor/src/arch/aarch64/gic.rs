@@ -7,6 +7,37 @@ use bulkhead_hypervisor_core::plan::{MAX_SECURE_INTERRUPTS, MachinePlan};
 
 use super::instr;
 
+/// The guest's interrupt controller, as the model and as the hardware.
+pub(crate) struct Machine {
+    pub(crate) gic: Gic,
+    pub(crate) hardware: Hardware,
+}
+
+impl Machine {
+    /// Takes the controller over, with the guest's interrupts as the plan has them.
+    pub(crate) fn new(plan: &MachinePlan) -> Self {
+        let mut gic = Gic::new(plan.guest_timer_intid);
+        plan.guest_interrupts.iter().filter(|&&intid| intid != 0).for_each(|&intid| {
+            gic.declare(intid);
+        });
+        plan.devices.iter().filter(|device| device.intid != 0).for_each(|device| {
+            gic.declare_emulated(device.intid);
+        });
+        Self { gic, hardware: Hardware::take_over(plan) }
+    }
+
+    /// As at power-on, for a guest that starts again.
+    pub(crate) fn reset(&mut self) {
+        self.gic.reset();
+        self.hardware.reset_guest();
+    }
+
+    /// Raises a declared interrupt of the guest; false for others.
+    pub(crate) fn raise(&mut self, intid: u32) -> bool {
+        intid >= 32 && self.gic.raise(intid)
+    }
+}
+
 /// The physical addresses of the frames, from a validated plan and mapped by `mmu`.
 #[derive(Clone, Copy)]
 pub(crate) struct Hardware {

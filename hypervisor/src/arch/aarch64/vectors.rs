@@ -229,12 +229,12 @@ stack_top:
     "#,
     stack_bytes = const STACK_BYTES,
     main = sym crate::run::hypervisor_main,
-    sync = sym crate::run::guest_sync,
-    irq = sym crate::run::guest_irq,
-    serror = sym crate::run::guest_serror,
-    secure_sync = sym crate::run::secure_sync,
-    secure_irq = sym crate::run::secure_irq,
-    fatal = sym crate::run::hypervisor_fatal,
+    sync = sym super::exits::guest_sync,
+    irq = sym super::exits::guest_irq,
+    serror = sym super::exits::guest_serror,
+    secure_sync = sym super::exits::secure_sync,
+    secure_irq = sym super::exits::secure_irq,
+    fatal = sym super::exits::hypervisor_fatal,
 );
 
 macro_rules! installers {
