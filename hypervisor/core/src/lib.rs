@@ -12,3 +12,4 @@ pub mod plan;
 pub mod psci;
 pub mod share;
 pub mod sysreg;
+pub mod x86;
