@@ -9,7 +9,7 @@ use bulkhead_abi::boot::{
     flags,
 };
 use bulkhead_abi::wall;
-use bulkhead_hypervisor_core::paging::{ADDRESS_LIMIT, Access, ENTRIES, TableMemory, map};
+use bulkhead_hypervisor_core::paging::{ADDRESS_LIMIT, Access, ENTRIES, Format, TableMemory, map};
 use elf::ElfBytes;
 use elf::abi::{PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
@@ -242,6 +242,9 @@ impl Tables {
 }
 
 impl TableMemory for Tables {
+    fn format(&self) -> Format {
+        Format::Aarch64
+    }
     fn read(&self, table: usize, entry: usize) -> u64 {
         self.tables.get(table).and_then(|table| table.get(entry)).copied().unwrap_or(0)
     }

@@ -5,7 +5,7 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 
 use bulkhead_abi::wall;
-use bulkhead_hypervisor_core::paging::{Access, ENTRIES, MAIR_EL2, MapError, PAGE_BYTES, TableMemory, map};
+use bulkhead_hypervisor_core::paging::{Access, ENTRIES, Format, MAIR_EL2, MapError, PAGE_BYTES, TableMemory, map};
 use bulkhead_hypervisor_core::plan::{MachinePlan, Range, console};
 
 use super::instr;
@@ -38,6 +38,9 @@ struct Tables {
 }
 
 impl TableMemory for Tables {
+    fn format(&self) -> Format {
+        Format::Aarch64
+    }
     fn read(&self, table: usize, entry: usize) -> u64 {
         self.entries.get(table).and_then(|table| table.get(entry)).copied().unwrap_or(0)
     }
@@ -94,23 +97,26 @@ fn map_el2(tables: &mut Tables, plan: &MachinePlan) -> Result<(), MapError> {
         0 => Ok(()),
         bytes => map(tables, range.base, range.base, bytes, access),
     };
-    same(Range { base: image.base, bytes: plan.image_text_bytes }, Access::El2Code)?;
-    same(Range { base: image.base + plan.image_text_bytes, bytes: plan.image_rodata_bytes }, Access::El2ReadOnly)?;
+    same(Range { base: image.base, bytes: plan.image_text_bytes }, Access::HypervisorCode)?;
+    same(
+        Range { base: image.base + plan.image_text_bytes, bytes: plan.image_rodata_bytes },
+        Access::HypervisorReadOnly,
+    )?;
     // The page below the stack stays unmapped: an overflow faults instead of writing over the tables.
     let stack = image.base + image.bytes.saturating_sub(STACK_BYTES);
     let data = image.base + data;
-    same(Range { base: data, bytes: stack.saturating_sub(data + PAGE_BYTES) }, Access::El2Data)?;
-    same(Range { base: stack, bytes: STACK_BYTES }, Access::El2Data)?;
-    same(plan.policy, Access::El2ReadOnly)?;
-    same(plan.store, Access::El2ReadOnly)?;
-    same(plan.audit, Access::El2Data)?;
+    same(Range { base: data, bytes: stack.saturating_sub(data + PAGE_BYTES) }, Access::HypervisorData)?;
+    same(Range { base: stack, bytes: STACK_BYTES }, Access::HypervisorData)?;
+    same(plan.policy, Access::HypervisorReadOnly)?;
+    same(plan.store, Access::HypervisorReadOnly)?;
+    same(plan.audit, Access::HypervisorData)?;
     for range in plan.guest_ram {
-        same(range, Access::El2Data)?;
+        same(range, Access::HypervisorData)?;
     }
-    same(plan.gicd, Access::El2Device)?;
-    same(plan.gicr, Access::El2Device)?;
+    same(plan.gicd, Access::HypervisorDevice)?;
+    same(plan.gicr, Access::HypervisorDevice)?;
     if plan.console_kind != console::NONE {
-        same(Range { base: plan.console.base & !0xfff, bytes: 0x1000 }, Access::El2Device)?;
+        same(Range { base: plan.console.base & !0xfff, bytes: 0x1000 }, Access::HypervisorDevice)?;
     }
     Ok(())
 }
