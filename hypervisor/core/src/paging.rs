@@ -109,6 +109,8 @@ pub enum Access {
     Stage2ReadOnly,
     /// Stage 2: device registers (AArch64: nGnRE; x86-64: uncached), read and write, never executed.
     Stage2Device,
+    /// Stage 2: device registers whose writes the hypervisor looks at: read only, never executed.
+    Stage2Watched,
     /// The secure kernel's code, read only.
     KernelCode,
     /// The secure kernel reads.
@@ -138,7 +140,9 @@ impl Access {
         match self {
             Self::Stage2Ram | Self::Stage2Data | Self::Stage2Device | Self::KernelData => true,
             Self::AppData | Self::AppDevice | Self::HypervisorData | Self::HypervisorDevice => true,
-            Self::Stage2Rom | Self::Stage2ReadOnly | Self::KernelCode | Self::KernelReadOnly => false,
+            Self::Stage2Rom | Self::Stage2ReadOnly | Self::Stage2Watched | Self::KernelCode | Self::KernelReadOnly => {
+                false
+            }
             Self::AppCode | Self::AppReadOnly | Self::HypervisorCode | Self::HypervisorReadOnly => false,
         }
     }
@@ -148,7 +152,7 @@ impl Access {
     }
 
     const fn is_device(self) -> bool {
-        matches!(self, Self::Stage2Device | Self::AppDevice | Self::HypervisorDevice)
+        matches!(self, Self::Stage2Device | Self::Stage2Watched | Self::AppDevice | Self::HypervisorDevice)
     }
 
     /// The kernel's half and the hypervisor's own are not reached from ring 3. Nested walks are those of a user (APM 2 §15.25.5).
@@ -156,7 +160,8 @@ impl Access {
         match self {
             Self::KernelCode | Self::KernelReadOnly | Self::KernelData => true,
             Self::HypervisorCode | Self::HypervisorReadOnly | Self::HypervisorData | Self::HypervisorDevice => true,
-            Self::Stage2Ram | Self::Stage2Rom | Self::Stage2Data | Self::Stage2ReadOnly | Self::Stage2Device => false,
+            Self::Stage2Ram | Self::Stage2Rom | Self::Stage2Data | Self::Stage2ReadOnly => false,
+            Self::Stage2Device | Self::Stage2Watched => false,
             Self::AppCode | Self::AppReadOnly | Self::AppData | Self::AppDevice => false,
         }
     }
@@ -201,6 +206,7 @@ impl Access {
             Self::Stage2Data => AF | INNER | 3 << 6 | 0xf << 2 | XN,
             Self::Stage2ReadOnly => AF | INNER | 1 << 6 | 0xf << 2 | XN,
             Self::Stage2Device => AF | 3 << 6 | 1 << 2 | XN,
+            Self::Stage2Watched => AF | 1 << 6 | 1 << 2 | XN,
             // AP[1] (bit 6) is RES1 at EL2; AP[2] (bit 7) set means read only.
             Self::HypervisorCode => AF | INNER | 3 << 6 | 1 << 2,
             Self::HypervisorReadOnly => AF | INNER | 3 << 6 | 1 << 2 | XN,

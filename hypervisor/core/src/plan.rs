@@ -96,6 +96,30 @@ pub struct X86 {
     pub reset_port: u32,
 }
 
+impl X86 {
+    /// The machine's own pages that the hypervisor uses; 0 bytes where there is none.
+    #[must_use]
+    pub fn pages(&self) -> [Range; 3] {
+        [self.local_apic, self.io_apic, self.hpet].map(|base| Range { base, bytes: if base == 0 { 0 } else { PAGE } })
+    }
+
+    /// Whether a range that the policy gives to the guest is an interrupt controller's page, whose writes are looked at.
+    #[must_use]
+    pub fn is_watched(&self, range: Range) -> bool {
+        let [local_apic, io_apic, _] = self.pages();
+        range.bytes != 0 && (range == local_apic || range == io_apic)
+    }
+
+    /// The pin of the I/O APIC that is the hypervisor's own.
+    #[must_use]
+    pub const fn own_pin(&self) -> Option<u32> {
+        match self.time_source {
+            time_source::HPET | time_source::PIT => Some(self.time_pin),
+            _ => None,
+        }
+    }
+}
+
 /// What brings the secure side its time on x86-64.
 pub mod time_source {
     /// VMX: the preemption timer (SDM 3 §26.5.1). SVM has none.
@@ -301,16 +325,15 @@ impl MachinePlan {
     /// # Errors
     /// The first rule that is broken, with the range.
     pub fn validate(&self) -> Result<(), PlanError> {
-        if self.magic != PLAN_MAGIC || self.version != PLAN_VERSION {
+        let is_known =
+            matches!(self.machine, machine::AARCH64 | machine::VMX | machine::SVM) && self.ticks_per_second > 0;
+        if self.magic != PLAN_MAGIC || self.version != PLAN_VERSION || !is_known {
             return Err(PlanError::Version);
         }
         let store = Range { bytes: self.store.bytes.next_multiple_of(PAGE), ..self.store };
         let own = [self.image, self.policy, store, self.audit, self.secure];
-        for range in own.iter().chain(&self.guest_ram).chain(&self.guest_mmio).chain(&self.secure_mmio).chain([
-            &self.taken,
-            &self.gicd,
-            &self.gicr,
-        ]) {
+        let given = self.guest_ram.iter().chain(&self.guest_mmio).chain(&self.secure_mmio).chain(&self.x86.guest_rom);
+        for range in own.iter().chain(given).chain([&self.taken, &self.gicd, &self.gicr]).chain(&self.x86.pages()) {
             range.check()?;
         }
         if let Some(&outside) = own.iter().find(|range| range.bytes != 0 && !self.taken.holds(**range)) {
@@ -322,10 +345,12 @@ impl MachinePlan {
             return Err(PlanError::Outside(self.image));
         }
         disjoint(&own)?;
-        let mut spaces = [Range::default(); 3 * MAX_RANGES + 7];
+        let mut spaces = [Range::default(); 4 * MAX_RANGES + 10];
         let devices = self.devices.iter().map(|device| device.range);
-        let all = self.guest_ram.iter().chain(&self.guest_mmio).chain(&self.secure_mmio).copied().chain(devices);
-        for (slot, range) in spaces.iter_mut().zip(all.chain([self.taken, self.gicd, self.gicr])) {
+        let given = self.guest_mmio.iter().filter(|range| !self.x86.is_watched(**range));
+        let all = self.guest_ram.iter().chain(&self.x86.guest_rom).chain(given).chain(&self.secure_mmio);
+        let own = [self.taken, self.gicd, self.gicr].into_iter().chain(self.x86.pages());
+        for (slot, range) in spaces.iter_mut().zip(all.copied().chain(devices).chain(own)) {
             *slot = range;
         }
         disjoint(&spaces)?;
@@ -335,13 +360,15 @@ impl MachinePlan {
         {
             return Err(PlanError::Interrupt(intid));
         }
+        // Shared peripheral interrupts of a GIC; lines of a PC.
+        let numbers = if self.machine == machine::AARCH64 { 32..1020 } else { 1..24 };
         let interrupts = self
             .guest_interrupts
             .iter()
             .chain(&self.secure_interrupts)
             .copied()
             .chain(self.devices.iter().map(|device| device.intid));
-        if let Some(intid) = interrupts.filter(|&intid| intid != 0).find(|intid| !(32..1020).contains(intid)) {
+        if let Some(intid) = interrupts.filter(|&intid| intid != 0).find(|intid| !numbers.contains(intid)) {
             return Err(PlanError::Interrupt(intid));
         }
         let has_times = self.period_us > 0 && self.budget_us > 0 && self.call_limit_us > 0;
@@ -379,6 +406,7 @@ mod tests {
         let mut plan = MachinePlan::new_zeroed();
         let range = |base, bytes| Range { base, bytes };
         (plan.magic, plan.version) = (PLAN_MAGIC, PLAN_VERSION);
+        (plan.machine, plan.ticks_per_second) = (machine::AARCH64, 62_500_000);
         plan.taken = range(0x7f00_0000, 0x100_0000);
         plan.secure = range(0x7f00_0000, 0x20_0000);
         plan.image = range(0x7f20_0000, 0x4_0000);
@@ -402,9 +430,27 @@ mod tests {
     }
 
     #[test]
+    fn a_pcs_interrupt_controllers_are_given_whole_or_not_at_all() {
+        let mut plan = plan();
+        plan.machine = machine::VMX;
+        (plan.guest_interrupts[0], plan.devices[0].intid) = (4, 11);
+        (plan.x86.local_apic, plan.x86.io_apic) = (0xfee0_0000, 0xfec0_0000);
+        plan.guest_mmio[1] = Range { base: 0xfee0_0000, bytes: 0x1000 };
+        assert_eq!(plan.validate(), Ok(()));
+        assert!(plan.x86.is_watched(plan.guest_mmio[1]) && !plan.x86.is_watched(plan.guest_mmio[0]));
+        plan.guest_mmio[1].bytes = 0x2000;
+        assert!(plan.validate().is_err(), "more than the page");
+        plan.guest_mmio[1] = Range::default();
+        plan.x86.hpet = 0xfed0_0000;
+        plan.guest_mmio[2] = Range { base: 0xfed0_0000, bytes: 0x1000 };
+        assert!(plan.validate().is_err(), "the page of the hypervisor's own timer");
+    }
+
+    #[test]
     fn every_rule_of_a_plan_has_its_refusal() {
         type Break = fn(&mut MachinePlan);
-        let broken: [(&str, Break); 16] = [
+        let broken: [(&str, Break); 17] = [
+            ("another kind of machine", |plan| plan.machine = 9),
             ("an app's device that is the guest's too", |plan| plan.secure_mmio[0] = plan.guest_mmio[0]),
             ("an app's interrupt that is the guest's too", |plan| plan.secure_interrupts[0] = 33),
             ("another version", |plan| plan.version += 1),

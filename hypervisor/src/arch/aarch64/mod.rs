@@ -14,7 +14,7 @@ pub(crate) use el1::Sides;
 pub(crate) use gic::{Machine, finish};
 pub(crate) use guest::{clean, reset_guest};
 pub(crate) use instr::{flush_guest, park, power_off};
-pub(crate) use vectors::Frame;
+pub(crate) use vectors::{Frame, STACK_BYTES};
 
 /// What the vectors do after a handler: enter the secure partition with these arguments of an upcall, or, if null, the guest.
 pub(crate) type Next = *const [u64; 9];
