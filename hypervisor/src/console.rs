@@ -1,7 +1,8 @@
 //! The wall's own console: written at start, at the end, and on our own faults; never because of what the guest does.
-#![expect(unsafe_code, reason = "device registers are reached by volatile accesses")]
 
-use bulkhead_hypervisor_core::plan::{MachinePlan, console};
+use bulkhead_hypervisor_core::plan::MachinePlan;
+
+use crate::arch;
 
 /// Where text goes.
 pub(crate) struct Console {
@@ -17,17 +18,9 @@ impl Console {
         Self { kind: plan.console_kind, base: plan.console.base, in_line: false }
     }
 
+    /// What does not fit into the device's buffer is lost: we never wait for a device.
     fn put(&self, byte: u8) {
-        // VIRTIO_EMERGENCY: emerg_wr, offset 8 of the configuration at 0x100 (virtio 1.2 §5.3.4). PL011: UARTDR; what
-        // does not fit into its FIFO is lost, we never wait for a device.
-        let register = match self.kind {
-            console::VIRTIO_EMERGENCY => self.base + 0x108,
-            console::PL011 => self.base,
-            _ => return,
-        };
-        // SAFETY: the loader found this device, the plan names its registers and `mmu` maps them; a 32-bit write there sends
-        // one byte and has no effect on memory.
-        unsafe { (register as *mut u32).write_volatile(u32::from(byte)) };
+        arch::console_put(self.kind, self.base, byte);
     }
 }
 

@@ -78,7 +78,11 @@ impl TableMemory for Tables {
     }
 }
 
-fn fill(pool: &'static Pool, format: Format, add: impl Fn(&mut Tables) -> Result<(), MapError>) -> Result<u64, MapError> {
+fn fill(
+    pool: &'static Pool,
+    format: Format,
+    add: impl Fn(&mut Tables) -> Result<(), MapError>,
+) -> Result<u64, MapError> {
     // SAFETY: `build` runs once and asks for each pool once, so this is the only reference; the MMU does not walk the
     // pool before it has been returned.
     let entries = unsafe { &mut *pool.0.get() };

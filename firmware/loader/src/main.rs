@@ -249,7 +249,7 @@ fn machine_plan(
     for (slot, resource) in plan.devices.iter_mut().zip(of_kind(ResourceKind::Served)) {
         let range = Range { base: resource.base, bytes: resource.bytes };
         let object = u16::try_from(resource.object).unwrap_or(u16::MAX);
-        *slot = Device { range, object, reserved: 0, intid: resource.intid };
+        *slot = Device { range, object, function: 0, intid: resource.intid };
     }
     plan.parts[0] = StoredPart { stored: layout.stored_kernel, target: layout.kernel, encoding: 1 };
     plan.parts[1] = StoredPart { stored: layout.stored_initrd, target: layout.initrd, encoding: 0 };

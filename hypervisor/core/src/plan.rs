@@ -158,14 +158,22 @@ pub mod console {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Device {
-    /// Where the guest sees it; never mapped at stage 2.
+    /// Where the guest sees it: addresses, never mapped at stage 2; ports, never opened, if it is a PCI function.
     pub range: Range,
     /// The object in the compiled policy: method 0 is read(offset, size) -> value, method 1 write(offset, size, value).
     pub object: u16,
-    /// Zero.
-    pub reserved: u16,
-    /// Its interrupt (INTID), 0 if none.
+    /// The PCI function that it is, bus << 8 | device << 3 | function; 0 if it is none.
+    pub function: u16,
+    /// Its interrupt (INTID; x86-64: line), 0 if none.
     pub intid: u32,
+}
+
+impl Device {
+    /// Whether an access to ports lies within it.
+    #[must_use]
+    pub fn holds_port(&self, port: u16, bytes: u8) -> bool {
+        self.function != 0 && self.range.holds(Range { base: port.into(), bytes: bytes.into() })
+    }
 }
 
 /// All of it. `#[repr(C)]`, little-endian, no padding.
@@ -346,7 +354,7 @@ impl MachinePlan {
         }
         disjoint(&own)?;
         let mut spaces = [Range::default(); 4 * MAX_RANGES + 10];
-        let devices = self.devices.iter().map(|device| device.range);
+        let devices = self.devices.iter().filter(|device| device.function == 0).map(|device| device.range);
         let given = self.guest_mmio.iter().filter(|range| !self.x86.is_watched(**range));
         let all = self.guest_ram.iter().chain(&self.x86.guest_rom).chain(given).chain(&self.secure_mmio);
         let own = [self.taken, self.gicd, self.gicr].into_iter().chain(self.x86.pages());
@@ -416,7 +424,7 @@ mod tests {
         plan.guest_ram[0] = range(0x4000_0000, 0x3f00_0000);
         plan.guest_mmio[0] = range(0x0900_0000, 0x1000);
         plan.guest_interrupts[0] = 33;
-        plan.devices[0] = Device { range: range(0x0a00_3e00, 0x200), object: 8, reserved: 0, intid: 79 };
+        plan.devices[0] = Device { range: range(0x0a00_3e00, 0x200), object: 8, function: 0, intid: 79 };
         plan.parts[0] = StoredPart { stored: range(0x7f26_0000, 100), target: range(0x4000_0000, 5000), encoding: 1 };
         (plan.guest_entry, plan.guest_argument) = (0x4000_0000, 0x4800_0000);
         (plan.gicd, plan.gicr) = (range(0x0800_0000, 0x1_0000), range(0x080a_0000, 0x2_0000));

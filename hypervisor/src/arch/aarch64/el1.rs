@@ -3,10 +3,10 @@
 
 use bulkhead_abi::wall;
 
-use super::{Next, gic};
 use super::instr;
 use super::mmu::Stage2;
 use super::vectors;
+use super::{Next, gic};
 
 /// The guest's state while the secure partition runs.
 #[derive(Clone, Copy, Default)]

@@ -298,4 +298,3 @@ pub(crate) extern "C" fn hypervisor_fatal(esr: u64, elr: u64, far: u64) -> ! {
     }
     instr::park()
 }
-

@@ -8,7 +8,7 @@ mod mmu;
 mod vectors;
 
 use bulkhead_hypervisor_core::esr::MemoryAccess;
-use bulkhead_hypervisor_core::plan::MachinePlan;
+use bulkhead_hypervisor_core::plan::{MachinePlan, console};
 
 pub(crate) use el1::Sides;
 pub(crate) use gic::{Machine, finish};
@@ -59,6 +59,21 @@ pub(crate) fn pc() -> u64 {
 pub(crate) fn set_timer(at: u64) {
     instr::write_cnthp_cval_el2(at);
     instr::write_cnthp_ctl_el2(1);
+}
+
+/// Writes a byte to the wall's console. VIRTIO_EMERGENCY: emerg_wr, offset 8 of the configuration at 0x100 (virtio 1.2 §5.3.4); PL011: UARTDR.
+pub(crate) fn console_put(kind: u32, base: u64, byte: u8) {
+    let register = match kind {
+        console::VIRTIO_EMERGENCY => base + 0x108,
+        console::PL011 => base,
+        _ => return,
+    };
+    // SAFETY: the loader found this device, the plan names its registers and `spaces` maps them; a 32-bit write there sends one byte
+    // and has no effect on memory.
+    #[expect(unsafe_code, reason = "device registers are reached by volatile accesses")]
+    unsafe {
+        (register as *mut u32).write_volatile(u32::from(byte));
+    }
 }
 
 /// Faults of the wall's own are reported from here on.

@@ -116,6 +116,11 @@ impl Segment {
         packed
     }
 
+    /// Its base.
+    pub(crate) fn base(self) -> u64 {
+        self.of(0x6806, true, 8, 8).read()
+    }
+
     /// Sets all of it. An absent segment is unusable in a VMCS (bit 16).
     pub(crate) fn set(self, selector: u16, base: u64, limit: u32, attributes: u16) {
         self.of(0x0800, false, 0, 2).write(selector.into());

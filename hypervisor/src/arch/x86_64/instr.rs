@@ -25,7 +25,9 @@ pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
 pub(crate) fn rdmsr(index: u32) -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: the callers name registers that the CPU has (checked by the loader); reading them has no effect.
-    unsafe { asm!("rdmsr", in("ecx") index, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("rdmsr", in("ecx") index, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+    };
     u64::from(low) | u64::from(high) << 32
 }
 
@@ -40,36 +42,6 @@ pub(crate) fn wrmsr(index: u32, value: u64) {
 #[expect(clippy::cast_possible_truncation, reason = "cut in two on purpose")]
 const fn halves(value: u64) -> [u32; 2] {
     [value as u32, (value >> 32) as u32]
-}
-
-/// Reads a register for the guest; `None` if the CPU refuses. A fault at these two instructions goes to the label behind them with
-/// R8 = 1 (`faults.rs`).
-#[inline(never)]
-pub(crate) fn rdmsr_checked(index: u32) -> Option<u64> {
-    let (low, high, failed): (u32, u32, u64);
-    // SAFETY: reading has no effect on memory; a general protection fault is caught as the note above says.
-    unsafe {
-        asm!(
-            "xor r8d, r8d", ".global checked_read", "checked_read:", "rdmsr", ".global checked_read_end", "checked_read_end:",
-            in("ecx") index, lateout("eax") low, lateout("edx") high, lateout("r8") failed, options(nostack)
-        );
-    }
-    (failed == 0).then_some(u64::from(low) | u64::from(high) << 32)
-}
-
-/// Writes a register for the guest; false if the CPU refuses. Only registers that the policy opens and `msr::decide` forwards.
-#[inline(never)]
-pub(crate) fn wrmsr_checked(index: u32, value: u64) -> bool {
-    let [low, high] = halves(value);
-    let failed: u64;
-    // SAFETY: as for `rdmsr_checked`; what the register does is the policy's decision, and the wall's own registers are never forwarded.
-    unsafe {
-        asm!(
-            "xor r8d, r8d", ".global checked_write", "checked_write:", "wrmsr", ".global checked_write_end", "checked_write_end:",
-            in("ecx") index, in("eax") low, in("edx") high, lateout("r8") failed, options(nostack)
-        );
-    }
-    failed == 0
 }
 
 /// Reads a port.

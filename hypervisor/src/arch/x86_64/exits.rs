@@ -1,0 +1,521 @@
+//! Exits: from what the back end says to the call that it is, and back to the guest. Both back ends decode into one `Exit`.
+#![expect(unsafe_code, reason = "guest memory and the partitions' frames are reached by address")]
+
+use core::sync::atomic::Ordering;
+
+use bulkhead_abi::Message;
+use bulkhead_abi::audit::Kind;
+use bulkhead_hypervisor_core::plan::Range;
+use bulkhead_hypervisor_core::x86::control::{self, cr4};
+use bulkhead_hypervisor_core::x86::decode::{self, Instruction, LONGEST, Mode, Move};
+use bulkhead_hypervisor_core::x86::{Exit, PortAccess, cpuid, msr, port, walk};
+use bulkhead_model::{method, object, subject};
+
+use super::entry::{Frame, GUEST_FRAME};
+use super::faults;
+use super::field;
+use super::guest::{self, PROTECTION, UNDEFINED};
+use super::{GUEST, Load, Next, instr, secure, svm, time, vmx};
+use crate::partition::Waiting;
+use crate::run::{Admission, Cpu, the_cpu};
+
+/// How long the instruction was that exited.
+fn length(exit: Exit) -> u64 {
+    if field::is_svm() { svm::length(exit) } else { instr::vmread(vmx::fields::LENGTH) }
+}
+
+/// CPUID as the guest sees it; it has been stepped over.
+#[inline(always)]
+pub(crate) fn answer_cpuid(cpu: &Cpu, frame: &mut Frame) -> Next {
+    #[expect(clippy::cast_possible_truncation, reason = "EAX and ECX")]
+    let (leaf, subleaf) = (frame.get(0) as u32, frame.get(4) as u32);
+    let has_osxsave = field::CR4.read() & cr4::OSXSAVE != 0;
+    let context = cpuid::Context { has_osxsave, has_deadline: cpu.machine.has_deadline };
+    let [a, b, c, d] = cpuid::filter(leaf, subleaf, context, instr::cpuid).map(u64::from);
+    frame.set(0, a);
+    frame.set(13, b);
+    frame.set(4, c);
+    frame.set(3, d);
+    GUEST
+}
+
+impl Cpu {
+    /// Exits of the guest other than calls and what is open of CPUID.
+    #[inline(never)]
+    pub(crate) fn exit(&mut self, frame: &mut Frame, exit: Exit) -> Next {
+        guest::redeliver();
+        match exit {
+            Exit::Call => {
+                guest::inject(UNDEFINED, None);
+                GUEST
+            }
+            Exit::Cpuid => self.cpuid(frame),
+            Exit::Port(access) => self.port(frame, access),
+            Exit::ReadMsr => self.read_msr(frame),
+            Exit::WriteMsr => self.write_msr(frame),
+            Exit::Memory(address) => self.memory(frame, address),
+            Exit::Control(access) => self.control(frame, access),
+            Exit::SetXcr => self.set_xcr(frame),
+            Exit::Caches => {
+                // What is in the caches is never thrown away.
+                instr::wbinvd();
+                guest::advance(length(exit));
+                GUEST
+            }
+            Exit::Nmi => {
+                instr::take_nmi();
+                if time::interrupted() { self.partition.tick() } else { GUEST }
+            }
+            Exit::Timer => self.partition.tick(),
+            Exit::Window => {
+                self.machine.deliver();
+                GUEST
+            }
+            Exit::Interrupt => GUEST,
+            Exit::Idle => {
+                guest::advance(length(exit));
+                GUEST
+            }
+            Exit::Shutdown => self.change_power(frame, port::Power::Reset),
+            Exit::Init | Exit::BadState => {
+                self.guest_fault(exit);
+                self.change_power(frame, port::Power::Reset)
+            }
+            Exit::Undefined | Exit::Other(_) => self.refuse(exit, UNDEFINED),
+            Exit::Protected | Exit::PortString => self.refuse(exit, PROTECTION),
+        }
+    }
+
+    /// An exception instead of what the guest tried, on record.
+    fn refuse(&mut self, exit: Exit, vector: u8) -> Next {
+        self.guest_fault(exit);
+        guest::inject(vector, (vector == PROTECTION).then_some(0));
+        GUEST
+    }
+
+    fn guest_fault(&mut self, exit: Exit) {
+        let number = match exit {
+            Exit::Other(number) => u64::from(number),
+            Exit::Memory(address) => address,
+            _ => 0,
+        };
+        let reason = if field::is_svm() { field::vmcb(svm::fields::CODE) } else { instr::vmread(vmx::fields::REASON) };
+        self.record(Kind::GuestFault, subject::GUEST, [reason, number, field::RIP.read()]);
+    }
+
+    #[inline(never)]
+    fn cpuid(&mut self, frame: &mut Frame) -> Next {
+        let words = [frame.get(0) & 0xffff_ffff, frame.get(4) & 0xffff_ffff, 0, 0, 0, 0];
+        let message = Message { object: object::CPUID, method: method::READ, len: 2, words };
+        let is_allowed = self.judge_guest(&message);
+        guest::advance(length(Exit::Cpuid));
+        if is_allowed {
+            return answer_cpuid(self, frame);
+        }
+        for register in [0, 13, 4, 3] {
+            frame.set(register, 0);
+        }
+        GUEST
+    }
+
+    /// An `in` or `out` that the hardware does not open: power, PCI configuration, a served device, a rule's affair, or nothing.
+    #[inline(never)]
+    fn port(&mut self, frame: &mut Frame, access: PortAccess) -> Next {
+        let value = access.cut(frame.get(0));
+        let length = length(Exit::Port(access));
+        #[expect(clippy::cast_possible_truncation, reason = "cut to four bytes")]
+        let low = value as u32;
+        if let Some(power) = port::power(access, low, &self.plan.x86) {
+            guest::advance(length);
+            if access.bytes == 2 && power == port::Power::Off {
+                super::POWER_VALUE.store(low, Ordering::Relaxed);
+            }
+            return self.change_power(frame, power);
+        }
+        if (port::PCI_ADDRESS..=port::PCI_DATA + 3).contains(&access.port) {
+            guest::advance(length);
+            return self.pci(frame, access, low);
+        }
+        let device = self.plan.devices.iter().find(|device| device.holds_port(access.port, access.bytes));
+        if let Some(device) = device {
+            let place = u64::from(access.port) - device.range.base;
+            return self.served_port(frame, access, (device.object, place), value, length);
+        }
+        guest::advance(length);
+        // A resource's ports are looked at where they mean power or vectors; what is left of them goes through.
+        let is_declared = port::is_declared(&self.plan.x86.guest_ports, access.port, access.bytes);
+        if is_declared || self.judge_guest(&port::message(access, value)) {
+            self.forward_port(frame, access, low);
+        } else if access.is_in {
+            frame.set(0, access.merge(frame.get(0), u64::MAX));
+        }
+        GUEST
+    }
+
+    fn forward_port(&mut self, frame: &mut Frame, access: PortAccess, value: u32) {
+        if access.is_in {
+            let value = instr::port_in(access.port, access.bytes);
+            frame.set(0, access.merge(frame.get(0), value.into()));
+            return;
+        }
+        instr::port_out(access.port, access.bytes, value);
+        if access.bytes == 1 {
+            self.machine.pic.write(access.port, value.to_le_bytes()[0]);
+            self.machine.deliver();
+        }
+    }
+
+    fn served_port(
+        &mut self,
+        frame: &mut Frame,
+        access: PortAccess,
+        (target, place): (u16, u64),
+        value: u64,
+        length: u64,
+    ) -> Next {
+        let size = u64::from(access.bytes);
+        let (method, len, value) = if access.is_in { (method::READ, 2, 0) } else { (method::WRITE, 3, value) };
+        let message = Message { object: target, method, len, words: [place, size, value, 0, 0, 0] };
+        guest::advance(length);
+        match self.admit(&message, true) {
+            Admission::Call => {
+                let load = Waiting::Load(target, method, Load(access));
+                let waiting = if access.is_in { load } else { Waiting::Store };
+                self.partition.call(message.header(), &message.words, waiting)
+            }
+            Admission::Dead | Admission::Nothing => {
+                if access.is_in {
+                    frame.set(0, access.merge(frame.get(0), u64::MAX));
+                }
+                GUEST
+            }
+        }
+    }
+
+    /// PCI configuration by its address and its data register.
+    fn pci(&mut self, frame: &mut Frame, access: PortAccess, value: u32) -> Next {
+        if access.port < port::PCI_DATA {
+            let is_address = access.port == port::PCI_ADDRESS && access.bytes == 4;
+            match (is_address, access.is_in) {
+                (true, false) => self.machine.pci_address = value & 0x80ff_fffc,
+                (true, true) => frame.set(0, self.machine.pci_address.into()),
+                (false, true) => frame.set(0, access.merge(frame.get(0), u64::MAX)),
+                (false, false) => {}
+            }
+            return GUEST;
+        }
+        let address = self.machine.pci_address;
+        let offset = u32::from(access.port - port::PCI_DATA);
+        let is_sound = address >> 31 != 0 && offset + u32::from(access.bytes) <= 4;
+        let (function, register) = (u64::from(address >> 8 & 0xffff), u64::from(address & 0xfc | offset));
+        let words = [function, register, access.bytes.into(), value.into(), 0, 0];
+        let (method, len, words) = match access.is_in {
+            true => (method::READ, 3, [words[0], words[1], words[2], 0, 0, 0]),
+            false => (method::WRITE, 4, words),
+        };
+        let is_allowed = is_sound && self.judge_guest(&Message { object: object::PCI, method, len, words });
+        if !is_allowed {
+            if access.is_in {
+                frame.set(0, access.merge(frame.get(0), u64::MAX));
+            }
+            return GUEST;
+        }
+        instr::port_out(port::PCI_ADDRESS, 4, address);
+        if access.is_in {
+            let value = instr::port_in(access.port, access.bytes);
+            frame.set(0, access.merge(frame.get(0), value.into()));
+        } else if !(0x10..0x28).contains(&(address & 0xfc)) && address & 0xfc != 0x30 {
+            // Base addresses never move.
+            instr::port_out(access.port, access.bytes, value);
+        }
+        GUEST
+    }
+
+    /// The guest's power, by whatever way it asked.
+    #[inline(never)]
+    fn change_power(&mut self, frame: &mut Frame, power: port::Power) -> Next {
+        let message = port::power_message(power);
+        let is_allowed = self.gate.is_open(message.object, message.method) || self.judge_guest(&message);
+        match power {
+            port::Power::Off if is_allowed => self.end_machine("the guest is off"),
+            port::Power::Reset if is_allowed => self.restart(frame),
+            // A guest that cannot go on, and may not start again.
+            port::Power::Reset if guest_is_stuck() => self.end_machine("the guest failed and may not restart"),
+            _ => GUEST,
+        }
+    }
+
+    #[inline(never)]
+    fn read_msr(&mut self, frame: &mut Frame) -> Next {
+        #[expect(clippy::cast_possible_truncation, reason = "ECX")]
+        let index = frame.get(4) as u32;
+        let is_allowed = self.is_register_given(index, None);
+        let value = match msr::decide(index) {
+            _ if !is_allowed => None,
+            msr::Action::Efer => Some(guest::efer()),
+            msr::Action::Pat => Some(field::PAT.read()),
+            msr::Action::Emulate(value) => Some(value),
+            msr::Action::Forward | msr::Action::Fixed | msr::Action::ReadOnly => faults::rdmsr_checked(index),
+            msr::Action::Never => None,
+        };
+        let Some(value) = value else { return self.protection() };
+        guest::advance(length(Exit::ReadMsr));
+        frame.set(0, value & 0xffff_ffff);
+        frame.set(3, value >> 32);
+        GUEST
+    }
+
+    #[inline(never)]
+    fn write_msr(&mut self, frame: &mut Frame) -> Next {
+        #[expect(clippy::cast_possible_truncation, reason = "ECX")]
+        let index = frame.get(4) as u32;
+        let value = frame.get(0) & 0xffff_ffff | frame.get(3) << 32;
+        let is_allowed = self.is_register_given(index, Some(value));
+        let is_done = match msr::decide(index) {
+            _ if !is_allowed => false,
+            msr::Action::Efer => self.write_efer(value),
+            msr::Action::Pat => {
+                let is_sound = value.to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7));
+                if is_sound {
+                    field::PAT.write(value);
+                }
+                is_sound
+            }
+            msr::Action::Emulate(_) | msr::Action::ReadOnly => true,
+            msr::Action::Fixed => faults::rdmsr_checked(index) == Some(value),
+            msr::Action::Forward => faults::wrmsr_checked(index, value),
+            msr::Action::Never => false,
+        };
+        if !is_done {
+            return self.protection();
+        }
+        guest::advance(length(Exit::WriteMsr));
+        GUEST
+    }
+
+    /// A resource that names the register, or a rule.
+    fn is_register_given(&mut self, index: u32, write: Option<u64>) -> bool {
+        let is_listed = self.plan.x86.guest_msrs.iter().any(|range| {
+            let is_inside = index.checked_sub(range.first).is_some_and(|place| place < range.count);
+            is_inside && (range.read_only == 0 || write.is_none())
+        });
+        is_listed || self.judge_guest(&msr::message(index, write))
+    }
+
+    fn write_efer(&mut self, value: u64) -> bool {
+        let has_paging = field::CR0.read() & control::cr0::PG != 0;
+        let Some(value) = msr::efer(guest::efer(), value, has_paging) else { return false };
+        field::EFER.write(if field::is_svm() { value | svm::SVME } else { value });
+        true
+    }
+
+    fn protection(&mut self) -> Next {
+        guest::inject(PROTECTION, Some(0));
+        GUEST
+    }
+
+    fn control(&mut self, frame: &mut Frame, access: control::Access) -> Next {
+        const LOW: u64 = 0xf;
+        let seen = if field::is_svm() { field::CR0.read() } else { instr::vmread(vmx::fields::CR0_SEEN) };
+        // Bits that are the guest's own are not shadowed.
+        let now = field::CR0.read() & !guest::CR0_OWNED | seen & guest::CR0_OWNED;
+        let value = match access {
+            control::Access::Write { register: 0, source: 4 } => Some(field::RSP.read()),
+            control::Access::Write { register: 0, source } => Some(frame.numbered(source)),
+            control::Access::ClearTaskSwitched => Some(now & !control::cr0::TS),
+            // LMSW sets PE and does not clear it.
+            control::Access::LoadMachineStatus(word) => Some(now & !(LOW & !1) | u64::from(word) & LOW),
+            control::Access::Write { .. } => None,
+        };
+        match value.and_then(control::cr0).filter(|_| !field::is_svm()) {
+            Some(value) => {
+                guest::write_cr0(value);
+                if value & control::cr0::PG != 0 && now & control::cr0::PG == 0 {
+                    self.load_directory_pointers();
+                }
+                guest::advance(length(Exit::Control(access)));
+                GUEST
+            }
+            None => self.refuse(Exit::Control(access), PROTECTION),
+        }
+    }
+
+    /// PAE paging outside long mode keeps four entries in the CPU (SDM 3 §4.4.1).
+    fn load_directory_pointers(&mut self) {
+        let regime = guest::regime();
+        const LMA: u64 = 1 << 10;
+        if regime.cr4 & cr4::PAE == 0 || regime.efer & LMA != 0 {
+            return;
+        }
+        for place in 0..4_u32 {
+            let entry = self.guest_memory((regime.cr3 & 0xffff_ffe0) + u64::from(place) * 8, 8).unwrap_or(0);
+            instr::vmwrite(vmx::fields::PDPTE0 + place * 2, entry);
+        }
+    }
+
+    fn set_xcr(&mut self, frame: &mut Frame) -> Next {
+        let value = frame.get(0) & 0xffff_ffff | frame.get(3) << 32;
+        let [supported, ..] = instr::cpuid(0xd, 0);
+        let is_sound = frame.get(4) & 0xffff_ffff == 0 && control::xcr0(value, supported.into());
+        if !is_sound || !guest::is_kernel() {
+            return self.refuse(Exit::SetXcr, PROTECTION);
+        }
+        instr::xsetbv(value);
+        guest::advance(length(Exit::SetXcr));
+        GUEST
+    }
+
+    /// An access to memory that is not mapped so for the guest: its interrupt controllers' registers, or nothing.
+    #[inline(never)]
+    fn memory(&mut self, frame: &mut Frame, address: u64) -> Next {
+        let Some(Instruction { what, bytes, length }) = self.instruction() else {
+            return self.refuse(Exit::Memory(address), PROTECTION);
+        };
+        let value = match what {
+            Move::Load { .. } => None,
+            Move::Store { register: 4, .. } | Move::Exchange { register: 4 } => Some(field::RSP.read()),
+            Move::Store { register, is_high } => Some(frame.numbered(register) >> if is_high { 8 } else { 0 }),
+            Move::Exchange { register } => Some(frame.numbered(register)),
+            Move::Constant(value) => Some(value.into()),
+        };
+        let before = if self.machine.is_controller(address) {
+            self.controller(address, bytes, value)
+        } else {
+            let mask = u64::MAX >> (64 - 8 * u32::from(bytes.clamp(1, 8)));
+            let (method, len, value) = value.map_or((method::READ, 2, 0), |value| (method::WRITE, 3, value & mask));
+            let words = [address, bytes.into(), value, 0, 0, 0];
+            self.judge_guest(&Message { object: object::MMIO, method, len, words });
+            u64::MAX
+        };
+        match what {
+            Move::Load { register: 4, .. } | Move::Exchange { register: 4 } => {
+                return self.refuse(Exit::Memory(address), PROTECTION);
+            }
+            Move::Load { register, .. } => {
+                frame.set_numbered(register, what.loaded(frame.numbered(register), before, bytes));
+            }
+            Move::Exchange { register } => {
+                let load = Move::Load { register, is_high: false, width: bytes, is_signed: false };
+                frame.set_numbered(register, load.loaded(frame.numbered(register), before, bytes));
+            }
+            Move::Store { .. } | Move::Constant(_) => {}
+        }
+        guest::advance(length.into());
+        GUEST
+    }
+
+    /// A register of one of its interrupt controllers, 32 bits wide and aligned; what it held.
+    fn controller(&mut self, address: u64, bytes: u8, value: Option<u64>) -> u64 {
+        let is_given =
+            self.plan.guest_mmio.iter().any(|range| self.plan.x86.is_watched(*range) && range.base == address & !0xfff);
+        let is_register = is_given && bytes == 4 && address.is_multiple_of(4);
+        #[expect(clippy::cast_possible_truncation, reason = "four bytes")]
+        let is_made = match value {
+            Some(value) => is_register && self.machine.write(address, value as u32),
+            None => is_register,
+        };
+        if !is_made {
+            let (method, len) = if value.is_some() { (method::WRITE, 3) } else { (method::READ, 2) };
+            let words = [address, bytes.into(), value.unwrap_or(0), 0, 0, 0];
+            self.judge_guest(&Message { object: object::MMIO, method, len, words });
+        }
+        if is_register && value.is_none() { super::interrupts::read(address).into() } else { u64::MAX }
+    }
+
+    /// The instruction at which the guest was left, if it is one that moves.
+    fn instruction(&mut self) -> Option<Instruction> {
+        let mode = guest::mode();
+        let base = if mode == Mode::Bits64 { 0 } else { field::CS.base() };
+        let at = base.wrapping_add(field::RIP.read());
+        let at = if mode == Mode::Bits64 { at } else { at & 0xffff_ffff };
+        let regime = guest::regime();
+        let mut bytes = [0; LONGEST];
+        let mut known = 0;
+        // At the most two pages.
+        while known < LONGEST {
+            let linear = at.wrapping_add(known as u64);
+            let Some(physical) = walk::translate(&regime, linear, |address, bytes| self.guest_memory(address, bytes))
+            else {
+                break;
+            };
+            let here = usize::try_from(0x1000 - (linear & 0xfff)).unwrap_or(0).min(LONGEST - known);
+            for (place, slot) in (0..).zip(bytes.get_mut(known..known + here)?) {
+                *slot = u8::try_from(self.guest_memory(physical + place, 1)?).ok()?;
+            }
+            known += here;
+        }
+        decode::decode(bytes.get(..known)?, mode)
+    }
+
+    /// One to eight bytes of what is mapped for the guest to read.
+    fn guest_memory(&self, address: u64, bytes: u8) -> Option<u64> {
+        let place = Range { base: address, bytes: bytes.into() };
+        let is_readable = self.plan.guest_ram.iter().chain(&self.plan.x86.guest_rom).any(|range| range.holds(place));
+        if !is_readable || !address.is_multiple_of(bytes.into()) {
+            return None;
+        }
+        // SAFETY: the range is the guest's memory or ROM, mapped for the hypervisor at its own addresses; a volatile read makes no reference,
+        // whatever the guest's devices write there.
+        Some(unsafe {
+            match bytes {
+                1 => (address as *const u8).read_volatile().into(),
+                4 => (address as *const u32).read_volatile().into(),
+                _ => (address as *const u64).read_volatile(),
+            }
+        })
+    }
+}
+
+/// Whether the guest was left by something that it cannot go on from.
+fn guest_is_stuck() -> bool {
+    let exit = if field::is_svm() {
+        bulkhead_hypervisor_core::x86::svm::decode(field::vmcb(svm::fields::CODE), 0, 0)
+    } else {
+        bulkhead_hypervisor_core::x86::vmx::decode(instr::vmread(vmx::fields::REASON), 0, 0)
+    };
+    matches!(exit, Exit::Shutdown | Exit::BadState)
+}
+
+/// A call of the secure kernel; it has been stepped over.
+#[inline(always)]
+pub(crate) fn secure_call(registers: &mut Frame) -> Next {
+    // SAFETY: the guest does not run, and its handler does not either: nobody holds its frame.
+    let frame = unsafe { GUEST_FRAME.get() };
+    if the_cpu().secure_call(registers.call(), frame) { GUEST } else { registers }
+}
+
+/// An exit of the secure partition that is no call of its kernel.
+#[inline(never)]
+pub(crate) fn secure_exit(registers: &mut Frame, exit: Exit) -> Next {
+    let cpu = the_cpu();
+    guest::redeliver();
+    match exit {
+        Exit::Nmi => {
+            instr::take_nmi();
+            if !time::interrupted() || cpu.partition.time_passes() {
+                secure::signal_if_due();
+                return registers;
+            }
+        }
+        Exit::Timer => {
+            if secure::retry() || cpu.partition.time_passes() {
+                secure::signal_if_due();
+                return registers;
+            }
+        }
+        Exit::Interrupt | Exit::Window => return registers,
+        // What a task may not do is its own fault, which its kernel hears of.
+        _ if !guest::is_kernel() => {
+            let vector = if matches!(exit, Exit::Undefined | Exit::Call) { UNDEFINED } else { PROTECTION };
+            guest::inject(vector, (vector == PROTECTION).then_some(0));
+            return registers;
+        }
+        _ => {}
+    }
+    let reason = if field::is_svm() { field::vmcb(svm::fields::CODE) } else { instr::vmread(vmx::fields::REASON) };
+    let cause = [reason, field::RIP.read(), if let Exit::Memory(address) = exit { address } else { 0 }];
+    // SAFETY: as for `secure_call`.
+    let frame = unsafe { GUEST_FRAME.get() };
+    cpu.end_partition(cause, frame);
+    GUEST
+}

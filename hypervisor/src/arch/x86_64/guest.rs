@@ -1,0 +1,254 @@
+//! The state of the guest and of the secure partition, on either back end: as at power-on, one instruction on, an event given to it; and
+//! what of the machine needs no exit.
+
+use bulkhead_abi::wall::x86_64 as secure;
+use bulkhead_hypervisor_core::plan::MachinePlan;
+use bulkhead_hypervisor_core::x86::control::{cr0, cr4, effective_cr0};
+use bulkhead_hypervisor_core::x86::decode::Mode;
+use bulkhead_hypervisor_core::x86::walk::Regime;
+use bulkhead_hypervisor_core::x86::{msr, port};
+
+use super::entry::Frame;
+use super::field::{self, is_svm};
+use super::{instr, interrupts, svm, vmx};
+
+/// The exceptions that the wall gives to a guest.
+pub(crate) const UNDEFINED: u8 = 6;
+pub(crate) const PROTECTION: u8 = 13;
+
+/// Bits of CR0 that stay the wall's on VMX: the guest sees its own.
+pub(crate) const CR0_OWNED: u64 = cr0::NE | cr0::CD | cr0::NW;
+/// VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT UMIP FSGSBASE PCIDE OSXSAVE SMEP SMAP: what a guest may set of CR4. All else,
+/// of this CPU or of a newer one, faults.
+pub(crate) const CR4_OWNED: u64 = !0x37_0fff;
+
+const TF: u64 = 1 << 8;
+const DEFAULT_PAT: u64 = 0x0007_0406_0007_0406;
+const LMA: u64 = 1 << 10;
+const VALID: u64 = 1 << 31;
+
+/// Whether the partition that was left ran with the privilege of a kernel (CPL 0).
+#[inline(always)]
+pub(crate) fn is_kernel() -> bool {
+    // CPL lies in a byte of the VMCB; in a VMCS it is the DPL of SS (SDM 3 §25.4.1).
+    let level = if is_svm() { field::vmcb(0x4c8) >> 24 & 3 } else { instr::vmread(0x4818) >> 5 & 3 };
+    level == 0
+}
+
+/// Steps over the instruction that exited.
+#[inline(always)]
+pub(crate) fn advance(length: u64) {
+    let from = field::RIP.read();
+    let to = from.wrapping_add(length);
+    field::RIP.write(to);
+    let shadow = field::SHADOW.read();
+    if shadow & 3 != 0 {
+        field::SHADOW.write(shadow & !3);
+    }
+    if (from ^ to) >> 32 != 0 || field::RFLAGS.read() & TF != 0 {
+        advance_at_an_edge(to);
+    }
+}
+
+/// Over the end of 4 GiB, or of canonical addresses; or single-stepped.
+#[cold]
+#[inline(never)]
+fn advance_at_an_edge(to: u64) {
+    if mode() != Mode::Bits64 {
+        field::RIP.write(to & 0xffff_ffff);
+    } else if !msr::is_canonical(to) {
+        // What the next fetch would give.
+        field::RIP.write(to.wrapping_sub(1));
+        inject(PROTECTION, Some(0));
+        return;
+    }
+    if field::RFLAGS.read() & TF != 0 {
+        if is_svm() {
+            inject(1, None);
+        } else {
+            // BS: a single step is pending (SDM 3 §25.4.2).
+            instr::vmwrite(vmx::fields::PENDING_DEBUG, instr::vmread(vmx::fields::PENDING_DEBUG) | 1 << 14);
+        }
+    }
+}
+
+/// How the code that was left is to be read.
+pub(crate) fn mode() -> Mode {
+    let attributes = field::CS.attributes();
+    let is_long = field::EFER.read() & LMA != 0;
+    match (is_long && attributes >> 9 & 1 != 0, attributes >> 10 & 1 != 0 && field::CR0.read() & cr0::PE != 0) {
+        (true, _) => Mode::Bits64,
+        (false, true) => Mode::Bits32,
+        (false, false) => Mode::Bits16,
+    }
+}
+
+/// How the partition translates.
+pub(crate) fn regime() -> Regime {
+    Regime { cr0: field::CR0.read(), cr3: field::CR3.read(), cr4: field::CR4.read(), efer: field::EFER.read() }
+}
+
+/// Gives the partition an exception at its next entry, instead of what was under way.
+pub(crate) fn inject(vector: u8, error: Option<u32>) {
+    // Real mode has no error codes (SDM 3 §27.2.1.3).
+    let error = error.filter(|_| field::CR0.read() & cr0::PE != 0);
+    if let Some(error) = error {
+        field::EVENT_ERROR.write(error.into());
+    }
+    field::EVENT.write(VALID | u64::from(error.is_some()) << 11 | 3 << 8 | u64::from(vector));
+}
+
+/// Gives the partition an interrupt at its next entry.
+pub(crate) fn inject_interrupt(vector: u8) {
+    field::EVENT.write(VALID | u64::from(vector));
+}
+
+/// Whether something is given to the partition at its next entry.
+pub(crate) fn has_event() -> bool {
+    field::EVENT.read() & VALID != 0
+}
+
+/// What was being delivered when the partition was left is delivered again. Software interrupts (types 4 to 6) are not: their
+/// instruction has not been stepped over, and runs again.
+pub(crate) fn redeliver() {
+    let event = field::DELIVERING.read();
+    if event & VALID != 0 && event >> 8 & 7 < 4 {
+        field::EVENT_ERROR.write(field::DELIVERING_ERROR.read());
+        field::EVENT.write(event & !(1 << 12));
+    }
+}
+
+/// Whether the guest can take an interrupt now.
+pub(crate) fn takes_interrupts() -> bool {
+    field::RFLAGS.read() >> 9 & 1 != 0 && field::SHADOW.read() & 3 == 0 && !has_event()
+}
+
+/// Asks for an exit as soon as the guest can take an interrupt, or not any more.
+pub(crate) fn watch_window(is_wanted: bool) {
+    if is_svm() {
+        // A virtual interrupt of its own, that is intercepted before it is delivered: V_IRQ, V_IGN_TPR (APM 2 §15.21.4).
+        let first = field::vmcb(svm::fields::INTERCEPTS);
+        #[expect(clippy::cast_possible_truncation, reason = "the first word")]
+        let first = first as u32;
+        field::set_vmcb32(svm::fields::INTERCEPTS, if is_wanted { first | svm::WINDOW } else { first & !svm::WINDOW });
+        field::set_vmcb(svm::fields::VIRTUAL_INTERRUPT, if is_wanted { 1 << 8 | 1 << 20 } else { 0 });
+    } else {
+        let words = instr::vmread(vmx::fields::PRIMARY);
+        instr::vmwrite(vmx::fields::PRIMARY, if is_wanted { words | vmx::WINDOW } else { words & !vmx::WINDOW });
+    }
+}
+
+/// The guest's registers as its boot protocol wants them (Documentation/x86/boot, "32-bit boot protocol"): protected mode with flat segments,
+/// paging off, ESI = boot_params, all else as at power-on.
+pub(crate) fn reset_guest(plan: &MachinePlan, frame: &mut Frame) {
+    frame.clear();
+    frame.set(2, plan.guest_argument);
+    flat(0x10, 0xc9b, 0xc93);
+    field::RIP.write(plan.guest_entry);
+    set_control(effective_cr0(cr0::PE | cr0::ET), 0, 0, 0);
+    if !is_svm() {
+        let entry = instr::vmread(vmx::fields::ENTRY);
+        instr::vmwrite(vmx::fields::ENTRY, entry & !vmx::LONG_MODE_GUEST);
+        instr::vmwrite(vmx::fields::CR0_SEEN, cr0::PE | cr0::ET);
+        instr::vmwrite(vmx::fields::CR4_SEEN, 0);
+    }
+    if instr::read_cr4() & cr4::OSXSAVE != 0 {
+        instr::xsetbv(1);
+    }
+    interrupts::reset(plan);
+}
+
+/// The secure partition's registers, as its kernel is entered first.
+pub(crate) fn set_secure(root: u64) {
+    flat(secure::KERNEL_CODE, 0xa9b, 0xc93);
+    let features = instr::cpuid(7, 0);
+    let has = |register: usize, bit: u32, place: u32| -> u64 {
+        features.get(register).map_or(0, |word| u64::from(word >> bit & 1) << place)
+    };
+    // UMIP, SMEP, SMAP.
+    let protections = has(2, 2, 11) | has(1, 7, 20) | has(1, 20, 21);
+    set_control(secure::CR0, root, secure::CR4 | protections, secure::EFER);
+    if !is_svm() {
+        instr::vmwrite(vmx::fields::CR0_SEEN, secure::CR0);
+        instr::vmwrite(vmx::fields::CR4_SEEN, secure::CR4 | protections);
+    }
+}
+
+/// Flat segments of one privilege; no tables.
+fn flat(code: u16, code_attributes: u16, data_attributes: u16) {
+    field::CS.set(code, 0, u32::MAX, code_attributes);
+    for segment in [field::DS, field::ES, field::SS, field::FS, field::GS] {
+        segment.set(code + 8, 0, u32::MAX, data_attributes);
+    }
+    field::TR.set(0, 0, 0x67, 0x8b);
+    field::LDTR.set(0, 0, 0, 0);
+    for table in [field::GDT_BASE, field::GDT_LIMIT, field::IDT_BASE, field::IDT_LIMIT] {
+        table.write(0);
+    }
+    field::RSP.write(0);
+    field::RFLAGS.write(2);
+    field::DR7.write(0x400);
+    field::SHADOW.write(0);
+    field::EVENT.write(0);
+    field::PAT.write(DEFAULT_PAT);
+    if !is_svm() {
+        // Active; nothing pending.
+        instr::vmwrite(0x4826, 0);
+        instr::vmwrite(vmx::fields::PENDING_DEBUG, 0);
+        instr::vmwrite(0x2802, 0);
+    }
+}
+
+/// Control registers and EFER, with what each back end demands of them besides.
+pub(crate) fn set_control(cr0: u64, cr3: u64, cr4: u64, efer: u64) {
+    field::CR0.write(cr0);
+    field::CR3.write(cr3);
+    field::CR4.write(if is_svm() { cr4 } else { cr4 | cr4::VMXE });
+    field::EFER.write(if is_svm() { efer | svm::SVME } else { efer });
+}
+
+/// The guest's EFER as it sees it.
+pub(crate) fn efer() -> u64 {
+    let value = field::EFER.read();
+    if is_svm() { value & !svm::SVME } else { value }
+}
+
+/// A bitmap with a bit for each port: zero where the guest needs no exit.
+pub(crate) fn fill_ports(bitmap: &mut [u8], plan: &MachinePlan) {
+    bitmap.fill(0xff);
+    for (place, byte) in (0..=0x1fff_u16).zip(bitmap) {
+        let is_open = |bit: &u16| port::is_open(place * 8 + bit, &plan.x86);
+        *byte = (0..8).filter(is_open).fold(0xff, |bits, bit| bits & !(1 << bit));
+    }
+}
+
+/// Calls `open` for each register and direction that needs no exit: whether it is one of the high registers, a write, its place.
+pub(crate) fn fill_registers(plan: &MachinePlan, mut open: impl FnMut(bool, bool, usize)) {
+    let opened = &plan.x86.guest_msrs;
+    for range in opened {
+        for index in range.first..range.first.saturating_add(range.count.min(0x2000)) {
+            for is_write in [false, true] {
+                let place = msr::place(index).filter(|_| msr::is_open(opened, index, is_write));
+                if let Some((is_high, place)) = place {
+                    open(is_high, is_write, usize::try_from(place).unwrap_or(0));
+                }
+            }
+        }
+    }
+}
+
+/// CR0 as a guest of VMX writes it, when a bit that stays the wall's changes: what it sees, and what is in force (SDM 3 §2.5). Turning
+/// paging on or off here does what the instruction would have done.
+pub(crate) fn write_cr0(seen: u64) {
+    let (before, efer) = (field::CR0.read(), field::EFER.read());
+    instr::vmwrite(vmx::fields::CR0_SEEN, seen);
+    field::CR0.write(effective_cr0(seen));
+    if (before ^ seen) & cr0::PG == 0 {
+        return;
+    }
+    const LME: u64 = 1 << 8;
+    let is_long = seen & cr0::PG != 0 && efer & LME != 0;
+    field::EFER.write(if is_long { efer | LMA } else { efer & !LMA });
+    let entry = instr::vmread(vmx::fields::ENTRY) & !vmx::LONG_MODE_GUEST;
+    instr::vmwrite(vmx::fields::ENTRY, if is_long { entry | vmx::LONG_MODE_GUEST } else { entry });
+}

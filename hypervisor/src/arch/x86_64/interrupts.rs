@@ -1,0 +1,182 @@
+//! The machine's real interrupt controllers, which are the guest's: how an emulated device's interrupt reaches it by the vector that the guest
+//! itself programmed, what is written to them for it, and how they are put back for a guest that starts again.
+#![expect(unsafe_code, reason = "device registers are reached by volatile accesses")]
+
+use bulkhead_hypervisor_core::plan::MachinePlan;
+use bulkhead_hypervisor_core::x86::pic::Pic;
+use bulkhead_hypervisor_core::x86::{apic, msr};
+
+use super::{guest, instr};
+use crate::partition::Outcome;
+
+/// What the wall keeps of the guest's interrupts.
+pub(crate) struct Machine {
+    local_apic: u64,
+    io_apic: u64,
+    pins: u32,
+    own_pin: Option<u32>,
+    /// The lines of emulated devices.
+    declared: u32,
+    /// Those that were raised and have not reached the guest.
+    raised: u32,
+    pub(crate) pic: Pic,
+    /// The address register of PCI configuration, as the guest wrote it.
+    pub(crate) pci_address: u32,
+    /// The policy opens the local APIC's deadline register to the guest.
+    pub(crate) has_deadline: bool,
+}
+
+/// The local APIC's registers (SDM 3 §11.4.1).
+const SPURIOUS: u32 = 0xf0;
+const END: u32 = 0xb0;
+const IN_SERVICE: u32 = 0x100;
+const COMMAND: u32 = 0x300;
+
+impl Machine {
+    pub(crate) fn new(plan: &MachinePlan) -> Self {
+        let lines = plan.devices.iter().filter(|device| device.intid != 0);
+        let declared = lines.fold(0, |lines, device| lines | 1 << (device.intid & 31));
+        Self {
+            local_apic: plan.x86.local_apic,
+            io_apic: plan.x86.io_apic,
+            pins: plan.x86.io_apic_pins,
+            own_pin: plan.x86.own_pin(),
+            declared,
+            raised: 0,
+            pic: Pic::new(),
+            pci_address: 0,
+            has_deadline: msr::is_open(&plan.x86.guest_msrs, msr::TSC_DEADLINE, true),
+        }
+    }
+
+    /// As at power-on, for a guest that starts again.
+    pub(crate) fn reset(&mut self) {
+        (self.raised, self.pci_address, self.pic) = (0, 0, Pic::new());
+    }
+
+    /// Raises a declared interrupt of the guest; false for others.
+    pub(crate) fn raise(&mut self, line: u32) -> bool {
+        let is_declared = line < 32 && self.declared >> line & 1 != 0;
+        if is_declared {
+            self.raised |= 1 << line;
+        }
+        is_declared
+    }
+
+    /// The guest is about to go on after the secure partition ran.
+    #[inline(always)]
+    pub(crate) fn back_to_guest(&mut self, _outcome: Outcome) {
+        if self.raised != 0 {
+            self.deliver();
+        }
+    }
+
+    /// Brings to the guest what was raised, as far as the guest lets it.
+    #[inline(never)]
+    pub(crate) fn deliver(&mut self) {
+        let mut is_waiting = false;
+        for line in 0..24 {
+            if self.raised >> line & 1 == 0 {
+                continue;
+            }
+            if let Some(vector) = self.entry_vector(line) {
+                self.raised &= !(1 << line);
+                write(self.local_apic + u64::from(COMMAND), apic::self_command(vector));
+            } else if let Some(vector) = self.pic_vector(line) {
+                if guest::takes_interrupts() {
+                    self.raised &= !(1 << line);
+                    guest::inject_interrupt(vector);
+                } else {
+                    is_waiting = true;
+                }
+            }
+        }
+        guest::watch_window(is_waiting);
+    }
+
+    /// The vector of a line's pin, if the guest uses its local APIC and has not masked the pin.
+    fn entry_vector(&self, line: u32) -> Option<u32> {
+        const ENABLED: u32 = 1 << 8;
+        if self.io_apic == 0 || line >= self.pins || read(self.local_apic + u64::from(SPURIOUS)) & ENABLED == 0 {
+            return None;
+        }
+        apic::vector(self.io_read(apic::IO_TABLE + 2 * line))
+    }
+
+    /// The vector of a line at the 8259s, if the guest has not masked it there.
+    fn pic_vector(&self, line: u32) -> Option<u8> {
+        let masks = [instr::port_in(0x21, 1), instr::port_in(0xa1, 1)];
+        self.pic.vector(line, masks)
+    }
+
+    /// A register of the I/O APIC; its index register is the guest's, and stays as it was.
+    fn io_read(&self, index: u32) -> u32 {
+        let before = read(self.io_apic);
+        write(self.io_apic, index);
+        let value = read(self.io_apic + 0x10);
+        write(self.io_apic, before);
+        value
+    }
+
+    /// A write of the guest to one of its controllers' pages; false if it is not made.
+    pub(crate) fn write(&mut self, address: u64, value: u32) -> bool {
+        let offset = u32::try_from(address & 0xfff).unwrap_or(0);
+        let page = address & !0xfff;
+        let is_allowed = if page == self.local_apic {
+            apic::allows_local(offset, value)
+        } else {
+            match offset {
+                apic::IO_SELECT | apic::IO_END => true,
+                apic::IO_WINDOW => apic::allows_io(read(self.io_apic) & 0xff, value, self.pins, self.own_pin),
+                _ => false,
+            }
+        };
+        if is_allowed {
+            write(address, value);
+            if page == self.io_apic && self.raised != 0 {
+                self.deliver();
+            }
+        }
+        is_allowed
+    }
+
+    /// Whether an address lies in the page of a controller.
+    #[inline]
+    pub(crate) const fn is_controller(&self, address: u64) -> bool {
+        let page = address & !0xfff;
+        page == self.local_apic || page == self.io_apic && page != 0
+    }
+}
+
+/// All controllers quiet: pins masked but the wall's own, local vectors masked, nothing in service.
+pub(crate) fn reset(plan: &MachinePlan) {
+    let x86 = &plan.x86;
+    let own = x86.own_pin();
+    for pin in (0..x86.io_apic_pins.min(120)).filter(|pin| Some(*pin) != own) {
+        write(x86.io_apic, apic::IO_TABLE + 2 * pin);
+        write(x86.io_apic + 0x10, 1 << 16);
+    }
+    for vector in (0x320..=0x370).step_by(16) {
+        write(x86.local_apic + vector, 1 << 16);
+    }
+    // Each end of interrupt clears one bit of the in-service register.
+    let in_service = || (0..8).any(|word| read(x86.local_apic + u64::from(IN_SERVICE) + word * 16) != 0);
+    for _ in 0..256 {
+        if !in_service() {
+            break;
+        }
+        write(x86.local_apic + u64::from(END), 0);
+    }
+    write(x86.local_apic + 0x80, 0);
+    write(x86.local_apic + u64::from(SPURIOUS), 0xff);
+}
+
+pub(crate) fn read(address: u64) -> u32 {
+    // SAFETY: the plan names the controllers' and the timer's pages, which `spaces` maps as device registers; offsets are within them.
+    unsafe { (address as *const u32).read_volatile() }
+}
+
+pub(crate) fn write(address: u64, value: u32) {
+    // SAFETY: as for `read`; what is written was looked at (`apic`), or is the wall's own set-up.
+    unsafe { (address as *mut u32).write_volatile(value) }
+}

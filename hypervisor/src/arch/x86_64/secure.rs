@@ -1,0 +1,90 @@
+//! The way between the partitions, and the virtual interrupt of the secure kernel. The secure side runs with interrupts masked (RFLAGS.IF = 0),
+//! so that what the machine's devices raise waits for the guest, whose it is; the wall gives the virtual interrupt when a task runs.
+#![expect(unsafe_code, reason = "the partitions' frames are statics that the exit path reaches")]
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use bulkhead_abi::wall::x86_64 as entry;
+
+use super::entry::SECURE_FRAME;
+use super::field;
+use super::{Next, guest, instr, svm, time, vmx};
+
+/// The registers of both partitions.
+pub(crate) struct Sides {
+    /// The guest's CR2, which a VMCS does not hold.
+    guest_fault_address: u64,
+}
+
+/// The virtual interrupt is raised and the kernel has not taken it.
+static IS_RAISED: AtomicBool = AtomicBool::new(false);
+/// It waits for a task to run: the timer looks again.
+static IS_WAITING: AtomicBool = AtomicBool::new(false);
+/// How long until it looks again, in ticks: the kernel's paths are short.
+const RETRY_TICKS: u64 = 2000;
+const IF: u64 = 1 << 9;
+
+impl Sides {
+    pub(crate) const fn new() -> Self {
+        Self { guest_fault_address: 0 }
+    }
+
+    /// From the guest to the secure partition, which is entered at its upcall entry; nothing of it was kept but its tables.
+    #[inline(always)]
+    pub(crate) fn to_secure(&mut self, upcall: [u64; 9]) -> Next {
+        if field::is_svm() {
+            svm::switch(true);
+        } else {
+            self.guest_fault_address = instr::read_cr2();
+            vmx::switch(true);
+        }
+        IS_RAISED.store(false, Ordering::Relaxed);
+        IS_WAITING.store(false, Ordering::Relaxed);
+        field::RIP.write(entry::UPCALL_ENTRY);
+        field::RFLAGS.write(2);
+        // SAFETY: the secure partition does not run, and nobody holds its frame but who switches to it.
+        let frame = unsafe { SECURE_FRAME.get() };
+        for (register, value) in upcall.into_iter().enumerate() {
+            frame.set(register, value);
+        }
+        SECURE_FRAME.pointer()
+    }
+
+    /// Back to the guest.
+    #[inline(always)]
+    pub(crate) fn to_guest(&mut self) {
+        if field::is_svm() {
+            svm::switch(false);
+        } else {
+            vmx::switch(false);
+            instr::write_cr2(self.guest_fault_address);
+        }
+    }
+
+    /// The virtual interrupt of the secure kernel, while it runs: raised or taken back.
+    #[inline(always)]
+    pub(crate) fn signal(&mut self, is_raised: bool) {
+        IS_RAISED.store(is_raised, Ordering::Relaxed);
+    }
+}
+
+/// Gives the virtual interrupt to the task that runs; while the kernel runs, looks again soon.
+pub(crate) fn signal_if_due() {
+    if !IS_RAISED.load(Ordering::Relaxed) {
+        return;
+    }
+    if guest::is_kernel() || guest::has_event() {
+        IS_WAITING.store(true, Ordering::Relaxed);
+        time::set(instr::rdtsc() + RETRY_TICKS);
+        return;
+    }
+    IS_RAISED.store(false, Ordering::Relaxed);
+    // An interrupt enters only with IF set (SDM 3 §27.3.1.4); its gate clears it, and the kernel keeps it so.
+    field::RFLAGS.write(field::RFLAGS.read() | IF);
+    guest::inject_interrupt(entry::VIRTUAL_IRQ);
+}
+
+/// Whether the timer fired to look again only.
+pub(crate) fn retry() -> bool {
+    IS_WAITING.swap(false, Ordering::Relaxed)
+}

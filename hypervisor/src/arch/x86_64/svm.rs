@@ -1,0 +1,164 @@
+//! SVM: two VMCBs, and what an exit of each leads to (APM 2 chapter 15). Decode assists, next-RIP save, flush by ASID and clean bits are not
+//! needed; next-RIP save is used where it is.
+#![expect(unsafe_code, reason = "the bitmaps are filled before the CPU uses them")]
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use bulkhead_hypervisor_core::plan::MachinePlan;
+use bulkhead_hypervisor_core::x86::{Exit, svm};
+use bulkhead_model::{method, object};
+
+use super::entry::Frame;
+use super::field::{self, Page};
+use super::{exits, guest, instr};
+use crate::run::the_cpu;
+use crate::spaces::Roots;
+
+static GUEST_VMCB: Page<4096> = Page::new();
+static SECURE_VMCB: Page<4096> = Page::new();
+static HOST_SAVE: Page<4096> = Page::new();
+/// I/O permission: 64 Ki bits and three more (APM 2 §15.10.1).
+static PORTS: Page<12288> = Page::new();
+static ALL_PORTS: Page<12288> = Page::new();
+/// MSR permission (APM 2 §15.11).
+static REGISTERS: Page<8192> = Page::new();
+static ALL_REGISTERS: Page<8192> = Page::new();
+
+/// Fields that only SVM has (APM 2 appendix B).
+pub(crate) mod fields {
+    pub(crate) const CR_INTERCEPTS: u16 = 0x00;
+    pub(crate) const INTERCEPTS: u16 = 0x0c;
+    pub(crate) const MORE_INTERCEPTS: u16 = 0x10;
+    pub(crate) const PORTS: u16 = 0x40;
+    pub(crate) const REGISTERS: u16 = 0x48;
+    pub(crate) const ASID: u16 = 0x58;
+    pub(crate) const FLUSH: u16 = 0x5c;
+    pub(crate) const VIRTUAL_INTERRUPT: u16 = 0x60;
+    pub(crate) const CODE: u16 = 0x70;
+    pub(crate) const INFO1: u16 = 0x78;
+    pub(crate) const INFO2: u16 = 0x80;
+    pub(crate) const NESTED: u16 = 0x90;
+    pub(crate) const NESTED_ROOT: u16 = 0xb0;
+    pub(crate) const NEXT_RIP: u16 = 0xc8;
+    pub(crate) const DR6: u16 = 0x568;
+}
+
+/// First word: NMI, INIT, INVD, CPUID, RSM, INVLPGA, port accesses, registers, task switches, shutdown. Not: interrupts, which go
+/// straight to the guest; HLT.
+const GUEST: u32 = 1 << 1 | 1 << 3 | 1 << 18 | 1 << 19 | 1 << 22 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 31;
+/// Second word: VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, XSETBV.
+const GUEST_MORE: u32 = 0x7f | 1 << 13;
+/// The secure partition besides: RDPMC, HLT, task switches; MONITOR, MWAIT.
+const SECURE: u32 = GUEST | 1 << 15 | 1 << 24 | 1 << 29;
+const SECURE_MORE: u32 = GUEST_MORE | 1 << 10 | 1 << 11;
+/// A virtual interrupt's window (VINTR).
+pub(crate) const WINDOW: u32 = 1 << 4;
+
+const VM_HSAVE_PA: u32 = 0xc001_0117;
+const EFER: u32 = 0xc000_0080;
+/// EFER.SVME: a guest's must have it too (APM 2 §15.5.1).
+pub(crate) const SVME: u64 = 1 << 12;
+
+/// CPUID 0x8000_000a EDX 3.
+static HAS_NEXT_RIP: AtomicBool = AtomicBool::new(false);
+
+/// Turns SVM on and builds both partitions; the guest's VMCB is the one that fields name.
+pub(crate) fn build(plan: &MachinePlan, roots: &Roots) {
+    instr::wrmsr(EFER, instr::rdmsr(EFER) | SVME);
+    instr::wrmsr(VM_HSAVE_PA, HOST_SAVE.address());
+    instr::clgi();
+    HAS_NEXT_RIP.store(instr::cpuid(0x8000_000a, 0)[3] >> 3 & 1 != 0, Ordering::Relaxed);
+    // SAFETY: no other reference to these pages exists; no VMCB names them yet.
+    let (ports, registers, all) =
+        unsafe { (PORTS.bytes(), REGISTERS.bytes(), (ALL_PORTS.bytes(), ALL_REGISTERS.bytes())) };
+    guest::fill_ports(ports, plan);
+    all.0.fill(0xff);
+    all.1.fill(0xff);
+    registers.fill(0xff);
+    // Two bits a register, read and write; low registers first, high ones from 0x800 on.
+    guest::fill_registers(plan, |is_high, is_write, place| {
+        let bit = usize::from(is_high) * 0x4000 + place * 2 + usize::from(is_write);
+        if let Some(byte) = registers.get_mut(bit / 8) {
+            *byte &= !(1 << (bit % 8));
+        }
+    });
+    make(&SECURE_VMCB, roots.secure, 2, [SECURE, SECURE_MORE], [ALL_PORTS.address(), ALL_REGISTERS.address()]);
+    // Control registers of the secure side never change.
+    field::set_vmcb32(fields::CR_INTERCEPTS, 1 << 16 | 1 << 20 | 1 << 24);
+    guest::set_secure(plan.secure_root);
+    make(&GUEST_VMCB, roots.guest, 1, [GUEST, GUEST_MORE], [PORTS.address(), REGISTERS.address()]);
+}
+
+fn make(vmcb: &Page<4096>, root: u64, asid: u32, [first, second]: [u32; 2], [ports, registers]: [u64; 2]) {
+    field::set_current(vmcb.address());
+    field::set_vmcb32(fields::INTERCEPTS, first);
+    field::set_vmcb32(fields::MORE_INTERCEPTS, second);
+    field::set_vmcb(fields::PORTS, ports);
+    field::set_vmcb(fields::REGISTERS, registers);
+    field::set_vmcb32(fields::ASID, asid);
+    // All translations are forgotten at the first entry.
+    field::set_vmcb32(fields::FLUSH, 1);
+    field::set_vmcb(fields::NESTED, 1);
+    field::set_vmcb(fields::NESTED_ROOT, root);
+    field::set_vmcb(fields::DR6, 0xffff_0ff0);
+}
+
+/// The VMCBs: guest, secure.
+pub(crate) fn controls() -> [u64; 2] {
+    [GUEST_VMCB.address(), SECURE_VMCB.address()]
+}
+
+/// From one partition to the other.
+#[inline(always)]
+pub(crate) fn switch(to_secure: bool) {
+    let [guest, secure] = controls();
+    let (from, to) = if to_secure { (guest, secure) } else { (secure, guest) };
+    instr::swap_segments(from, to);
+    field::set_current(to);
+}
+
+/// How long the instruction was that exited.
+#[inline(always)]
+pub(crate) fn length(exit: Exit) -> u64 {
+    if HAS_NEXT_RIP.load(Ordering::Relaxed) {
+        return field::vmcb(fields::NEXT_RIP).wrapping_sub(field::RIP.read());
+    }
+    match exit {
+        Exit::Port(_) => field::vmcb(fields::INFO2).wrapping_sub(field::RIP.read()),
+        _ => svm::length(exit).unwrap_or(0),
+    }
+}
+
+/// The guest was left.
+pub(crate) extern "C" fn guest_exit(frame: &mut Frame) -> *mut Frame {
+    let cpu = the_cpu();
+    match field::vmcb(fields::CODE) {
+        svm::VMMCALL if guest::is_kernel() => {
+            guest::advance(length(Exit::Call));
+            cpu.register_call(frame)
+        }
+        svm::CPUID if cpu.gate.is_open(object::CPUID, method::READ) => {
+            guest::advance(length(Exit::Cpuid));
+            exits::answer_cpuid(cpu, frame)
+        }
+        code => {
+            field::set_vmcb32(fields::FLUSH, 0);
+            let (info1, info2) = (field::vmcb(fields::INFO1), field::vmcb(fields::INFO2));
+            cpu.exit(frame, svm::decode(code, info1, info2))
+        }
+    }
+}
+
+/// The secure partition was left.
+pub(crate) extern "C" fn secure_exit(frame: &mut Frame) -> *mut Frame {
+    match field::vmcb(fields::CODE) {
+        svm::VMMCALL if guest::is_kernel() => {
+            guest::advance(length(Exit::Call));
+            exits::secure_call(frame)
+        }
+        code => {
+            field::set_vmcb32(fields::FLUSH, 0);
+            exits::secure_exit(frame, svm::decode(code, field::vmcb(fields::INFO1), field::vmcb(fields::INFO2)))
+        }
+    }
+}
