@@ -1,15 +1,15 @@
-//! Links the image with its own script, as a static position-independent executable: the loader places it anywhere.
+//! Links the image with its architecture's script: on AArch64 a static position-independent executable, which relocates
+//! itself; on x86-64 one at a fixed address, which the boot chain loads there.
 fn main() {
-    let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
-    println!("cargo:rerun-if-changed=loader.ld");
-    for argument in [
-        "-pie",
-        "--no-dynamic-linker",
-        "-znorelro",
-        "-znotext",
-        "-zmax-page-size=4096",
-        &format!("-T{folder}/loader.ld"),
-    ] {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let arch = variable("CARGO_CFG_TARGET_ARCH");
+    let script = format!("{}/src/arch/{arch}/image.ld", variable("CARGO_MANIFEST_DIR"));
+    println!("cargo:rerun-if-changed={script}");
+    let form: &[&str] = match arch.as_str() {
+        "x86_64" => &["--no-pie", "-znorelro", "-zmax-page-size=4096"],
+        _ => &["-pie", "--no-dynamic-linker", "-znorelro", "-znotext", "-zmax-page-size=4096"],
+    };
+    for argument in form.iter().copied().chain([format!("-T{script}").as_str()]) {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::vec::Vec;
 
 use elf::ElfBytes;
-use elf::abi::{PF_W, PF_X, PT_LOAD, SHT_RELA};
+use elf::abi::{EM_AARCH64, EM_X86_64, PF_W, PF_X, PT_LOAD, R_AARCH64_RELATIVE, R_X86_64_RELATIVE, SHT_RELA};
 use elf::endian::LittleEndian;
 use sha2::{Digest, Sha256};
 use zerocopy::IntoBytes;
@@ -63,8 +63,6 @@ impl fmt::Display for FlattenError {
     }
 }
 
-const R_AARCH64_RELATIVE: u32 = 1027;
-
 /// Turns a static position-independent ELF file (three segments from address 0: code, read-only data, data) into a
 /// [`flat`] image.
 ///
@@ -109,14 +107,21 @@ pub fn flatten(file: &[u8]) -> Result<Vec<u8>, FlattenError> {
 }
 
 fn relocations(elf: &ElfBytes<'_, LittleEndian>) -> Result<Vec<Relocation>, FlattenError> {
+    let relative = match elf.ehdr.e_machine {
+        EM_AARCH64 => R_AARCH64_RELATIVE,
+        EM_X86_64 => R_X86_64_RELATIVE,
+        _ => return Err(FlattenError("neither an AArch64 nor an x86-64 file")),
+    };
     let mut all = Vec::new();
     let sections = elf.section_headers().ok_or(FlattenError("no section headers"))?;
     for section in sections.iter().filter(|section| section.sh_type == SHT_RELA) {
         let entries =
             elf.section_data_as_relas(&section).map_err(|_| FlattenError("the relocations lie outside the file"))?;
         for entry in entries {
-            if entry.r_type != R_AARCH64_RELATIVE {
-                return Err(FlattenError("a relocation is not R_AARCH64_RELATIVE"));
+            if entry.r_type != relative {
+                return Err(FlattenError(
+                    "a relocation is not relative to the image (R_AARCH64_RELATIVE, R_X86_64_RELATIVE)",
+                ));
             }
             all.push(Relocation { offset: entry.r_offset, addend: entry.r_addend.cast_unsigned() });
         }

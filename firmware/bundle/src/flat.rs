@@ -24,7 +24,7 @@ pub struct Header {
     pub relocation_count: u64,
 }
 
-/// A 64-bit place that shall hold the image's address plus `addend` (R_AARCH64_RELATIVE).
+/// A 64-bit place that shall hold the image's address plus `addend` (R_AARCH64_RELATIVE, R_X86_64_RELATIVE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Relocation {

@@ -35,7 +35,7 @@ pub const ALIGNMENT: usize = 4096;
 pub enum Kind {
     /// The hypervisor's image, see [`flat`].
     Hypervisor = 1,
-    /// The guest's kernel, a Linux-style AArch64 Image, packed: see [`kernel`].
+    /// The guest's kernel: a Linux-style AArch64 Image, packed (see [`kernel`]), or a bzImage as it is.
     GuestKernel = 2,
     /// The guest's initial RAM disk.
     GuestInitrd = 3,

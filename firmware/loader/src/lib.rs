@@ -5,5 +5,6 @@
 
 extern crate alloc;
 
-pub mod layout;
-pub mod tree;
+pub mod aarch64;
+pub mod wall;
+pub mod x86_64;

@@ -13,7 +13,7 @@ pub const MAX_APPS: usize = 16;
 /// The most objects one app may call.
 pub const MAX_CAPS: usize = 16;
 /// The most ranges of guest memory.
-pub const MAX_GUEST_RANGES: usize = 4;
+pub const MAX_GUEST_RANGES: usize = 8;
 /// The most virtual interrupts one app may raise.
 pub const MAX_APP_IRQS: usize = 4;
 
@@ -38,6 +38,12 @@ pub struct BootInfo {
     pub app_count: u32,
     /// How many of `guest_ranges` are in use. Loader.
     pub guest_range_count: u32,
+    /// Ticks of the counter that the wall tells time in, in a second. Loader.
+    pub ticks_per_second: u64,
+    /// 1: the wall is called by VMMCALL (SVM). Loader.
+    pub is_svm: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Guest memory, in the guest's own addresses. Loader.
     pub guest_ranges: [Range; MAX_GUEST_RANGES],
     /// The apps, highest priority first.
