@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bulkhead_hypervisor_core::plan::Range;
-use bulkhead_loader::tree::{GuestView, guest_tree};
+use bulkhead_loader::aarch64::tree::{GuestView, guest_tree};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::DeviceTree;
 

@@ -161,7 +161,7 @@ fn place(code_bytes: u64, field: &impl Fn(u16, usize, usize) -> Option<u64>) -> 
     if !alignment.is_power_of_two() || alignment > 1 << 30 {
         return Err(KernelError::Lies("kernel_alignment"));
     }
-    if preferred < HIGH || preferred > 1 << 31 || is_relocatable && !preferred.is_multiple_of(alignment) {
+    if !(HIGH..=1 << 31).contains(&preferred) || is_relocatable && !preferred.is_multiple_of(alignment) {
         return Err(KernelError::Lies("pref_address"));
     }
     if needs > 1 << 31 {
