@@ -1,13 +1,13 @@
 //! What the secure kernel finds in the first 64 KiB of its memory: the bundle's manifest, resolved to numbers and
 //! addresses. The host's bundle builder writes it, and with it every translation table of the partition: addresses there
-//! are fixed when the bundle is built. The loader only copies it and fills [`BootInfo::guest_ranges`].
+//! are fixed when the bundle is built. The loader only copies it and fills what is marked so.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// "BHBI", little-endian.
 pub const BOOT_MAGIC: u32 = 0x4942_4842;
 /// Layout version.
-pub const BOOT_VERSION: u32 = 1;
+pub const BOOT_VERSION: u32 = 2;
 /// The most apps a bundle holds.
 pub const MAX_APPS: usize = 16;
 /// The most objects one app may call.
@@ -30,7 +30,7 @@ pub struct BootInfo {
     pub version: u32,
     /// How much memory the partition has, from [`crate::wall::SECURE_IPA`], in bytes.
     pub memory_bytes: u64,
-    /// The kernel's translation table (TTBR1_EL1), an address of the partition.
+    /// The kernel's translation table (TTBR1_EL1; CR3), an address of the partition.
     pub kernel_root: u64,
     /// Length of the compiled policy in bytes.
     pub policy_bytes: u64,
@@ -38,9 +38,11 @@ pub struct BootInfo {
     pub app_count: u32,
     /// How many of `guest_ranges` are in use. Loader.
     pub guest_range_count: u32,
-    /// Ticks of the counter that the wall tells time in, in a second. Loader.
+    /// Ticks of the counter that all times are told in, in a second (AArch64: CNTFRQ; x86-64: of the TSC). Loader.
     pub ticks_per_second: u64,
-    /// 1: the wall is called by VMMCALL (SVM). Loader.
+    /// The seconds of the epoch (1970, UTC) at which the counter was 0; 0 where the loader knows no time of day. Loader.
+    pub boot_seconds: u64,
+    /// x86-64: 1 if the wall is called by VMMCALL (SVM), 0 if by VMCALL (VMX). Loader.
     pub is_svm: u32,
     /// Zero.
     pub reserved: u32,
@@ -68,9 +70,9 @@ pub struct Range {
 pub struct AppInfo {
     /// Name, padded with zeros.
     pub name: [u8; 16],
-    /// Its translation table with its ASID (TTBR0_EL1), an address of the partition.
+    /// Its translation table (TTBR0_EL1 with its ASID; CR3), an address of the partition.
     pub root: u64,
-    /// Entry, EL0 virtual address.
+    /// Entry, a virtual address of its own.
     pub entry: u64,
     /// Where its initialised data is kept pristine (offset in the partition, page-aligned).
     pub data_from: u64,

@@ -1,5 +1,5 @@
-//! System calls: `svc #0`, the number in x8, arguments in x0-x7, results in x0-x7 (all registers
-//! that carry no result keep their value, except x9-x17, which a stub declares clobbered).
+//! System calls: `svc #0` (x86-64: `int 0x80`, [`crate::wall::x86_64`] says which register is x0, x1, …), the number in x8,
+//! arguments in x0-x7, results in x0-x7 and x9. All registers that carry no result keep their value.
 
 /// Calls an object and blocks for the reply.
 /// In: x0 = header ([`crate::Message::header`]), x1-x6 = words, x7 = flags ([`CALL_FOR_GUEST`]).
@@ -13,7 +13,7 @@ pub const RECEIVE: u64 = 1;
 pub const REPLY: u64 = 2;
 /// [`REPLY`], then [`RECEIVE`], in one trap: the way of a server's loop. In as REPLY, out as RECEIVE.
 pub const REPLY_RECEIVE: u64 = 3;
-/// Asks for [`NOTIFY_TIMER`] at a time. In: x0 = CNTVCT ticks, absolute; `u64::MAX` cancels. Out: x0 = status.
+/// Asks for [`NOTIFY_TIMER`] at a time. In: x0 = ticks, absolute; `u64::MAX` cancels. Out: x0 = status.
 pub const SET_TIMER: u64 = 4;
 /// Writes text to the secure side's console, where it stands behind the caller's name. In: x0 = length (at most
 /// [`LOG_MAX`]), x1-x6 = the bytes, little-endian. A newline ends a line; other control characters become '.'. Out: x0 =

@@ -1,4 +1,4 @@
-//! The wall's calls: what the secure kernel asks of the hypervisor (`hvc #0`, number in x0) and how the
+//! The wall's calls: what the secure kernel asks of the hypervisor (`hvc #0`, `vmcall`, `vmmcall`; number in x0) and how the
 //! hypervisor enters the secure kernel (an upcall). Only the secure partition can make these calls.
 //!
 //! The partition is entered at [`UPCALL_ENTRY`] with the EL1 registers below, interrupts masked, MMU on; nothing of it
@@ -6,13 +6,13 @@
 //! x18-x30, as a function call does.
 
 /// Gives the CPU back to the guest. In: x1 = flags ([`SWITCH_REPLY`] | [`SWITCH_MORE`] | reply length << 8),
-/// x2 = status, x3-x8 = reply words, x9 = token of the call replied to, x10 = when to be entered again (CNTVCT ticks,
+/// x2 = status, x3-x8 = reply words, x9 = token of the call replied to, x10 = when to be entered again (ticks,
 /// `u64::MAX`: by a call only). Does not return.
 pub const SWITCH: u64 = 1;
 /// The monitor's verdict. In: x1 = question ([`question`]), x2-x7 = words. Out: x0 = verdict word:
 /// bit 0 allow; bits 8-15 reason (`bulkhead_model::Reason`); bits 16-31 rule (0xffff: none). The hypervisor records it.
 pub const JUDGE: u64 = 2;
-/// In: x1 = CNTVCT ticks, absolute (`u64::MAX`: none): the virtual IRQ comes then. Takes the virtual IRQ back.
+/// In: x1 = ticks, absolute (`u64::MAX`: none): the virtual IRQ comes then. Takes the virtual IRQ back.
 /// Out: x0 = 1 if the partition's time is up and it should [`SWITCH`] at once.
 pub const SET_TIMER: u64 = 3;
 /// Puts a record into the audit trail. In: x1 = kind (`audit::Kind`) | subject << 16, x2, x3 = details. Out: x0 = 0.
@@ -85,8 +85,9 @@ pub mod aarch64 {
 pub mod x86_64 {
     /// Where upcalls enter.
     pub const UPCALL_ENTRY: u64 = super::KERNEL_IMAGE;
-    /// CR0: PE, MP, ET, NE, WP, AM, PG (SDM 3 §2.5).
-    pub const CR0: u64 = 0x8005_0033;
+    /// CR0: PE, MP, EM, TS, ET, NE, WP, AM, PG (SDM 3 §2.5). With EM and TS every x87 and SSE instruction faults: the kernel and
+    /// its apps are built without, and those registers are the guest's.
+    pub const CR0: u64 = 0x8005_003f;
     /// CR4: PAE, TSD off, MCE off, PGE off; what the CPU has of UMIP (11), SMEP (20) and SMAP (21) is added (SDM 3 §2.5).
     pub const CR4: u64 = 1 << 5;
     /// EFER: LME, LMA, NXE; no SYSCALL: tasks enter by an interrupt gate (SDM 3 §2.2.1).
@@ -97,6 +98,8 @@ pub mod x86_64 {
     pub const KERNEL_DATA: u16 = 0x10;
     /// The vector of the virtual interrupt.
     pub const VIRTUAL_IRQ: u8 = 0x20;
+    /// The vector of system calls (`bulkhead_abi::syscall`).
+    pub const SYSCALL: u8 = 0x80;
 }
 
 /// Where guest memory appears, in the secure partition's IPA space and in the address space of the one app that maps

@@ -8,8 +8,8 @@ use bulkhead_abi::{Message, Status};
 use bulkhead_model::{Phase, Reason, object, subject};
 
 use crate::calls::number;
-use crate::task::{Client, Registers, State, Task};
-use crate::{Kernel, MAX_APPS, Platform, Reply};
+use crate::task::{Client, State, Task};
+use crate::{Kernel, MAX_APPS, Platform, Registers, Reply};
 
 impl Kernel {
     /// Starts every app that the monitor lets start.
@@ -29,7 +29,7 @@ impl Kernel {
         let task = self.task(index);
         task.restarts = restarts;
         task.notifications = kept;
-        task.registers = Registers { pc: app.entry, sp: APP_STACK_TOP, ..Registers::new() };
+        task.registers = Registers::start(app.entry, APP_STACK_TOP);
         // The bundle brings every app's memory ready for its first start.
         if restarts > 0 {
             self.loads |= 1 << index;

@@ -9,14 +9,15 @@
 
 mod calls;
 mod faults;
+mod registers;
 mod schedule;
 mod syscalls;
 mod task;
 #[cfg(test)]
 mod tests;
 
+pub use registers::Registers;
 pub use schedule::Next;
-pub use task::Registers;
 
 use bulkhead_abi::Message;
 use bulkhead_abi::audit;

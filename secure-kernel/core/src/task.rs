@@ -1,43 +1,6 @@
 //! One task: its registers and what it waits for.
 
-/// A task's registers while it does not run, in the order in which the trap entry stores them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(16))]
-pub struct Registers {
-    /// x0-x30.
-    pub x: [u64; 31],
-    /// `SP_EL0`.
-    pub sp: u64,
-    /// Where it goes on.
-    pub pc: u64,
-    /// `SPSR_EL1`.
-    pub pstate: u64,
-}
-
-impl Registers {
-    pub(crate) const fn new() -> Self {
-        Self { x: [0; 31], sp: 0, pc: 0, pstate: 0 }
-    }
-
-    /// x1-x6 (a call's or a reply's words).
-    #[inline(always)]
-    pub(crate) fn words(&self) -> [u64; 6] {
-        let x = &self.x;
-        [x[1], x[2], x[3], x[4], x[5], x[6]]
-    }
-
-    /// As [`Registers::words`], with zeros after the first `len`.
-    #[inline(always)]
-    pub(crate) fn words_up_to(&self, len: u8) -> [u64; 6] {
-        let kept = |at: u8, word| if at < len { word } else { 0 };
-        let [w0, w1, w2, w3, w4, w5] = self.words();
-        [kept(0, w0), kept(1, w1), kept(2, w2), kept(3, w3), kept(4, w4), kept(5, w5)]
-    }
-
-    pub(crate) fn set_words(&mut self, words: [u64; 6]) {
-        self.x[1..7].copy_from_slice(&words);
-    }
-}
+use crate::Registers;
 
 /// Why a task does not run, or that it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +61,7 @@ pub(crate) struct Task {
 impl Task {
     pub(crate) const fn new() -> Self {
         Self {
-            registers: Registers::new(),
+            registers: Registers::start(0, 0),
             state: State::Down,
             open: Open { client: Client::None, object: 0, method: 0, subject: 0 },
             speaks_for_guest: false,

@@ -10,7 +10,7 @@ mod arch;
 use core::cell::UnsafeCell;
 use core::panic::PanicInfo;
 
-use arch::instr;
+use arch::{instr, traps};
 use bulkhead_abi::audit::Kind;
 use bulkhead_abi::boot::{AppInfo, BootInfo};
 use bulkhead_abi::{Message, Status, wall};
@@ -83,22 +83,18 @@ extern "C" fn upcall(
 fn start(slot: &mut Option<Kernel>) -> &mut Kernel {
     // SAFETY: the bundle's builder put the boot information there, and maps it read only for good.
     let info = unsafe { &*(wall::KERNEL_VA as *const BootInfo) };
-    let kernel = slot.insert(Kernel::new(info, instr::read_cntfrq() / 1_000_000));
+    traps::enable();
+    let kernel = slot.insert(Kernel::new(info, instr::ticks_per_second(info) / 1_000_000));
     kernel.start(&mut Wall);
     kernel
 }
 
-/// Exception class of `svc` (Arm ARM D17.2.37).
-const SVC: u64 = 0x15;
-
 /// A task made a system call or faulted.
 extern "C" fn task_sync() -> *const Registers {
     with_kernel(|kernel| {
-        let syndrome = instr::read_esr();
-        if syndrome >> 26 == SVC {
-            kernel.syscall(&mut Wall, instr::read_cntvct());
-        } else {
-            kernel.fault(&mut Wall, [syndrome, instr::read_far()]);
+        match traps::fault(kernel.registers()) {
+            None => kernel.syscall(&mut Wall, instr::read_counter()),
+            Some(details) => kernel.fault(&mut Wall, details),
         }
         go_on(kernel, false)
     })
@@ -131,9 +127,9 @@ fn go_on(kernel: &mut Kernel, is_time_up: bool) -> *const Registers {
     if kernel.has_loads() {
         load_all(kernel);
     }
-    match kernel.next(instr::read_cntvct(), is_time_up) {
+    match kernel.next(instr::read_counter(), is_time_up) {
         Next::Run => {
-            instr::write_ttbr0(kernel.root());
+            instr::write_root(kernel.root());
             kernel.registers()
         }
         Next::Leave { has_reply, has_more, wake } => {
@@ -172,12 +168,12 @@ fn words(bytes: u64) -> usize {
 }
 
 /// The kernel's own bug: the wall records it and answers for the partition from now on.
-extern "C" fn fatal() -> ! {
-    instr::call(wall::FATAL, instr::read_esr(), [instr::read_far(), 0, 0, 0, 0, 0]);
+extern "C" fn fatal(code: u64, address: u64) -> ! {
+    instr::call(wall::FATAL, code, [address, 0, 0, 0, 0, 0]);
     instr::park()
 }
 
 #[panic_handler]
 fn panic(_info: &PanicInfo<'_>) -> ! {
-    fatal()
+    fatal(0, 0)
 }

@@ -2,12 +2,14 @@
 //! console. The numbers are those of `bulkhead-abi`; this crate adds no meaning to them.
 #![no_std]
 
+mod arch;
 mod syscall;
 mod text;
 
+pub use arch::{now, ticks_per_second};
 pub use bulkhead_abi::syscall::{NOTIFY_GUEST_RESET, NOTIFY_IRQ, NOTIFY_TIMER};
 pub use bulkhead_abi::{Message, Status};
-pub use syscall::{Call, exit, interrupt_done, now, raise_guest_interrupt, set_timer, ticks_per_second};
+pub use syscall::{Call, exit, interrupt_done, raise_guest_interrupt, set_timer};
 pub use text::print;
 
 /// What came in.

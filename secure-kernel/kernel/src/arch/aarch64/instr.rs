@@ -3,6 +3,7 @@
 
 use core::arch::asm;
 
+use bulkhead_abi::boot::BootInfo;
 use bulkhead_abi::wall;
 use bulkhead_kernel_core::Reply;
 
@@ -18,11 +19,16 @@ macro_rules! readers {
     )*};
 }
 
-readers! { read_cntvct "cntvct_el0" read_cntfrq "cntfrq_el0" read_esr "esr_el1" read_far "far_el1" }
+readers! { read_counter "cntvct_el0" read_cntfrq "cntfrq_el0" read_esr "esr_el1" read_far "far_el1" }
+
+/// Ticks of [`read_counter`] in a second: the architecture says it.
+pub(crate) fn ticks_per_second(_info: &BootInfo) -> u64 {
+    read_cntfrq()
+}
 
 /// Makes a task's address space the current one. It takes effect at the `eret` to the task.
 #[inline(always)]
-pub(crate) fn write_ttbr0(root: u64) {
+pub(crate) fn write_root(root: u64) {
     // SAFETY: the kernel runs in TTBR1's half only; the tables that `root` names are fixed and never change.
     unsafe { asm!("msr ttbr0_el1, {}", in(reg) root, options(nostack, preserves_flags)) };
 }

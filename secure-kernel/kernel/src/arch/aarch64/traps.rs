@@ -4,6 +4,10 @@
 
 use core::arch::global_asm;
 
+use bulkhead_kernel_core::Registers;
+
+use super::instr;
+
 global_asm!(
     r#"
     .macro store
@@ -41,6 +45,8 @@ global_asm!(
     adrp  x0, stack_top                 // the stack may be what failed
     add   x0, x0, :lo12:stack_top
     mov   sp, x0
+    mrs   x0, esr_el1
+    mrs   x1, far_el1
     b     {fatal}
     .endm
 
@@ -114,3 +120,16 @@ stack_top:
     irq = sym crate::task_irq,
     fatal = sym crate::fatal,
 );
+
+/// Nothing: the wall has set VBAR_EL1 to the vector table.
+pub(crate) fn enable() {}
+
+/// Exception class of `svc` (Arm ARM D17.2.37).
+const SVC: u64 = 0x15;
+
+/// What the task did wrong: syndrome and address; `None`: it made a system call.
+#[inline(always)]
+pub(crate) fn fault(_registers: &Registers) -> Option<[u64; 2]> {
+    let syndrome = instr::read_esr();
+    if syndrome >> 26 == SVC { None } else { Some([syndrome, instr::read_far()]) }
+}

@@ -1,0 +1,181 @@
+//! The upcall entry and the stubs behind the gates: a task's registers are stored where RSP0 points while it runs, which is
+//! the end of its `Registers`; the kernel itself runs on one stack that starts afresh at each entry. Gates leave DF and AC as
+//! the task had them: `popfq` clears both, whether the CPU has SMAP or not.
+#![expect(unsafe_code, reason = "trap entries are assembly")]
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use bulkhead_abi::wall::x86_64::{SYSCALL, VIRTUAL_IRQ};
+use bulkhead_kernel_core::Registers;
+
+use super::{descriptors, instr};
+
+// RSP0 is a `Registers`' end: what the CPU pushes there must fill its last words, and start aligned.
+const _: () = assert!(offset_of!(Registers, ss) + 8 == size_of::<Registers>());
+const _: () = assert!(offset_of!(Registers, error) == 128 && size_of::<Registers>().is_multiple_of(16));
+
+global_asm!(
+    r#"
+    .macro store
+    push  rbp
+    push  rbx
+    push  r15
+    push  r14
+    push  r13
+    push  r12
+    push  r11
+    push  r10
+    push  r9
+    push  r8
+    push  rcx
+    push  rdx
+    push  rsi
+    push  rdi
+    push  rax
+    .endm
+    .macro stub vector, has_error, entry
+    .balign {stub_bytes}
+    .if !(\has_error)
+    push  0
+    .endif
+    push  \vector
+    jmp   \entry
+    .endm
+
+    .section .text.vectors, "ax"
+vectors:
+upcall_entry:                           // wall::x86_64::UPCALL_ENTRY: reason in rax, x1-x8
+    lea   rsp, [rip + stack_top - 8]
+    push  r11                           // from the seventh on, a function's arguments lie on the stack
+    push  r10
+    push  r9
+    mov   r9, r8
+    mov   r8, rcx
+    mov   rcx, rdx
+    mov   rdx, rsi
+    mov   rsi, rdi
+    mov   rdi, rax
+    call  {upcall}
+resume:                                 // rax: the registers of the task to run
+    lea   rcx, [rax + {registers_bytes}]
+    mov   [rip + {tss} + 4], rcx
+    mov   rsp, rax
+    pop   rax
+    pop   rdi
+    pop   rsi
+    pop   rdx
+    pop   rcx
+    pop   r8
+    pop   r9
+    pop   r10
+    pop   r11
+    pop   r12
+    pop   r13
+    pop   r14
+    pop   r15
+    pop   rbx
+    pop   rbp
+    add   rsp, 16                       // vector, error code
+    iretq
+
+    .org  vectors + {stubs}
+    .irp  vector, 0, 1
+    stub  \vector, 0, exception
+    .endr
+    stub  2, 0, kernel_fault            // NMI: the wall takes them
+    .irp  vector, 3, 4, 5, 6, 7
+    stub  \vector, 0, exception
+    .endr
+    stub  8, 1, kernel_fault            // double fault
+    stub  9, 0, exception
+    .irp  vector, 10, 11, 12, 13, 14
+    stub  \vector, 1, exception
+    .endr
+    .irp  vector, 15, 16
+    stub  \vector, 0, exception
+    .endr
+    stub  17, 1, exception
+    stub  18, 0, kernel_fault           // machine check
+    .irp  vector, 19, 20
+    stub  \vector, 0, exception
+    .endr
+    stub  21, 1, exception
+    .irp  vector, 22, 23, 24, 25, 26, 27, 28
+    stub  \vector, 0, exception
+    .endr
+    .irp  vector, 29, 30
+    stub  \vector, 1, exception
+    .endr
+    stub  31, 0, exception
+    stub  {virtual_irq}, 0, irq_entry
+    stub  {syscall}, 0, sync_entry
+
+    .balign 16
+exception:                              // vector, error code, rip, cs
+    test  byte ptr [rsp + 24], 3
+    jz    kernel_fault
+sync_entry:
+    store
+run_sync:
+    lea   rsp, [rip + stack_top]
+    push  2
+    popfq
+    call  {sync}
+    jmp   resume
+irq_entry:
+    store
+    mov   rax, [rsp + {pc}]             // where an address is checked when it is fetched, an interrupt may come before
+    shr   rax, 47                       // the task's fault, and iretq would take that fault here
+    jnz   run_sync
+    lea   rsp, [rip + stack_top]
+    push  2
+    popfq
+    call  {irq}
+    jmp   resume
+kernel_fault:
+    pop   rax
+    pop   rdi
+    pop   rsi
+    shl   rdi, 8
+    or    rdi, rax
+    lea   rsp, [rip + stack_top]        // the stack may be what failed
+    call  {fatal}
+
+    .section .stack, "aw", @nobits
+    .balign 4096
+    .skip {stack_bytes}
+stack_top:
+    "#,
+    stubs = const descriptors::STUBS,
+    stub_bytes = const descriptors::STUB_BYTES,
+    tss = sym descriptors::TSS,
+    registers_bytes = const size_of::<Registers>(),
+    pc = const offset_of!(Registers, pc),
+    virtual_irq = const VIRTUAL_IRQ,
+    syscall = const SYSCALL,
+    stack_bytes = const bulkhead_abi::wall::KERNEL_STACK_BYTES,
+    upcall = sym crate::upcall,
+    sync = sym crate::task_sync,
+    irq = sym crate::task_irq,
+    fatal = sym crate::fatal,
+);
+
+/// Loads the descriptor tables through which tasks enter.
+pub(crate) fn enable() {
+    descriptors::load();
+}
+
+/// The page fault's vector.
+const PAGE_FAULT: u64 = 14;
+
+/// What the task did wrong: vector and error code, and an address; `None`: it made a system call.
+#[inline(always)]
+pub(crate) fn fault(registers: &Registers) -> Option<[u64; 2]> {
+    let Registers { vector, error, pc, .. } = *registers;
+    if vector == u64::from(SYSCALL) {
+        return None;
+    }
+    let address = if vector == PAGE_FAULT { instr::read_cr2() } else { pc };
+    Some([vector | error << 8, address])
+}
