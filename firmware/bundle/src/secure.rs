@@ -11,7 +11,7 @@ use bulkhead_abi::boot::{
 use bulkhead_abi::wall;
 use bulkhead_hypervisor_core::paging::{ADDRESS_LIMIT, Access, ENTRIES, Format, TableMemory, map};
 use elf::ElfBytes;
-use elf::abi::{PF_W, PF_X, PT_LOAD};
+use elf::abi::{EM_AARCH64, EM_X86_64, ET_EXEC, PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -20,6 +20,47 @@ use crate::build::FlattenError;
 const PAGE: u64 = 4096;
 /// The partition is a multiple of this.
 const BLOCK: u64 = 2 << 20;
+
+/// What the partition runs on: the programs' instructions and the format of the translation tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// EL1 and EL0 of AArch64: each half of the address space has its own root.
+    Aarch64,
+    /// Rings 0 and 3 of x86-64: every app's root holds the kernel's half too.
+    X86_64,
+}
+
+impl Architecture {
+    const fn format(self) -> Format {
+        match self {
+            Self::Aarch64 => Format::Aarch64,
+            Self::X86_64 => Format::LongMode,
+        }
+    }
+
+    const fn elf_machine(self) -> u16 {
+        match self {
+            Self::Aarch64 => EM_AARCH64,
+            Self::X86_64 => EM_X86_64,
+        }
+    }
+
+    /// Where the kernel's half lies in its tables: at the root's start, or at its end (a root of 48 bits' addresses).
+    const fn in_kernel_tables(self, address: u64) -> u64 {
+        match self {
+            Self::Aarch64 => address % ADDRESS_LIMIT,
+            Self::X86_64 => address % (1 << 48),
+        }
+    }
+
+    /// What an app's root holds beside the table's address: on AArch64 the ASID, of the app's number from 1.
+    const fn root_bits(self, number: u64) -> u64 {
+        match self {
+            Self::Aarch64 => number << 48,
+            Self::X86_64 => 0,
+        }
+    }
+}
 
 /// An app of the manifest, its numbers resolved by the policy.
 #[derive(Clone, Debug)]
@@ -56,12 +97,17 @@ pub struct App {
 ///
 /// # Errors
 /// The rule that a program or the manifest breaks.
-pub fn secure_image(kernel: &[u8], apps: &[App], policy_bytes: usize) -> Result<Vec<u8>, FlattenError> {
+pub fn secure_image(
+    architecture: Architecture,
+    kernel: &[u8],
+    apps: &[App],
+    policy_bytes: usize,
+) -> Result<Vec<u8>, FlattenError> {
     if apps.len() > MAX_APPS {
         return Err(FlattenError("more apps than the kernel has slots"));
     }
     let mut image = Image { bytes: std::vec![0; to_usize(wall::KERNEL_OFFSET)] };
-    let kernel = Program::open(kernel, wall::KERNEL_IMAGE)?;
+    let kernel = Program::open(architecture, kernel, wall::KERNEL_IMAGE)?;
     let text = image.place(&kernel.text);
     let rodata = image.place(&kernel.rodata);
     let data = image.place(&kernel.data);
@@ -76,17 +122,25 @@ pub fn secure_image(kernel: &[u8], apps: &[App], policy_bytes: usize) -> Result<
     ];
     let mut info = BootInfo::new_zeroed();
     for (index, app) in apps.iter().enumerate() {
-        let placed = place_app(&mut image, app, index as u64 + 1, policy_bytes)?;
+        let mut placed = place_app(&mut image, architecture, app, policy_bytes)?;
         maps.push((placed.data_from, placed.data_bytes, Access::KernelReadOnly));
         maps.push((placed.data_to, placed.zero_at + placed.zero_bytes - placed.data_to, Access::KernelData));
+        placed.root |= architecture.root_bits(index as u64 + 1);
         info.apps[index] = placed;
     }
-    let mut tables = Tables::at(image.end());
+    let mut tables = Tables::at(architecture, image.end());
     for (offset, bytes, access) in maps.into_iter().filter(|&(_, bytes, _)| bytes != 0) {
-        let from = (wall::KERNEL_VA + offset) % ADDRESS_LIMIT;
+        let from = architecture.in_kernel_tables(wall::KERNEL_VA + offset);
         tables.map(from, wall::SECURE_IPA + offset, bytes, access)?;
     }
     info.kernel_root = wall::SECURE_IPA + image.place(&tables.bytes());
+    if architecture == Architecture::X86_64 {
+        // The kernel's half hangs from the last entry, and all share the tables below it.
+        let half = tables.read(0, ENTRIES - 1);
+        for app in &info.apps[..apps.len()] {
+            image.write(app.root - wall::SECURE_IPA + (ENTRIES as u64 - 1) * 8, half)?;
+        }
+    }
     info.magic = BOOT_MAGIC;
     info.version = BOOT_VERSION;
     info.memory_bytes = image.end().next_multiple_of(BLOCK);
@@ -97,14 +151,19 @@ pub fn secure_image(kernel: &[u8], apps: &[App], policy_bytes: usize) -> Result<
     Ok(image.bytes)
 }
 
-fn place_app(image: &mut Image, app: &App, asid: u64, policy_bytes: usize) -> Result<AppInfo, FlattenError> {
-    let program = Program::open(&app.program, wall::APP_VA)?;
+fn place_app(
+    image: &mut Image,
+    architecture: Architecture,
+    app: &App,
+    policy_bytes: usize,
+) -> Result<AppInfo, FlattenError> {
+    let program = Program::open(architecture, &app.program, wall::APP_VA)?;
     let (text, rodata) = (image.place(&program.text), image.place(&program.rodata));
     let data_from = image.place(&program.data);
     let data_to = image.place(&program.data);
     let data_bytes = program.data.len() as u64;
     let zero_at = image.grow(program.zero_bytes + app.stack_bytes);
-    let mut tables = Tables::at(image.end());
+    let mut tables = Tables::at(architecture, image.end());
     let mut at = wall::APP_VA;
     let live = data_bytes + program.zero_bytes;
     for (offset, bytes, access) in [
@@ -132,7 +191,7 @@ fn place_app(image: &mut Image, app: &App, asid: u64, policy_bytes: usize) -> Re
         tables.map(place, place, range.bytes, Access::AppDevice)?;
     }
     let mut info = AppInfo::new_zeroed();
-    info.root = (wall::SECURE_IPA + image.place(&tables.bytes())) | asid << 48;
+    info.root = wall::SECURE_IPA + image.place(&tables.bytes());
     info.entry = wall::APP_VA;
     (info.data_from, info.data_to, info.data_bytes) = (data_from, data_to, data_bytes);
     (info.zero_at, info.zero_bytes) = (zero_at, program.zero_bytes + app.stack_bytes);
@@ -175,6 +234,14 @@ impl Image {
         at
     }
 
+    /// Changes the word at an offset.
+    fn write(&mut self, offset: u64, word: u64) -> Result<(), FlattenError> {
+        let at = to_usize(offset);
+        let slot = self.bytes.get_mut(at..at + 8).ok_or(FlattenError("a table lies outside the partition"))?;
+        slot.copy_from_slice(&word.to_le_bytes());
+        Ok(())
+    }
+
     /// Appends zeros up to a page's end; returns the offset of the first.
     fn grow(&mut self, bytes: u64) -> u64 {
         let at = self.end();
@@ -193,8 +260,14 @@ struct Program {
 }
 
 impl Program {
-    fn open(file: &[u8], base: u64) -> Result<Self, FlattenError> {
+    fn open(architecture: Architecture, file: &[u8], base: u64) -> Result<Self, FlattenError> {
         let elf = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(|_| FlattenError("not an ELF file"))?;
+        if elf.ehdr.e_machine != architecture.elf_machine() {
+            return Err(FlattenError("a program for another architecture"));
+        }
+        if elf.ehdr.e_type != ET_EXEC {
+            return Err(FlattenError("a program that has to be relocated"));
+        }
         let segments = elf.segments().ok_or(FlattenError("no program headers"))?;
         let mut program = Self { text: Vec::new(), rodata: Vec::new(), data: Vec::new(), zero_bytes: 0 };
         let mut next = base;
@@ -223,13 +296,14 @@ impl Program {
 
 /// Translation tables under construction, which will lie at an offset of the partition.
 struct Tables {
+    format: Format,
     tables: Vec<[u64; ENTRIES]>,
     base: u64,
 }
 
 impl Tables {
-    fn at(offset: u64) -> Self {
-        Self { tables: std::vec![[0; ENTRIES]], base: wall::SECURE_IPA + offset }
+    fn at(architecture: Architecture, offset: u64) -> Self {
+        Self { format: architecture.format(), tables: std::vec![[0; ENTRIES]], base: wall::SECURE_IPA + offset }
     }
 
     fn map(&mut self, from: u64, to: u64, bytes: u64, access: Access) -> Result<(), FlattenError> {
@@ -243,7 +317,7 @@ impl Tables {
 
 impl TableMemory for Tables {
     fn format(&self) -> Format {
-        Format::Aarch64
+        self.format
     }
     fn read(&self, table: usize, entry: usize) -> u64 {
         self.tables.get(table).and_then(|table| table.get(entry)).copied().unwrap_or(0)
@@ -268,4 +342,269 @@ impl TableMemory for Tables {
 
 fn to_usize(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bulkhead_hypervisor_core::paging::translate;
+    use elf::abi::{ET_DYN, PF_R};
+
+    const BOTH: [Architecture; 2] = [Architecture::Aarch64, Architecture::X86_64];
+
+    /// A static program of three segments: code, read-only data, and data with zeros behind it.
+    fn program(machine: u16, kind: u16, base: u64, zeros: u64) -> Vec<u8> {
+        let mut file = std::vec![0; 64];
+        file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+        put(16, &kind.to_le_bytes());
+        put(18, &machine.to_le_bytes());
+        put(20, &1_u32.to_le_bytes());
+        put(24, &base.to_le_bytes());
+        put(32, &64_u64.to_le_bytes());
+        put(52, &64_u16.to_le_bytes());
+        put(54, &56_u16.to_le_bytes());
+        put(56, &3_u16.to_le_bytes());
+        let data = 64 + 3 * 56;
+        for (rights, at, zeros) in [(PF_R | PF_X, 0, 0), (PF_R, 1, 0), (PF_R | PF_W, 2, zeros)] {
+            file.extend_from_slice(&PT_LOAD.to_le_bytes());
+            file.extend_from_slice(&rights.to_le_bytes());
+            for word in [data + at * PAGE, base + at * PAGE, base + at * PAGE, PAGE, PAGE + zeros, PAGE] {
+                file.extend_from_slice(&word.to_le_bytes());
+            }
+        }
+        file.resize(to_usize(data + 3 * PAGE), 0x5a);
+        file
+    }
+
+    fn app(architecture: Architecture, name: &str) -> App {
+        App {
+            name: name.into(),
+            program: program(architecture.elf_machine(), ET_EXEC, wall::APP_VA, 2 * PAGE),
+            subject: 2,
+            serves: bulkhead_abi::boot::NO_OBJECT,
+            priority: 0,
+            budget_us: 0,
+            period_us: 0,
+            restart_limit: 1,
+            flags: flags::GUEST_MEMORY | flags::AUDIT | flags::POLICY,
+            irqs: Vec::new(),
+            devices: std::vec![(Range { base: 0x901_0000, bytes: PAGE }, 34)],
+            caps: Vec::new(),
+            stack_bytes: 4 * PAGE,
+        }
+    }
+
+    fn kernel(architecture: Architecture) -> Vec<u8> {
+        let zeros = 4 * PAGE + PAGE + wall::KERNEL_STACK_BYTES;
+        program(architecture.elf_machine(), ET_EXEC, wall::KERNEL_IMAGE, zeros)
+    }
+
+    /// A partition as the MMU sees it: its bytes, walked from a root.
+    struct Walked<'a> {
+        architecture: Architecture,
+        image: &'a [u8],
+        root: u64,
+    }
+
+    impl Walked<'_> {
+        fn entry(&self, address: u64) -> u64 {
+            let at = to_usize(address - wall::SECURE_IPA);
+            u64::from_le_bytes(self.image[at..at + 8].try_into().unwrap())
+        }
+    }
+
+    impl TableMemory for Walked<'_> {
+        fn format(&self) -> Format {
+            self.architecture.format()
+        }
+        fn read(&self, table: usize, entry: usize) -> u64 {
+            let table = if table == 0 { self.root } else { table as u64 * PAGE };
+            self.entry(table + entry as u64 * 8)
+        }
+        fn write(&mut self, _: usize, _: usize, _: u64) {}
+        fn take(&mut self) -> Option<usize> {
+            None
+        }
+        fn address(&self, table: usize) -> u64 {
+            table as u64 * PAGE
+        }
+        fn at(&self, address: u64) -> Option<usize> {
+            Some(to_usize(address / PAGE))
+        }
+    }
+
+    /// What an address space allows at an address: the page behind it, and the rights.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Page {
+        at: u64,
+        is_user: bool,
+        is_written: bool,
+        is_executed: bool,
+    }
+
+    impl Page {
+        fn of(architecture: Architecture, (at, bits): (u64, u64)) -> Self {
+            let bit = |number: u32| bits >> number & 1 != 0;
+            match architecture {
+                Architecture::Aarch64 => {
+                    Self { at, is_user: bit(6), is_written: !bit(7), is_executed: !bit(53) || !bit(54) }
+                }
+                Architecture::X86_64 => Self { at, is_user: bit(2), is_written: bit(1), is_executed: !bit(63) },
+            }
+        }
+    }
+
+    struct Partition {
+        architecture: Architecture,
+        image: Vec<u8>,
+        info: BootInfo,
+    }
+
+    impl Partition {
+        fn new(architecture: Architecture) -> Self {
+            let apps = [app(architecture, "one"), app(architecture, "two")];
+            let image = secure_image(architecture, &kernel(architecture), &apps, 5000).unwrap();
+            let (info, _) = zerocopy::FromBytes::read_from_prefix(&image).unwrap();
+            Self { architecture, image, info }
+        }
+
+        /// What the whole of one half maps: `root` from its first page, the kernel's half from its own.
+        fn pages(&self, root: u64, from: u64, bytes: u64) -> Vec<Page> {
+            let root = root & 0xffff_ffff_f000;
+            let walked = Walked { architecture: self.architecture, image: &self.image, root };
+            let all = (0..bytes / PAGE).filter_map(|page| translate(&walked, from + page * PAGE));
+            all.map(|hit| Page::of(self.architecture, hit)).collect()
+        }
+
+        /// The kernel's half, seen from the kernel's root or, on x86-64, from an app's.
+        fn kernel_pages(&self, root: u64) -> Vec<Page> {
+            let from = self.architecture.in_kernel_tables(wall::KERNEL_VA);
+            self.pages(root, from, self.info.memory_bytes)
+        }
+
+        /// An app's image, stack, boot information, and the first pages of its windows.
+        fn app_pages(&self, app: &AppInfo) -> Vec<Page> {
+            let windows = [wall::AUDIT_RING, wall::POLICY, wall::GUEST_WINDOW, wall::DEVICE_WINDOW + 0x901_0000];
+            let mut pages = self.pages(app.root, 0, 16 << 20);
+            pages.extend(windows.iter().flat_map(|&window| self.pages(app.root, window, PAGE)));
+            pages
+        }
+
+        fn apps(&self) -> &[AppInfo] {
+            &self.info.apps[..2]
+        }
+    }
+
+    #[test]
+    fn code_is_not_written_and_data_not_executed_in_any_half() {
+        for architecture in BOTH {
+            let partition = Partition::new(architecture);
+            let kernel = partition.kernel_pages(partition.info.kernel_root);
+            assert_eq!(kernel.iter().filter(|page| page.is_executed).count(), 1, "{architecture:?}");
+            for app in partition.apps() {
+                let pages = partition.app_pages(app);
+                assert_eq!(pages.iter().filter(|page| page.is_executed).count(), 1, "{architecture:?}");
+                assert!(pages.iter().chain(&kernel).all(|page| !(page.is_executed && page.is_written)));
+            }
+        }
+    }
+
+    #[test]
+    fn apps_reach_their_own_pages_and_none_of_the_kernel() {
+        for architecture in BOTH {
+            let partition = Partition::new(architecture);
+            let kernel = partition.kernel_pages(partition.info.kernel_root);
+            assert!(kernel.len() > 16 && kernel.iter().all(|page| !page.is_user), "{architecture:?}");
+            let [one, two] = partition.apps() else { panic!() };
+            // Code, read-only data, data and zeros 5, stack 4, boot information 16, one of each window.
+            let pages = partition.app_pages(one);
+            assert_eq!((pages.len(), pages.iter().all(|page| page.is_user)), (5 + 4 + 16 + 4, true));
+            let written = |app| {
+                let of_partition = |page: &Page| page.is_written && page.at < wall::AUDIT_RING;
+                partition.app_pages(app).into_iter().filter(of_partition).map(|page| page.at).collect::<Vec<_>>()
+            };
+            assert_eq!(written(one).len(), 3 + 4);
+            assert!(written(one).iter().all(|at| !written(two).contains(at)), "no app writes to another's memory");
+        }
+    }
+
+    #[test]
+    fn no_table_is_mapped_anywhere() {
+        for architecture in BOTH {
+            let partition = Partition::new(architecture);
+            let mut tables = Vec::new();
+            for root in partition.apps().iter().map(|app| app.root).chain([partition.info.kernel_root]) {
+                let walked = Walked { architecture, image: &partition.image, root: root & 0xffff_ffff_f000 };
+                let levels = if architecture == Architecture::Aarch64 { 2 } else { 3 };
+                collect(&walked, walked.root, levels, &mut tables);
+            }
+            let mut mapped = partition.kernel_pages(partition.info.kernel_root);
+            mapped.extend(partition.apps().iter().flat_map(|app| partition.app_pages(app)));
+            assert!(tables.len() > 9 && mapped.iter().all(|page| !tables.contains(&page.at)), "{architecture:?}");
+        }
+    }
+
+    /// The tables below `table`, which has `levels` levels of tables below it.
+    fn collect(walked: &Walked<'_>, table: u64, levels: u32, tables: &mut Vec<u64>) {
+        tables.push(table);
+        for entry in (0..ENTRIES as u64).map(|entry| walked.entry(table + entry * 8)) {
+            let is_table = match walked.architecture {
+                Architecture::Aarch64 => entry & 3 == 3,
+                Architecture::X86_64 => entry & 0x81 == 1,
+            };
+            if is_table && levels > 0 {
+                collect(walked, entry & 0xffff_ffff_f000, levels - 1, tables);
+            }
+        }
+    }
+
+    #[test]
+    fn every_root_of_x86_64_maps_the_kernel_alike_and_names_no_asid() {
+        let partition = Partition::new(Architecture::X86_64);
+        let own = partition.kernel_pages(partition.info.kernel_root);
+        assert_eq!(partition.pages(partition.info.kernel_root, 0, 16 << 20), [], "the kernel's root has no app's half");
+        for app in partition.apps() {
+            assert_eq!(partition.kernel_pages(app.root), own);
+            assert_eq!(app.root % PAGE, 0);
+            assert!(app.root < 1 << 48);
+        }
+    }
+
+    #[test]
+    fn the_roots_of_aarch64_carry_the_asids_and_keep_the_halves_apart() {
+        let partition = Partition::new(Architecture::Aarch64);
+        let asids: Vec<u64> = partition.apps().iter().map(|app| app.root >> 48).collect();
+        assert_eq!(asids, [1, 2]);
+        assert!(partition.apps().iter().all(|app| partition.kernel_pages(app.root).is_empty()));
+    }
+
+    #[test]
+    fn the_page_below_the_kernel_s_stack_is_not_mapped() {
+        for architecture in BOTH {
+            let partition = Partition::new(architecture);
+            let stack = wall::KERNEL_OFFSET + 3 * PAGE + 4 * PAGE + PAGE;
+            let at = |offset| {
+                let from = architecture.in_kernel_tables(wall::KERNEL_VA + offset);
+                partition.pages(partition.info.kernel_root, from, PAGE).len()
+            };
+            assert_eq!((at(stack - 2 * PAGE), at(stack - PAGE), at(stack)), (1, 0, 1));
+        }
+    }
+
+    #[test]
+    fn programs_of_another_architecture_or_that_must_be_relocated_are_refused() {
+        for (architecture, other) in [(BOTH[0], BOTH[1]), (BOTH[1], BOTH[0])] {
+            let build = |program| {
+                let app = App { program, ..app(architecture, "one") };
+                secure_image(architecture, &kernel(architecture), &[app], 5000).map(|_| ()).map_err(|error| error.0)
+            };
+            let own = architecture.elf_machine();
+            assert_eq!(build(program(own, ET_EXEC, wall::APP_VA, 0)), Ok(()));
+            let foreign = build(program(other.elf_machine(), ET_EXEC, wall::APP_VA, 0));
+            assert_eq!(foreign, Err("a program for another architecture"));
+            let moved = build(program(own, ET_DYN, wall::APP_VA, 0));
+            assert_eq!(moved, Err("a program that has to be relocated"));
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use bulkhead_abi::boot::{Capability, NO_OBJECT, Range, flags};
-use bulkhead_bundle::secure::{App, secure_image};
+use bulkhead_bundle::secure::{App, Architecture, secure_image};
 use bulkhead_bundle::{Resource, ResourceKind, Settings};
 use bulkhead_lang::{Compiled, Severity, compile_folder};
 use serde::Deserialize;
@@ -140,7 +140,7 @@ impl Site {
         let mut apps = names().map(|name| self.app(name, programs)).collect::<Result<Vec<App>>>()?;
         apps.sort_by_key(|app| app.priority);
         let kernel = program(&programs.join("bulkhead-kernel"))?;
-        secure_image(&kernel, &apps, self.policy().len())
+        secure_image(Architecture::Aarch64, &kernel, &apps, self.policy().len())
             .map_err(|error| Error(format!("the secure partition: {error}")))
     }
 

@@ -1,4 +1,5 @@
-//! The time service: `now() -> (seconds, ticks)` since the machine was started.
+//! The time service: `now() -> (seconds, ticks)`: seconds of the epoch where they are known, since the machine was started
+//! where not; ticks since it was started.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -8,10 +9,10 @@ pub mod method {
     pub const NOW: u16 = 0;
 }
 
-/// The reply to `now`.
+/// The reply to `now` that counts from the start: at tick 0 it was second `boot_seconds`.
 #[must_use]
-pub fn now(ticks: u64, ticks_per_second: u64) -> [u64; 2] {
-    [ticks / ticks_per_second.max(1), ticks]
+pub fn now(ticks: u64, ticks_per_second: u64, boot_seconds: u64) -> [u64; 2] {
+    [boot_seconds.saturating_add(ticks / ticks_per_second.max(1)), ticks]
 }
 
 /// Whether a heartbeat, one a second, is said: each for half a minute, then one a minute. The console is for people.
@@ -31,8 +32,14 @@ mod tests {
 
     #[test]
     fn seconds_are_whole_and_a_counter_without_a_rate_does_not_divide_by_zero() {
-        assert_eq!(now(124, 62), [2, 124]);
-        assert_eq!(now(123, 62), [1, 123]);
-        assert_eq!(now(7, 0), [7, 7]);
+        assert_eq!(now(124, 62, 0), [2, 124]);
+        assert_eq!(now(123, 62, 0), [1, 123]);
+        assert_eq!(now(7, 0, 0), [7, 7]);
+    }
+
+    #[test]
+    fn seconds_are_those_of_the_epoch_where_the_boot_s_are_known() {
+        assert_eq!(now(124, 62, 1_700_000_000), [1_700_000_002, 124]);
+        assert_eq!(now(124, 62, u64::MAX), [u64::MAX, 124]);
     }
 }

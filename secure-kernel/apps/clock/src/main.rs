@@ -1,6 +1,7 @@
 //! The clock app: answers `now`, and says that the secure side is alive: each second at first, then each minute. It drives the
 //! machine's real-time clock (PL031, Arm DDI 0224) where the policy gives it one: seconds are those of the epoch then, and
-//! the heartbeat is its alarm's interrupt. Without one it counts from the machine's start, by the kernel's timer.
+//! the heartbeat is its alarm's interrupt. Without one (on x86-64 the real-time clock is the guest's) it counts on from the time of
+//! day that the loader found, or from the machine's start, by the kernel's timer.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "device registers and boot information are memory that the bundle maps for this app")]
@@ -24,9 +25,7 @@ const MASK: u64 = 0x10;
 const CLEAR: u64 = 0x1c;
 
 impl Rtc {
-    fn find() -> Option<Self> {
-        // SAFETY: the bundle maps the boot information read only at this address for every app.
-        let info = unsafe { &*(wall::APP_BOOT_VA as *const BootInfo) };
+    fn find(info: &BootInfo) -> Option<Self> {
         let app = info.apps.iter().find(|app| app.name.starts_with(b"clock\0"))?;
         let (range, intid) = (app.devices[0], app.device_irqs[0]);
         (range.bytes != 0 && intid != 0).then_some(Self { base: wall::DEVICE_WINDOW + range.base, intid })
@@ -53,7 +52,9 @@ impl Rtc {
 #[unsafe(no_mangle)]
 extern "C" fn app_main() -> ! {
     let second = user::ticks_per_second();
-    let rtc = Rtc::find();
+    // SAFETY: the bundle maps the boot information read only at this address for every app.
+    let info = unsafe { &*(wall::APP_BOOT_VA as *const BootInfo) };
+    let rtc = Rtc::find(info);
     let mut beats = 0_u64;
     let mut next = user::now() + second;
     match rtc {
@@ -63,8 +64,8 @@ extern "C" fn app_main() -> ! {
     user::serve(|event| match event {
         Event::Request(request) if request.message.method == method::NOW => {
             let ticks = user::now();
-            let since_start = now(ticks, second);
-            Reply::ok(&rtc.map_or(since_start, |rtc| [rtc.read(DATA).into(), ticks]))
+            let counted = now(ticks, second, info.boot_seconds);
+            Reply::ok(&rtc.map_or(counted, |rtc| [rtc.read(DATA).into(), ticks]))
         }
         Event::Request(_) => Reply::error(Status::Unknown),
         Event::Notification(bits) => {

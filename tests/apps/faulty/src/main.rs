@@ -21,8 +21,17 @@ extern "C" fn app_main() -> ! {
             // SAFETY: a load from the kernel's half: the MMU refuses it, and the kernel ends this app.
             3 => Reply::ok(&[unsafe { (0xffff_ff80_4001_0000 as *const u64).read_volatile() }]),
             4 => {
-                // SAFETY: a floating-point register is the guest's: the wall refuses it, and the kernel ends this app.
-                unsafe { asm!(".inst 0x9e670000", options(nomem, nostack)) };
+                // SAFETY: a floating-point register is the guest's: it is refused (AArch64: `fmov d0, x0`; x86-64: `pxor xmm0,
+                // xmm0`), and the kernel ends this app.
+                #[cfg(target_arch = "aarch64")]
+                unsafe {
+                    asm!(".inst 0x9e670000", options(nomem, nostack));
+                }
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                unsafe {
+                    asm!(".byte 0x66, 0x0f, 0xef, 0xc0", options(nomem, nostack));
+                }
                 Reply::ok(&[])
             }
             5 => Reply::ok(&[256]),
