@@ -2,20 +2,24 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// One range of registers, with its interrupt.
+/// One range of the machine, with its interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Resource {
     /// [`ResourceKind`].
     pub kind: u32,
-    /// INTID, 0 if none.
+    /// INTID (x86-64: line of the interrupt controllers), 0 if none.
     pub intid: u32,
-    /// First address.
+    /// The first address, port or model-specific register.
     pub base: u64,
-    /// Length in bytes.
+    /// Length in bytes; how many ports or registers.
     pub bytes: u64,
-    /// For a served device: its object in the policy.
-    pub object: u64,
+    /// For a served device: its object in the policy. For what an app drives: its subject.
+    pub object: u16,
+    /// For a served device that is a PCI function: bus << 8 | device << 3 | function.
+    pub function: u16,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Kinds of [`Resource`].
@@ -28,4 +32,45 @@ pub enum ResourceKind {
     Served = 2,
     /// Registers of the real machine that an app drives.
     Driven = 3,
+    /// I/O ports of the real machine that the guest uses without an exit.
+    Ports = 4,
+    /// Model-specific registers that the guest reads and writes without an exit.
+    Msrs = 5,
+    /// Model-specific registers that the guest reads without an exit.
+    MsrsReadOnly = 6,
+    /// Memory of the real machine that the guest reads and executes.
+    ReadOnly = 7,
+    /// I/O ports of the real machine that an app drives.
+    AppPorts = 8,
+    /// Ports of a PCI function that exists for the guest only: an app answers each access.
+    ServedPorts = 9,
+}
+
+impl ResourceKind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Passthrough,
+        Self::Served,
+        Self::Driven,
+        Self::Ports,
+        Self::Msrs,
+        Self::MsrsReadOnly,
+        Self::ReadOnly,
+        Self::AppPorts,
+        Self::ServedPorts,
+    ];
+
+    /// What they are called in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passthrough => "ranges of the guest's memory-mapped registers",
+            Self::Served | Self::ServedPorts => "devices that apps serve",
+            Self::Driven => "ranges of apps' memory-mapped registers",
+            Self::Ports => "ranges of the guest's ports",
+            Self::Msrs | Self::MsrsReadOnly => "ranges of the guest's model-specific registers",
+            Self::ReadOnly => "ranges of the guest's read-only memory",
+            Self::AppPorts => "ranges of apps' ports",
+        }
+    }
 }

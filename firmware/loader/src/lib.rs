@@ -6,5 +6,6 @@
 extern crate alloc;
 
 pub mod aarch64;
+pub mod resources;
 pub mod wall;
 pub mod x86_64;

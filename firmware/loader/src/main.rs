@@ -15,10 +15,9 @@ use core::ptr;
 
 use bulkhead_abi::boot::{self, BootInfo, MAX_GUEST_RANGES};
 use bulkhead_bundle::flat::Flat;
-use bulkhead_bundle::{Bundle, Kind, Resource, ResourceKind, Settings};
-use bulkhead_hypervisor_core::plan::{
-    Device, MAX_INTERRUPTS, MAX_RANGES, MachinePlan, PLAN_MAGIC, PLAN_VERSION, Range, console,
-};
+use bulkhead_bundle::{Bundle, Kind, Resource, Settings};
+use bulkhead_hypervisor_core::plan::{MachinePlan, PLAN_MAGIC, PLAN_VERSION, Range, console};
+use bulkhead_loader::resources;
 use bulkhead_loader::wall::Wall;
 use linked_list_allocator::LockedHeap;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -92,10 +91,6 @@ impl Parts {
         })
     }
 
-    fn of_kind(&self, kind: ResourceKind) -> impl Iterator<Item = &Resource> {
-        self.resources.iter().filter(move |resource| resource.kind == kind as u32)
-    }
-
     /// Puts everything but the guest's start image where the wall has its place.
     fn place(&self, wall: &Wall, info: &BootInfo) -> Result<(), String> {
         zero(wall.audit);
@@ -104,8 +99,15 @@ impl Parts {
         copy(info.as_bytes(), wall.secure.base);
         zero(wall.policy);
         copy(self.policy, wall.policy.base);
-        bulkhead_model::Policy::verify(memory(Range { base: wall.policy.base, bytes: self.policy.len() as u64 }))
+        let table = Range { base: wall.policy.base, bytes: self.policy.len() as u64 };
+        let table = bulkhead_model::Policy::verify(memory(table))
             .map_err(|error| alloc::format!("the policy is damaged: {}", error.word()))?;
+        if !table.is_for(arch::POLICY_MACHINE) {
+            return Err(alloc::format!(
+                "the policy was compiled for another kind of machine; compile it for {}",
+                arch::NAME
+            ));
+        }
         zero(wall.hypervisor);
         copy(self.hypervisor.segments, wall.hypervisor.base);
         for place in self.hypervisor.relocations {
@@ -147,31 +149,14 @@ impl Parts {
         plan.call_limit_us = self.settings.call_limit_us;
         plan.restart_limit = self.settings.restart_limit;
         plan.guest_ram.iter_mut().zip(guest_ram).for_each(|(slot, range)| *slot = *range);
-        let passed = || self.of_kind(ResourceKind::Passthrough);
-        for (slot, resource) in plan.guest_mmio.iter_mut().zip(passed()).take(MAX_RANGES) {
-            *slot = Range { base: resource.base, bytes: resource.bytes };
-        }
-        for (slot, resource) in plan.guest_interrupts.iter_mut().zip(passed()).take(MAX_INTERRUPTS) {
-            *slot = resource.intid;
-        }
-        for (slot, resource) in plan.secure_mmio.iter_mut().zip(self.of_kind(ResourceKind::Driven)) {
-            *slot = Range { base: resource.base, bytes: resource.bytes };
-        }
-        for (slot, resource) in plan.secure_interrupts.iter_mut().zip(self.of_kind(ResourceKind::Driven)) {
-            *slot = resource.intid;
-        }
-        for (slot, resource) in plan.devices.iter_mut().zip(self.of_kind(ResourceKind::Served)) {
-            let range = Range { base: resource.base, bytes: resource.bytes };
-            let object = u16::try_from(resource.object).unwrap_or(u16::MAX);
-            *slot = Device { range, object, function: 0, intid: resource.intid };
-        }
         plan.console_kind = out.kind;
         plan
     }
 }
 
-/// The plan goes to its page, and the machine to the hypervisor.
-fn enter(out: &mut Output, wall: &Wall, plan: &MachinePlan) -> ! {
+/// What the policy gives away goes into the plan, the plan to its page, and the machine to the hypervisor.
+fn enter(out: &mut Output, parts: &Parts, wall: &Wall, plan: &mut MachinePlan) -> Result<Never, String> {
+    resources::give(plan, parts.resources).map_err(|error| error.to_string())?;
     let guest_bytes: u64 = plan.guest_ram.iter().map(|range| range.bytes).sum();
     let _ = writeln!(
         out,

@@ -1,7 +1,6 @@
 //! `bulkhead diff`: what a change of a policy changes, by meaning, with a call for each difference that both monitors judged.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::ExitCode;
 
 use bulkhead_lang::Compiled;
@@ -11,6 +10,7 @@ use bulkhead_model::Reason;
 use serde_json::json;
 
 use crate::pair::Pair;
+use crate::site::{Site, say};
 use crate::test::message;
 
 /// The differences, as lines for people.
@@ -25,8 +25,8 @@ struct Differences {
 }
 
 /// The verb.
-pub(crate) fn run(old: &Path, new: &Path, fail_on_new: bool, as_json: bool) -> Result<ExitCode, String> {
-    let (old, new) = match (crate::open(old, as_json)?, crate::open(new, as_json)?) {
+pub(crate) fn run(old: &Site<'_>, new: &Site<'_>, fail_on_new: bool, as_json: bool) -> Result<ExitCode, String> {
+    let (old, new) = match (old.open(as_json)?, new.open(as_json)?) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(code), _) | (_, Err(code)) => return Ok(code),
     };
@@ -39,7 +39,7 @@ pub(crate) fn run(old: &Path, new: &Path, fail_on_new: bool, as_json: bool) -> R
     let is_new = !found.newly.is_empty() || !found.perhaps.is_empty();
     let Differences { newly, no_longer, perhaps } = found;
     if as_json {
-        println!("{}", json!({ "newly_allowed": newly, "no_longer_allowed": no_longer, "perhaps": perhaps }));
+        say(&new, json!({ "newly_allowed": newly, "no_longer_allowed": no_longer, "perhaps": perhaps }));
     } else {
         newly.iter().for_each(|line| println!("+ newly allowed: {line}"));
         no_longer.iter().for_each(|line| println!("- no longer allowed: {line}"));
@@ -135,7 +135,7 @@ fn given(old: &Compiled, new: &Compiled, found: &mut Differences) {
         });
         let all = guests.chain(apps).map(|(who, what)| {
             let interrupt = what.interrupt.map_or(String::new(), |intid| format!(", interrupt {intid}"));
-            format!("{who} uses {}: {:#x}, {:#x} bytes{interrupt}", what.name, what.base, what.bytes)
+            format!("{who} uses {}: {what}{interrupt}", what.name)
         });
         all.collect::<BTreeSet<_>>()
     };

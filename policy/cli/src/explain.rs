@@ -1,6 +1,5 @@
 //! What the policy says about one call: decided by the monitor itself on the compiled table, and told with the rule's text.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use bulkhead_lang::Compiled;
@@ -11,11 +10,12 @@ use bulkhead_model::Reason;
 use serde_json::json;
 
 use crate::pair::Pair;
+use crate::site::{Site, say};
 use crate::test::message;
 
 /// The verb.
-pub(crate) fn explain(site: &Path, call: &str, as_json: bool) -> Result<ExitCode, String> {
-    let compiled = match crate::open(site, as_json)? {
+pub(crate) fn explain(site: &Site<'_>, call: &str, as_json: bool) -> Result<ExitCode, String> {
+    let compiled = match site.open(as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
@@ -50,8 +50,8 @@ fn tell(
     let against: Vec<(Reason, (String, String))> = against.collect();
     if as_json {
         let rule = deciding.map(describe);
-        println!(
-            "{}",
+        say(
+            compiled,
             json!({
                 "verdict": word, "reason": verdict.reason.word(), "rule": rule.as_ref().map(|rule| &rule.0),
                 "name": deciding.and_then(|rule| rule.name.clone()),
@@ -59,7 +59,7 @@ fn tell(
                 "failure": failure, "audit": verdict.audit,
                 "against": against.iter().map(|(reason, (place, _))| json!({ "rule": place, "reason": reason.word() })).collect::<Vec<_>>(),
                 "nearest": near.iter().map(|near| json!({ "rule": near.place, "wanted": near.wanted })).collect::<Vec<_>>(),
-            })
+            }),
         );
         return;
     }

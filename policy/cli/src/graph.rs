@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 
 use bulkhead_lang::policy::StateKind;
 use bulkhead_lang::tree::{Decision, Event};
 use serde_json::json;
 
+use crate::site::{Site, say};
+
 /// The verb.
-pub(crate) fn run(site: &Path, as_json: bool) -> Result<ExitCode, String> {
-    let compiled = match crate::open(site, as_json)? {
+pub(crate) fn run(site: &Site<'_>, as_json: bool) -> Result<ExitCode, String> {
+    let compiled = match site.open(as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
@@ -60,7 +61,7 @@ pub(crate) fn run(site: &Path, as_json: bool) -> Result<ExitCode, String> {
     }
     dot.push_str("}\n");
     if as_json {
-        println!("{}", json!({ "dot": dot }));
+        say(&compiled, json!({ "dot": dot }));
     } else {
         print!("{dot}");
     }

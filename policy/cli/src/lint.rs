@@ -1,14 +1,16 @@
 //! `bulkhead lint`: what is sound and yet probably not meant. A finding is accepted in the file, with a reason: a comment
 //! `// accept L002: REASON` on the line above.
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use bulkhead_lang::policy::{Effect, Field, Presence, Rule, StateKind};
+use bulkhead_lang::policy::{Body, Effect, Field, Presence, Rule, StateKind};
 use bulkhead_lang::regions::{Extent, Place, difference, extent, intersection, is_empty};
-use bulkhead_lang::tree::{Decision, Event};
+use bulkhead_lang::tree::{Decision, Event, Space};
 use bulkhead_lang::{Compiled, Span};
+use bulkhead_model::{method, object};
 use serde_json::json;
+
+use crate::site::{Site, say};
 
 /// A finding: its id, its place, what, the remedy.
 struct Finding {
@@ -19,8 +21,8 @@ struct Finding {
 }
 
 /// The verb.
-pub(crate) fn run(site: &Path, as_json: bool) -> Result<ExitCode, String> {
-    let compiled = match crate::open(site, as_json)? {
+pub(crate) fn run(site: &Site<'_>, as_json: bool) -> Result<ExitCode, String> {
+    let compiled = match site.open(as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
@@ -38,7 +40,7 @@ pub(crate) fn run(site: &Path, as_json: bool) -> Result<ExitCode, String> {
                 json!({ "id": finding.id, "file": file, "line": line, "message": finding.what, "help": finding.remedy })
             })
             .collect();
-        println!("{}", json!({ "ok": open.is_empty(), "findings": findings, "accepted": accepted.len() }));
+        say(&compiled, json!({ "ok": open.is_empty(), "findings": findings, "accepted": accepted.len() }));
     } else {
         for finding in &open {
             let (file, line, _, text) = compiled.sources.place(finding.span);
@@ -64,9 +66,33 @@ const WIDE: i128 = 0xffff;
 /// Methods that can undo the wall, whatever their arguments.
 const DANGEROUS: [&str; 3] = ["mmio.write", "task.start", "psci.other"];
 /// Methods that can, unless a condition says which.
-const DANGEROUS_IF_OPEN: [&str; 3] = ["sysreg.write", "sysreg.read", "mmio.read"];
+const DANGEROUS_IF_OPEN: [&str; 5] = ["sysreg.write", "sysreg.read", "mmio.read", "msr.read", "pci.write"];
 /// Words in a resource's name that say what it is.
 const RESOURCES: [&str; 9] = ["gic", "gicd", "its", "smmu", "iommu", "flash", "watchdog", "apic", "ioapic"];
+
+const NARROW: &str = "narrow it to what the guest needs, or accept it with the reason";
+/// Any value.
+const ANY: (i128, i128) = (0, u64::MAX as i128);
+/// What can undo the wall, wherever it is given: the CPUs' and chipsets' own places (SDM 3 §11.4, SDM 4, APM 2 appendix A).
+const UNDOING: [(Space, i128, i128, &str); 17] = [
+    (Space::Memory, 0xfee0_0000, 0xfeef_ffff, "the local APIC"),
+    (Space::Memory, 0xfec0_0000, 0xfec0_0fff, "the I/O APIC"),
+    (Space::Memory, 0xfed8_0000, 0xfed9_3fff, "an IOMMU"),
+    (Space::Ports, 0x92, 0x92, "the fast reset"),
+    (Space::Ports, 0xb2, 0xb2, "the SMI command port"),
+    (Space::Ports, 0xcf8, 0xcff, "PCI configuration and the reset register"),
+    (Space::Registers, 0x1b, 0x1b, "the APIC's base"),
+    (Space::Registers, 0x3a, 0x3a, "the lock of VMX"),
+    (Space::Registers, 0x79, 0x79, "the microcode update"),
+    (Space::Registers, 0x1d9, 0x1d9, "the CPU's debug control"),
+    (Space::Registers, 0x200, 0x26f, "memory types"),
+    (Space::Registers, 0x2ff, 0x2ff, "memory types"),
+    (Space::Registers, 0xc000_0080, 0xc000_0080, "EFER"),
+    (Space::Registers, 0xc001_0010, 0xc001_0010, "the system's configuration"),
+    (Space::Registers, 0xc001_0015, 0xc001_001f, "the CPU's and the memory's configuration"),
+    (Space::Registers, 0xc001_0020, 0xc001_0020, "the microcode update"),
+    (Space::Registers, 0xc001_0111, 0xc001_0119, "system management and SVM"),
+];
 
 /// Rules that grant nothing, grant what others grant, or deny what nobody grants.
 fn rules(compiled: &Compiled, all: &mut Vec<Finding>) {
@@ -117,8 +143,10 @@ fn wide_and_dangerous(compiled: &Compiled, all: &mut Vec<Finding>) {
             if DANGEROUS.contains(&name.as_str()) || is_open && DANGEROUS_IF_OPEN.contains(&name.as_str()) {
                 let what =
                     format!("the guest is given {name}, which can undo the wall or stop the machine's other side");
-                let remedy = "narrow it to what the guest needs, or accept it with the reason";
-                all.push(Finding { id: "L007", span: rule.span, what, remedy });
+                all.push(Finding { id: "L007", span: rule.span, what, remedy: NARROW });
+            } else if let Some(undoing) = undoing(compiled, body) {
+                let what = format!("the guest is given {name} of {undoing}, which can undo the wall");
+                all.push(Finding { id: "L007", span: rule.span, what, remedy: NARROW });
             }
             let is_device = policy.devices.iter().any(|device| device.object == body.object);
             if object.server.is_none() || is_device {
@@ -144,18 +172,40 @@ fn wide_and_dangerous(compiled: &Compiled, all: &mut Vec<Finding>) {
     }
     for resource in &policy.resources {
         let parts: Vec<&str> = resource.name.split('_').collect();
-        if let Some(word) = RESOURCES.iter().find(|word| parts.contains(word)) {
-            let what =
-                format!("the guest is given `{}`: by its name it is {word}, which can undo the wall", resource.name);
-            let declared = format!("resource {}:", resource.name);
-            let span = compiled.sources.0.iter().enumerate().find_map(|(file, source)| {
-                let start = source.text.find(&declared)?;
-                Some(Span { file, start, end: start + declared.len() - 1 })
-            });
-            let span = span.unwrap_or_default();
-            all.push(Finding { id: "L007", span, what, remedy: "let an app of the secure side drive it" });
+        // A register that is only read undoes nothing.
+        if resource.is_read_only && resource.space == Space::Registers {
+            continue;
+        }
+        let is_met = |(space, low, high, _): &&(Space, i128, i128, &str)| {
+            let (first, last) = (i128::from(resource.base), i128::from(resource.base + resource.size) - 1);
+            *space == resource.space && *low <= last && first <= *high
+        };
+        let by_name =
+            RESOURCES.iter().find(|word| parts.contains(word)).map(|word| format!("by its name it is {word}"));
+        let by_place = UNDOING.iter().find(is_met).map(|(.., what)| format!("it holds {what}"));
+        if let Some(why) = by_place.or(by_name) {
+            let what = format!("the guest is given `{}`: {why}, which can undo the wall", resource.name);
+            let remedy = "let an app of the secure side drive it, or accept it with the reason";
+            all.push(Finding { id: "L007", span: resource.span, what, remedy });
         }
     }
+}
+
+/// What a rule of the guest's lets it write that can undo the wall, whatever its condition says besides.
+fn undoing(compiled: &Compiled, body: &Body) -> Option<&'static str> {
+    let region = extent(&compiled.policy, body, Event::Request).ok()?.region;
+    UNDOING.iter().find_map(|&(space, low, high, what)| {
+        let is_met = match (space, body.object, body.method) {
+            // An access of several bytes reaches ports above the one that it names.
+            (Space::Ports, object::PORT, method::WRITE) => {
+                let sizes = [1_i128, 2, 4].map(|size| vec![(low - size + 1, high), (size, size), ANY]);
+                intersection(&region, &sizes.to_vec())
+            }
+            (Space::Registers, object::MSR, method::WRITE) => intersection(&region, &vec![vec![(low, high), ANY]]),
+            _ => return None,
+        };
+        (!is_met.ok()?.is_empty()).then_some(what)
+    })
 }
 
 /// The extents of the rules for a place, but one.

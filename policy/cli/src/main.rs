@@ -15,19 +15,23 @@ mod pair;
 mod prove;
 mod replay;
 mod report;
+mod site;
 mod test;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use bulkhead_lang::{Compiled, compile_folder};
+use bulkhead_lang::{Arch, Compiled};
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
 
+use crate::site::Site;
+
 /// Bulkhead's policies: check, test, prove, explain, compare, compile.
 ///
-/// A SITE is a folder with a file site.policy. Exit status: 0 well (explain: allowed), 1 errors in the policy (explain:
+/// A SITE is a folder with a file site.policy. One that has machine.aarch64.policy and machine.x86_64.policy is looked at for each
+/// kind of machine, unless --arch names one. Exit status: 0 well (explain: allowed), 1 errors in the policy (explain:
 /// refused), 2 wrong usage or files.
 #[derive(Parser)]
 #[command(name = "bulkhead", version)]
@@ -35,6 +39,9 @@ struct Cli {
     /// One JSON object on standard output in the place of text
     #[arg(long, global = true)]
     json: bool,
+    /// The kind of machine: aarch64 or x86_64 [default: each that the site has a machine.ARCH.policy for]
+    #[arg(long, global = true)]
+    arch: Option<Arch>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -150,10 +157,17 @@ enum Verb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let json = cli.json;
+    let each = |site: &PathBuf, act: &dyn Fn(&Site<'_>) -> Result<ExitCode, String>| {
+        site::each(&[site], cli.arch, json, |arch| act(&Site::new(site, arch)))
+    };
+    let one = |site: &PathBuf, act: &dyn Fn(&Site<'_>) -> Result<ExitCode, String>| {
+        site::one(site, cli.arch).and_then(|arch| act(&Site::new(site, arch)))
+    };
     let done = match &cli.verb {
-        Verb::Check { site } => check(site, cli.json),
-        Verb::Compile { site, output } => compile(site, output, cli.json),
-        Verb::Explain { call, site } => explain::explain(site, call, cli.json),
+        Verb::Check { site } => each(site, &|site| check(site, json)),
+        Verb::Compile { site, output } => one(site, &|site| compile(site, output, json)),
+        Verb::Explain { call, site } => each(site, &|site| explain::explain(site, call, json)),
         Verb::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "bulkhead", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -163,17 +177,19 @@ fn main() -> ExitCode {
             let page = clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout());
             page.map(|()| ExitCode::SUCCESS).map_err(|error| format!("cannot print: {error}"))
         }
-        Verb::Replay { site, log } => replay::run(site, log, cli.json),
-        Verb::Graph { site } => graph::run(site, cli.json),
-        Verb::Report { site, output } => report::run(site, output, cli.json),
-        Verb::Init { folder } => init::run(folder, cli.json),
-        Verb::Prove { site } => prove::run(site, cli.json),
-        Verb::Diff { old, new, fail_on_new } => diff::run(old, new, *fail_on_new, cli.json),
-        Verb::Lint { site } => lint::run(site, cli.json),
-        Verb::Fmt { site, check } => format::run(site, *check, cli.json),
+        Verb::Replay { site, log } => one(site, &|site| replay::run(site, log, json)),
+        Verb::Graph { site } => one(site, &|site| graph::run(site, json)),
+        Verb::Report { site, output } => one(site, &|site| report::run(site, output, json)),
+        Verb::Init { folder } => init::run(folder, json),
+        Verb::Prove { site } => each(site, &|site| prove::run(site, json)),
+        Verb::Diff { old, new, fail_on_new } => site::each(&[old, new], cli.arch, json, |arch| {
+            diff::run(&Site::new(old, arch), &Site::new(new, arch), *fail_on_new, json)
+        }),
+        Verb::Lint { site } => each(site, &|site| lint::run(site, json)),
+        Verb::Fmt { site, check } => format::run(site, *check, json),
         Verb::Test { site, min_coverage, min_branches, min_states } => {
             let least = test::Least { rules: *min_coverage, branches: *min_branches, states: *min_states };
-            test::run(site, least, cli.json)
+            each(site, &|site| test::run(site, least, json))
         }
     };
     match done {
@@ -185,23 +201,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The compiled policy, or the exit status after its findings were printed.
-pub(crate) fn open(site: &Path, json: bool) -> Result<Result<Compiled, ExitCode>, String> {
-    if !site.join(bulkhead_lang::MAIN).is_file() {
-        return Err(format!(
-            "there is no {} in {}; name the site's folder (in this project: policy/sites/demo)",
-            bulkhead_lang::MAIN,
-            site.display()
-        ));
-    }
-    Ok(compile_folder(site).map_err(|report| {
-        findings::print(&report.findings, &report.sources, json, &json!({}));
-        ExitCode::from(1)
-    }))
-}
-
-fn check(site: &Path, as_json: bool) -> Result<ExitCode, String> {
-    let compiled = match open(site, as_json)? {
+fn check(site: &Site<'_>, as_json: bool) -> Result<ExitCode, String> {
+    let compiled = match site.open(as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
@@ -226,6 +227,7 @@ fn check(site: &Path, as_json: bool) -> Result<ExitCode, String> {
 
 fn facts(compiled: &Compiled) -> serde_json::Value {
     json!({
+        "arch": compiled.policy.arch.map(Arch::name),
         "policy": compiled.policy.name,
         "rules": compiled.policy.rules.len(),
         "subjects": compiled.policy.subjects,
@@ -237,8 +239,8 @@ fn facts(compiled: &Compiled) -> serde_json::Value {
     })
 }
 
-fn compile(site: &Path, output: &Path, as_json: bool) -> Result<ExitCode, String> {
-    let compiled = match open(site, as_json)? {
+fn compile(site: &Site<'_>, output: &Path, as_json: bool) -> Result<ExitCode, String> {
+    let compiled = match site.open(as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };

@@ -1,7 +1,6 @@
 //! `bulkhead prove`: each `never` of the policy is proved, or broken by a call that the monitor allows, or undecided, which is
 //! an error as well.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use bulkhead_lang::Compiled;
@@ -14,6 +13,7 @@ use bulkhead_model::Reason;
 use serde_json::json;
 
 use crate::pair::Pair;
+use crate::site::{Site, say};
 use crate::test::message;
 
 /// What became of a `never`.
@@ -26,8 +26,8 @@ pub(crate) enum Outcome {
 }
 
 /// The verb.
-pub(crate) fn run(site: &Path, as_json: bool) -> Result<ExitCode, String> {
-    let compiled = match crate::open(site, as_json)? {
+pub(crate) fn run(site: &Site<'_>, as_json: bool) -> Result<ExitCode, String> {
+    let compiled = match site.open(as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
@@ -45,7 +45,7 @@ pub(crate) fn run(site: &Path, as_json: bool) -> Result<ExitCode, String> {
             }
             Outcome::Undecided(why) => json!({ "at": place, "never": text, "outcome": "undecided", "why": why }),
         });
-        println!("{}", json!({ "ok": is_ok, "nevers": results.collect::<Vec<_>>() }));
+        say(&compiled, json!({ "ok": is_ok, "nevers": results.collect::<Vec<_>>() }));
     } else {
         for (place, text, outcome) in &all {
             match outcome {

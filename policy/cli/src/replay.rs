@@ -12,6 +12,7 @@ use bulkhead_model::Reason;
 use serde_json::json;
 
 use crate::pair::Pair;
+use crate::site::{Site, say};
 use crate::test::message;
 
 /// A record's line.
@@ -28,8 +29,8 @@ struct Recorded<'a> {
 const LOG_BYTES: u64 = 1 << 30;
 
 /// The verb.
-pub(crate) fn run(site: &Path, log: &Path, as_json: bool) -> Result<ExitCode, String> {
-    let compiled = match crate::open(site, as_json)? {
+pub(crate) fn run(site: &Site<'_>, log: &Path, as_json: bool) -> Result<ExitCode, String> {
+    let compiled = match site.open(as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
@@ -62,7 +63,7 @@ pub(crate) fn run(site: &Path, log: &Path, as_json: bool) -> Result<ExitCode, St
         let changes = changed.iter().map(|(line, call, is_allowed, why)| {
             json!({ "line": line, "call": call, "now": if *is_allowed { "allowed" } else { "refused" }, "reason": why })
         });
-        println!("{}", json!({ "same": same, "not_replayed": skipped, "changed": changes.collect::<Vec<_>>() }));
+        say(&compiled, json!({ "same": same, "not_replayed": skipped, "changed": changes.collect::<Vec<_>>() }));
     } else {
         for (line, call, is_allowed, why) in &changed {
             let now = if *is_allowed { "would be allowed".to_string() } else { format!("would be refused: {why}") };

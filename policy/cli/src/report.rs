@@ -13,6 +13,7 @@ use bulkhead_lang::tree::{Decision, Event};
 use serde_json::json;
 
 use crate::prove::{self, Outcome};
+use crate::site::{Site, say};
 use crate::test;
 
 const STYLE: &str = "body{font:15px/1.45 sans-serif;margin:2em auto;max-width:75em;padding:0 1em;color:#222}\
@@ -21,15 +22,15 @@ th{background:#f2f2f2}code{font:13px monospace}.yes{background:#d9f2d9}.some{bac
 small{color:#555}";
 
 /// The verb.
-pub(crate) fn run(site: &Path, output: &Path, as_json: bool) -> Result<ExitCode, String> {
-    let compiled = match crate::open(site, as_json)? {
+pub(crate) fn run(site: &Site<'_>, output: &Path, as_json: bool) -> Result<ExitCode, String> {
+    let compiled = match site.open(as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
     let (html, is_well) = page(&compiled)?;
     fs::write(output, html).map_err(|error| format!("cannot write {}: {error}", output.display()))?;
     if as_json {
-        println!("{}", json!({ "ok": is_well, "page": output.display().to_string() }));
+        say(&compiled, json!({ "ok": is_well, "page": output.display().to_string() }));
     } else {
         let word = if is_well {
             "every test passes, every `never` is proved"
@@ -112,18 +113,18 @@ fn matrix(compiled: &Compiled, html: &mut String) {
 /// What of the machine is given away for good.
 fn machine(compiled: &Compiled, html: &mut String) {
     let policy = &compiled.policy;
-    html.push_str("<h2>The machine</h2><p>IEC 62443-3-3 SR 7.7; NIST SP 800-53 CM-7. Given for good: no rule is asked again.</p><table><tr><th>who</th><th>what</th><th>addresses</th><th>interrupt</th></tr>");
+    html.push_str("<h2>The machine</h2><p>IEC 62443-3-3 SR 7.7; NIST SP 800-53 CM-7. Given for good: no rule is asked again.</p><table><tr><th>who</th><th>what</th><th>addresses, ports, registers</th><th>interrupt</th></tr>");
     let guests = policy.resources.iter().map(|resource| ("guest", resource));
     let apps = policy
         .driven
         .iter()
         .map(|(subject, resource)| (policy.subjects.get(usize::from(*subject)).map_or("?", String::as_str), resource));
-    for (who, Resource { name, base, bytes, interrupt }) in guests.chain(apps) {
+    for (who, resource) in guests.chain(apps) {
+        let Resource { name, interrupt, .. } = resource;
         let interrupt = interrupt.map_or("&ndash;".to_string(), |intid| intid.to_string());
-        let last = base + bytes.saturating_sub(1);
         let _ = write!(
             html,
-            "<tr><td>{}</td><td>{}</td><td><code>{base:#x}..{last:#x}</code></td><td>{interrupt}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td><code>{resource}</code></td><td>{interrupt}</td></tr>",
             escaped(who),
             escaped(name)
         );

@@ -1,7 +1,6 @@
 //! `bulkhead test`: runs the tests that stand in the policy, and says which rules and states they did not reach.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::ExitCode;
 
 use bulkhead_lang::Compiled;
@@ -12,6 +11,7 @@ use bulkhead_model::Reason;
 use serde_json::json;
 
 use crate::pair::Pair;
+use crate::site::{Site, say};
 
 /// What tests reached.
 #[derive(Default)]
@@ -114,8 +114,8 @@ pub(crate) struct Outcome<'a> {
 }
 
 /// The verb.
-pub(crate) fn run(site: &Path, least: Least, as_json: bool) -> Result<ExitCode, String> {
-    let compiled = match crate::open(site, as_json)? {
+pub(crate) fn run(site: &Site<'_>, least: Least, as_json: bool) -> Result<ExitCode, String> {
+    let compiled = match site.open(as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
@@ -140,7 +140,7 @@ pub(crate) fn run(site: &Path, least: Least, as_json: bool) -> Result<ExitCode, 
             all[format!("{}_covered_percent", part.key)] = json!(part.percent());
             all[format!("{}_not_covered", part.key)] = json!(part.missed);
         }
-        println!("{all}");
+        say(&compiled, all);
     } else {
         for outcome in &outcomes {
             match &outcome.failure {

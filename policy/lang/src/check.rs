@@ -1,12 +1,13 @@
 //! Statements to a [`Policy`]: every name is found, every number fits. All findings are gathered.
 
+use crate::Arch;
 use crate::diagnostic::{Diagnostic, Span, nearest};
 use crate::expressions::Scope;
 use crate::policy::{
-    Body, Device, Effect, Expression, Field, Kind, Method, Never, NeverWhat, Object, Place, Policy, Presence, Resource,
-    Rule, Values,
+    Body, Effect, Expression, Field, Kind, Method, Never, NeverWhat, Object, Place, Policy, Presence, Resource, Rule,
+    Values,
 };
-use crate::tree::{self, Constant, Decision, Event, Interface, Item, Name, Number, Targets};
+use crate::tree::{self, Constant, Decision, Event, Interface, Item, Name, Number, Space, Targets};
 
 /// The most flags of a set.
 const FLAGS: usize = 63;
@@ -40,8 +41,8 @@ const OWN: [(&str, &str); 10] = [
 ];
 
 /// Checks the statements of all files.
-pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
-    let mut checker = Checker::for_policy(Policy::default(), findings);
+pub(crate) fn check(items: &[Item], arch: Option<Arch>, findings: &mut Vec<Diagnostic>) -> Policy {
+    let mut checker = Checker::for_policy(Policy { arch, ..Policy::default() }, findings);
     checker.policy.subjects = vec!["guest".to_string(), "kernel".to_string()];
     checker.heads(items);
     checker.interfaces(items);
@@ -53,6 +54,7 @@ pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
             checker.rule(rule);
         }
     }
+    checker.owners();
     checker.nevers(items);
     checker.measure();
     checker.tests(items);
@@ -65,7 +67,8 @@ type Target = (u16, u16, Option<(usize, usize)>);
 pub(crate) struct Checker<'a> {
     findings: &'a mut Vec<Diagnostic>,
     pub(crate) policy: Policy,
-    resources: Vec<Resource>,
+    /// What is declared, whether it is given to somebody or not.
+    pub(crate) resources: Vec<Resource>,
     interfaces: Vec<(String, Vec<Method>)>,
     /// Named sets, as written: their numbers take the kind of what is compared with them.
     pub(crate) sets: Vec<(String, Vec<(Constant, Constant)>)>,
@@ -237,11 +240,11 @@ impl Checker<'_> {
         }
     }
 
-    fn interface_methods(&self, name: &str) -> Vec<Method> {
+    pub(crate) fn interface_methods(&self, name: &str) -> Vec<Method> {
         self.interfaces.iter().find(|(known, _)| known == name).map(|(_, methods)| methods.clone()).unwrap_or_default()
     }
 
-    fn app(&mut self, name: &Name) -> Option<u16> {
+    pub(crate) fn app(&mut self, name: &Name) -> Option<u16> {
         let found = self.policy.subjects.iter().skip(2).position(|known| *known == name.text);
         if found.is_none() {
             let known = self.policy.subjects.clone();
@@ -250,7 +253,7 @@ impl Checker<'_> {
         found.and_then(|at| u16::try_from(at + 2).ok())
     }
 
-    fn object(&mut self, name: &Name, server: u16, methods: Vec<Method>) -> u16 {
+    pub(crate) fn object(&mut self, name: &Name, server: u16, methods: Vec<Method>) -> u16 {
         let is_taken = |known: &str| known == name.text;
         if self.policy.objects.iter().any(|object| is_taken(&object.name)) {
             self.twice(name);
@@ -275,43 +278,6 @@ impl Checker<'_> {
         if let Some(server) = self.app(app) {
             self.object(name, server, methods);
         }
-    }
-
-    fn device(&mut self, range: &tree::Range, app: &Name) {
-        let methods = self.interface_methods("Device");
-        let Some(server) = self.app(app) else { return };
-        let object = self.object(&range.name, server, methods);
-        if let Some((base, bytes, interrupt)) = self.numbers(range) {
-            let name = range.name.text.clone();
-            self.policy.devices.push(Device { name, object, server, base, bytes, interrupt });
-        }
-    }
-
-    fn resource(&mut self, range: &tree::Range) {
-        if self.resources.iter().any(|known| known.name == range.name.text) {
-            self.twice(&range.name);
-        }
-        let Some((base, bytes, interrupt)) = self.numbers(range) else { return };
-        if base % 4096 != 0 || bytes % 4096 != 0 {
-            let help = "a passed-through range begins and ends at a page: a multiple of 0x1000";
-            self.error(range.span, "this range shares a page with something else", help);
-        }
-        self.resources.push(Resource { name: range.name.text.clone(), base, bytes, interrupt });
-    }
-
-    fn numbers(&mut self, range: &tree::Range) -> Option<(u64, u64, Option<u32>)> {
-        let (base, bytes) = (u64::try_from(range.base).ok()?, u64::try_from(range.bytes).ok()?);
-        if bytes == 0 || base.checked_add(bytes).is_none_or(|end| end > 1 << 39) {
-            self.error(range.span, "this range is empty or ends above 512 GiB", "check the address and the size");
-            return None;
-        }
-        let interrupt = range.interrupt.and_then(|intid| u32::try_from(intid).ok());
-        if range.interrupt.is_some() && !interrupt.is_some_and(|intid| (32..1020).contains(&intid)) {
-            let help = "an INTID is 32..1019: the device tree's SPI number plus 32";
-            self.error(range.span, "this is no interrupt of a device", help);
-            return None;
-        }
-        Some((base, bytes, interrupt))
     }
 
     fn group(&mut self, name: &Name, members: &[Name]) {
@@ -405,6 +371,10 @@ impl Checker<'_> {
             self.given.push(name.text.clone());
             match self.resources.iter().find(|resource| resource.name == name.text).cloned() {
                 Some(resource) if subject == bulkhead_model::subject::GUEST => self.policy.resources.push(resource),
+                Some(resource) if resource.is_read_only || resource.space == Space::Registers => {
+                    let help = "an app drives devices: their registers in memory, whole, or their ports";
+                    self.error(name.span, format!("no app can be given `{}`", name.text), help);
+                }
                 Some(resource) => self.policy.driven.push((subject, resource)),
                 None => {
                     let known: Vec<String> = self.resources.iter().map(|resource| resource.name.clone()).collect();

@@ -40,6 +40,7 @@ struct Written<'p> {
 /// Writes the table; findings say which rules can never decide anything, and which of them quarrel.
 pub(crate) fn compile(policy: &Policy, sources: &Sources, findings: &mut Vec<Diagnostic>) -> (Vec<u8>, Cost) {
     let mut tables = Tables::default();
+    tables.machine = policy.arch.map_or(model::machine::ANY, crate::Arch::number);
     let first_of_object = objects(policy, &mut tables);
     states(policy, &mut tables);
     let mut all: Vec<Written<'_>> = Vec::new();

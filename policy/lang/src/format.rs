@@ -88,6 +88,8 @@ fn has_space(earlier: Option<&Token>, before: &Token, now: &Token) -> bool {
             !is_name && is_operand_next(Some(before))
         }
         (Token::Mark("-"), _) => !is_operand_next(earlier),
+        // The place of a PCI function.
+        (Token::Mark(":"), Token::Number(..)) => !matches!(earlier, Some(Token::Number(..))),
         _ => true,
     }
 }
@@ -104,6 +106,7 @@ mod tests {
             interface P { // here\n    method m(a: u8, b: i8) -> ()\n}\nflow f per u in 1..2 {\n    a -> b\n}\n";
         assert_eq!(format(text).unwrap(), wanted);
         assert_eq!(format(wanted).unwrap(), wanted);
+        assert_eq!(format("device d:pci 0 :30.0 ports 1").unwrap(), "device d: pci 0:30.0 ports 1\n");
         assert_eq!(format("allow ä").unwrap_err().len(), 1);
     }
 }

@@ -13,6 +13,7 @@ mod format;
 mod index;
 pub mod interpret;
 mod lexer;
+mod machine;
 mod messages;
 pub mod names;
 mod normal;
@@ -33,6 +34,8 @@ use std::path::{Component, Path};
 
 pub use compile::Cost;
 pub use format::format;
+
+pub use machine::{Arch, machines};
 
 pub use diagnostic::{Diagnostic, Severity, Source, Sources, Span, nearest};
 pub use policy::Policy;
@@ -75,6 +78,18 @@ pub struct Report {
 /// # Errors
 /// All findings, if one of them is an error.
 pub fn compile(load: &mut dyn FnMut(&str) -> Result<String, String>, main: &str) -> Result<Compiled, Box<Report>> {
+    compile_for(load, main, None)
+}
+
+/// As [`compile`], for a kind of machine: the policy's `include "machine.policy"` takes `machine.ARCH.policy`, if there is one.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_for(
+    load: &mut dyn FnMut(&str) -> Result<String, String>,
+    main: &str,
+    arch: Option<Arch>,
+) -> Result<Compiled, Box<Report>> {
     let mut sources = Sources::default();
     let mut findings = Vec::new();
     let builtin = Source { name: "builtin.policy".to_string(), text: include_str!("builtin.policy").to_string() };
@@ -135,13 +150,16 @@ pub fn compile(load: &mut dyn FnMut(&str) -> Result<String, String>, main: &str)
         // The last file named is read first: files are read in the order in which they are included.
         for item in new.iter().rev() {
             if let Item::Include(file, span) = item {
-                waiting.push((file.clone(), *span));
+                let of_machine = arch.filter(|_| file == machine::MACHINE).map(Arch::file);
+                // Without either, what is missing is the machine's own file.
+                let own = of_machine.filter(|own| load(own).is_ok() || load(file).is_err());
+                waiting.push((own.unwrap_or_else(|| file.clone()), *span));
             }
         }
         items.extend(new);
         items.extend(imported);
     }
-    let policy = check::check(&items, &mut findings);
+    let policy = check::check(&items, arch, &mut findings);
     let (table, worst) = compile::compile(&policy, &sources, &mut findings);
     findings.sort_by_key(|finding| (finding.span.file, finding.span.start));
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
@@ -150,11 +168,12 @@ pub fn compile(load: &mut dyn FnMut(&str) -> Result<String, String>, main: &str)
     Ok(Compiled { table, policy, sources, warnings: findings, worst })
 }
 
-/// Compiles the policy of a site's folder, which begins with [`MAIN`]. Files outside the folder are not read.
+/// Compiles the policy of a site's folder, which begins with [`MAIN`], for a kind of machine. Files outside the folder are not
+/// read.
 ///
 /// # Errors
 /// As [`compile`].
-pub fn compile_folder(folder: &Path) -> Result<Compiled, Box<Report>> {
+pub fn compile_folder(folder: &Path, arch: Option<Arch>) -> Result<Compiled, Box<Report>> {
     let mut load = |name: &str| {
         let path = Path::new(name);
         if path.components().any(|part| !matches!(part, Component::Normal(_))) {
@@ -162,7 +181,7 @@ pub fn compile_folder(folder: &Path) -> Result<Compiled, Box<Report>> {
         }
         fs::read_to_string(folder.join(path)).map_err(|error| error.to_string())
     };
-    compile(&mut load, MAIN)
+    compile_for(&mut load, MAIN, arch)
 }
 
 fn bounded(text: String) -> Result<String, String> {

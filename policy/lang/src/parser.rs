@@ -6,8 +6,8 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
 use crate::tree::{
     Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Import, Interface, Item, Key,
-    Limit, Literal, Method, Name, Never, Number, Operator, Range, Register, Registers, Rule, Shape, State, StateKind,
-    Step, Targets, Test,
+    Limit, Literal, Method, Name, Never, Number, Operator, Range, Register, Registers, Rule, Shape, Space, State,
+    StateKind, Step, Targets, Test,
 };
 
 /// How deep expressions may nest.
@@ -466,26 +466,48 @@ impl Parser<'_> {
     }
 
     fn device(&mut self) -> Parsed<Item> {
-        const FORM: &str = "device NAME: at ADDRESS size BYTES interrupt INTID by APP";
-        let range = self.range("at", FORM)?;
+        const FORM: &str = "device NAME: at ADDRESS size BYTES interrupt INTID by APP, or \
+            device NAME: pci BUS:DEVICE.FUNCTION ports FIRST size COUNT interrupt LINE by APP";
+        let range = self.range(&[("at", Space::Memory), ("pci", Space::Ports)], FORM)?;
         self.expect_word("by", FORM)?;
         Ok(Item::Device(range, self.name("an app's name")?))
     }
 
     fn resource(&mut self) -> Parsed<Item> {
-        self.range("mmio", "resource NAME: mmio ADDRESS size BYTES interrupt INTID").map(Item::Resource)
+        const FORM: &str = "resource NAME: mmio ADDRESS size BYTES, … ports FIRST size COUNT, or … msr FIRST size COUNT; \
+            then `read only`, `interrupt NUMBER`";
+        let spaces = [Space::Memory, Space::Ports, Space::Registers].map(|space| (space.word(), space));
+        self.range(&spaces, FORM).map(Item::Resource)
     }
 
-    fn range(&mut self, word: &str, form: &str) -> Parsed<Range> {
+    fn range(&mut self, words: &[(&str, Space)], form: &str) -> Parsed<Range> {
         let name = self.name("its name")?;
         self.expect(":", form)?;
         let start = self.span();
-        self.expect_word(word, form)?;
-        let base = self.whole("an address")?;
+        let Some(&(word, space)) = words.iter().find(|(word, _)| self.skip_word(word)) else {
+            let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+            return self.error(&format!("expected {}", known.join(" or ")), form);
+        };
+        let function = if word == "pci" { Some(self.function(form)?) } else { None };
+        let base = self.whole("the first address or number")?;
         self.expect_word("size", form)?;
-        let bytes = self.whole("a length in bytes")?;
-        let interrupt = if self.skip_word("interrupt") { Some(self.whole("an interrupt's INTID")?) } else { None };
-        Ok(Range { name, base, bytes, interrupt, span: start.to(self.last_span()) })
+        let size = self.whole("a length")?;
+        let is_read_only = self.skip_words(&["read", "only"]);
+        let interrupt = if self.skip_word("interrupt") { Some(self.whole("an interrupt's number")?) } else { None };
+        let span = start.to(self.last_span());
+        Ok(Range { name, space, base, size, is_read_only, interrupt, function, span })
+    }
+
+    /// `0:30.0 ports`: a number with one digit after its point is a device and its function.
+    fn function(&mut self, form: &str) -> Parsed<[i128; 3]> {
+        let bus = self.whole("a PCI bus")?;
+        self.expect(":", form)?;
+        let Token::Number(digits, 1) = *self.peek() else {
+            return self.error("expected a PCI device and its function", form);
+        };
+        self.at += 1;
+        self.expect_word("ports", form)?;
+        Ok([bus, digits / 10, digits % 10])
     }
 
     fn set_definition(&mut self) -> Parsed<Item> {

@@ -1,7 +1,10 @@
 //! A policy after checking: names are numbers, fields have ranges. What the compiler and the interpreter both start from.
 
+use std::fmt;
+
+use crate::Arch;
 use crate::diagnostic::Span;
-use crate::tree::{Decision, Event, Expected, Operator};
+use crate::tree::{Decision, Event, Expected, Operator, Space};
 
 /// A closed range of values.
 pub type Values = (i128, i128);
@@ -11,6 +14,8 @@ pub type Values = (i128, i128);
 pub struct Policy {
     /// Its name.
     pub name: String,
+    /// The kind of machine that it is for; any, if it is not told.
+    pub arch: Option<Arch>,
     /// Subjects: guest, kernel, then the apps.
     pub subjects: Vec<String>,
     /// Objects: the wall's own, then services and devices.
@@ -599,25 +604,51 @@ pub struct Device {
     pub object: u16,
     /// The subject that serves it.
     pub server: u16,
-    /// First address that the guest sees.
+    /// The PCI function that it is, bus << 8 | device << 3 | function; its registers are ports then.
+    pub function: Option<u16>,
+    /// First address, or port, that the guest sees.
     pub base: u64,
     /// Length in bytes.
-    pub bytes: u64,
-    /// INTID.
+    pub size: u64,
+    /// Its interrupt: an INTID, or a line of x86-64's interrupt controllers.
     pub interrupt: Option<u32>,
+    /// Where it is declared.
+    pub span: Span,
 }
 
-/// A piece of the machine that is the guest's.
+impl Device {
+    /// Where its registers lie.
+    #[must_use]
+    pub const fn space(&self) -> Space {
+        if self.function.is_some() { Space::Ports } else { Space::Memory }
+    }
+}
+
+/// A piece of the machine that the guest or an app has for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
     /// Its name.
     pub name: String,
-    /// First address.
+    /// Where it lies.
+    pub space: Space,
+    /// The first address, port or register.
     pub base: u64,
-    /// Length in bytes.
-    pub bytes: u64,
-    /// INTID.
+    /// Length in bytes; how many ports or registers.
+    pub size: u64,
+    /// It is read (and executed), and not written.
+    pub is_read_only: bool,
+    /// Its interrupt: an INTID, or a line of x86-64's interrupt controllers.
     pub interrupt: Option<u32>,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { space, base, size, .. } = self;
+        write!(f, "{} {base:#x}..{:#x}", space.word(), base + size.saturating_sub(1))?;
+        if self.is_read_only { f.write_str(" read only") } else { Ok(()) }
+    }
 }
 
 impl Field {

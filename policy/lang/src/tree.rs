@@ -45,9 +45,9 @@ pub enum Item {
     Group(Name, Vec<Name>),
     /// `service NAME: INTERFACE by APP`
     Service(Name, Name, Name),
-    /// `device NAME: at BASE size BYTES interrupt N by APP`
+    /// `device NAME: at BASE size BYTES interrupt N by APP`, `device NAME: pci BUS:DEVICE.FUNCTION ports FIRST size COUNT …`
     Device(Range, Name),
-    /// `resource NAME: mmio BASE size BYTES interrupt N`
+    /// `resource NAME: mmio BASE size BYTES interrupt N`, `… ports FIRST size COUNT …`, `… msr FIRST size COUNT …`
     Resource(Range),
     /// `let NAME = SET`
     Let(Name, Vec<(Constant, Constant)>),
@@ -153,17 +153,46 @@ pub enum Expected {
     Malformed,
 }
 
-/// A named range of registers with its interrupt.
+/// Where a range of the machine lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Space {
+    /// `mmio`, `at`: addresses.
+    Memory,
+    /// `ports`: x86-64's I/O ports.
+    Ports,
+    /// `msr`: x86-64's model-specific registers.
+    Registers,
+}
+
+impl Space {
+    /// The word that stands before a range of it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Memory => "mmio",
+            Self::Ports => "ports",
+            Self::Registers => "msr",
+        }
+    }
+}
+
+/// A named range of the machine with its interrupt.
 #[derive(Clone, Debug)]
 pub struct Range {
     /// Its name.
     pub name: Name,
-    /// First address.
+    /// Where it lies.
+    pub space: Space,
+    /// The first address, port or register.
     pub base: i128,
-    /// Length in bytes.
-    pub bytes: i128,
-    /// INTID, if it has one.
+    /// Length in bytes; how many ports or registers.
+    pub size: i128,
+    /// `read only`
+    pub is_read_only: bool,
+    /// Its interrupt, if it has one.
     pub interrupt: Option<i128>,
+    /// Bus, device and function, of a device that is found by PCI.
+    pub function: Option<[i128; 3]>,
     /// Where its numbers stand.
     pub span: Span,
 }

@@ -79,6 +79,16 @@ pub mod object {
     pub const POWER: u16 = 9;
 }
 
+/// Kinds of machine that a table is for.
+pub mod machine {
+    /// Whichever.
+    pub const ANY: u32 = 0;
+    /// AArch64.
+    pub const AARCH64: u32 = 1;
+    /// x86-64.
+    pub const X86_64: u32 = 2;
+}
+
 /// Methods of the objects that every policy has, as `policy/lang/src/builtin.policy` declares them.
 pub mod method {
     /// Methods of [`super::object::PSCI`] (Arm DEN 0022, DEN 0028).

@@ -58,8 +58,8 @@ pub struct Header {
     pub text_bytes: u32,
     /// 1: rules are about requests only; 3: about replies and errors too.
     pub phases: u32,
-    /// Zero: what follows begins at a multiple of eight.
-    pub reserved: u32,
+    /// The kind of machine that it was compiled for ([`crate::machine`]). What follows begins at a multiple of eight.
+    pub machine: u32,
 }
 
 /// A piece of the text section.

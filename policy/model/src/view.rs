@@ -60,6 +60,7 @@ pub struct Policy<'a> {
     pub(crate) text: &'a str,
     pub(crate) phases: usize,
     pub(crate) state_words: usize,
+    pub(crate) machine: u32,
 }
 
 impl<'a> Policy<'a> {
@@ -123,6 +124,7 @@ impl<'a> Policy<'a> {
             text,
             phases,
             state_words,
+            machine: header.machine,
         })
     }
 

@@ -129,10 +129,10 @@ fn measure() -> Result<BTreeMap<String, String>> {
 fn debian() -> Result<BTreeMap<String, String>> {
     const LINE: &str = "randomize_kstack_offset=off bulkhead.boot";
     step("booting Debian without the wall, then beneath it");
-    let site = Site::open(&root().join("policy/sites/demo"))?;
+    let site = Site::open(&root().join("policy/sites/demo"), bulkhead_lang::Arch::Aarch64)?;
     let folder = root().join("target/run/boot");
     fs::create_dir_all(&folder).map_err(|error| Error(format!("cannot make {}: {error}", folder.display())))?;
-    let line = format!("{} {LINE}", site.manifest.guest.command_line);
+    let line = format!("{} {LINE}", site.command_line()?);
     let native = boot_time::native(&folder, &site, &line)?;
     let mut figures = BTreeMap::from([("guest_boot_native_us".to_string(), native.to_string())]);
     let mut boot = |site: &str, name: &str| {

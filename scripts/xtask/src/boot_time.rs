@@ -30,7 +30,7 @@ pub(crate) fn native(folder: &Path, site: &Site, command_line: &str) -> Result<u
     dumped.map_err(|error| failed("cannot start the emulator", error))?;
     let blob = fs::read(file("machine.dtb")).map_err(|error| failed("cannot read the machine's device tree", error))?;
     let fdt = Fdt::new(&blob).map_err(|error| Error(format!("the machine's device tree: {error}")))?;
-    let resources = site.resources();
+    let resources = site.resources()?;
     let view = GuestView {
         ram: Range { base: 0x4000_0000, bytes: 1008 << 20 },
         initrd: Range::default(),

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use bulkhead_bundle::build::{bundle, flatten};
 use bulkhead_bundle::{Kind, kernel};
+use bulkhead_lang::Arch;
 use zerocopy::IntoBytes;
 
 use crate::build;
@@ -181,7 +182,7 @@ fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
     let folder = build::run_build()?;
     let read =
         |path: PathBuf| fs::read(&path).map_err(|error| Error(format!("cannot read {}: {error}", path.display())));
-    let site = Site::open(&root().join(&options.site))?;
+    let site = Site::open(&root().join(&options.site), Arch::Aarch64)?;
     let loader = plain_image(&folder.join("bulkhead-loader"))?;
     let hypervisor = flat_image(&folder.join("bulkhead-hypervisor"))?;
     let kernel = match &options.kernel {
@@ -194,9 +195,9 @@ fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
         (None, None) => initrd::demo()?,
     };
     let batch = if options.batch { " bulkhead.batch" } else { "" };
-    let line = format!("{}{batch} {}", site.manifest.guest.command_line, options.append);
+    let line = format!("{}{batch} {}", site.command_line()?, options.append);
     let packed = kernel::pack(&kernel).ok_or_else(|| Error("the guest's kernel is no AArch64 Image".to_string()))?;
-    let (resources, settings, secure) = (site.resources(), site.settings(), site.secure(&folder)?);
+    let (resources, settings, secure) = (site.resources()?, site.settings(), site.secure(&folder)?);
     let parts: [(Kind, &[u8]); 8] = [
         (Kind::Hypervisor, &hypervisor),
         (Kind::GuestKernel, &packed),

@@ -7,8 +7,12 @@ use std::path::Path;
 use bulkhead_abi::boot::{Capability, NO_OBJECT, Range, flags};
 use bulkhead_bundle::secure::{App, Architecture, secure_image};
 use bulkhead_bundle::{Resource, ResourceKind, Settings};
-use bulkhead_lang::{Compiled, Severity, compile_folder};
+use bulkhead_hypervisor_core::plan::{MachinePlan, machine};
+use bulkhead_lang::tree::Space;
+use bulkhead_lang::{Arch, Compiled, Severity, compile_folder, policy};
+use bulkhead_loader::resources;
 use serde::Deserialize;
+use zerocopy::FromZeros;
 
 use crate::command::{Error, Result};
 
@@ -17,7 +21,7 @@ use crate::command::{Error, Result};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
     secure: Secure,
-    pub(crate) guest: Guest,
+    guest: Guest,
     #[serde(default)]
     app: BTreeMap<String, AppEntry>,
 }
@@ -33,9 +37,17 @@ struct Secure {
 /// What the guest is started with.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Guest {
-    pub(crate) command_line: String,
+struct Guest {
+    command_line: CommandLine,
     restart_limit: u64,
+}
+
+/// One for all machines, or one for each kind.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum CommandLine {
+    All(String),
+    Each(BTreeMap<String, String>),
 }
 
 #[derive(Deserialize)]
@@ -61,14 +73,15 @@ const fn default_stack() -> u64 {
 
 /// A site, ready for its bundle.
 pub(crate) struct Site {
-    pub(crate) manifest: Manifest,
+    manifest: Manifest,
     compiled: Compiled,
+    arch: Arch,
 }
 
 impl Site {
-    /// Reads and compiles; the findings of the policy are printed.
-    pub(crate) fn open(folder: &Path) -> Result<Self> {
-        let compiled = compile_folder(folder).map_err(|report| {
+    /// Reads and compiles for a kind of machine; the findings of the policy are printed.
+    pub(crate) fn open(folder: &Path, arch: Arch) -> Result<Self> {
+        let compiled = compile_folder(folder, Some(arch)).map_err(|report| {
             report.findings.iter().for_each(|finding| eprintln!("{}", finding.render(&report.sources)));
             let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
             Error(format!("{}: the policy has {errors} errors", folder.display()))
@@ -85,7 +98,7 @@ impl Site {
         let text =
             fs::read_to_string(&path).map_err(|error| Error(format!("cannot read {}: {error}", path.display())))?;
         let manifest = toml::from_str(&text).map_err(|error| Error(format!("{}: {error}", path.display())))?;
-        Ok(Self { manifest, compiled })
+        Ok(Self { manifest, compiled, arch })
     }
 
     /// The compiled policy.
@@ -93,30 +106,50 @@ impl Site {
         &self.compiled.table
     }
 
-    /// What of the machine the guest gets, and what apps serve to it.
-    pub(crate) fn resources(&self) -> Vec<Resource> {
-        let passed = self.compiled.policy.resources.iter().map(|resource| Resource {
-            kind: ResourceKind::Passthrough as u32,
-            intid: resource.interrupt.unwrap_or(0),
-            base: resource.base,
-            bytes: resource.bytes,
-            object: 0,
+    /// The guest's command line on this kind of machine.
+    pub(crate) fn command_line(&self) -> Result<&str> {
+        match &self.manifest.guest.command_line {
+            CommandLine::All(line) => Ok(line),
+            CommandLine::Each(lines) => lines.get(self.arch.name()).map(String::as_str).ok_or_else(|| {
+                Error(format!("site.toml: command_line has no line for {0}; add {0} = \"…\"", self.arch.name()))
+            }),
+        }
+    }
+
+    /// What of the machine the guest and apps get, and what apps serve to it; as much as a loader can put into its plan.
+    pub(crate) fn resources(&self) -> Result<Vec<Resource>> {
+        let policy = &self.compiled.policy;
+        let passed = policy.resources.iter().map(|resource| {
+            let kind = match (resource.space, resource.is_read_only) {
+                (Space::Memory, false) => ResourceKind::Passthrough,
+                (Space::Memory, true) => ResourceKind::ReadOnly,
+                (Space::Ports, _) => ResourceKind::Ports,
+                (Space::Registers, false) => ResourceKind::Msrs,
+                (Space::Registers, true) => ResourceKind::MsrsReadOnly,
+            };
+            given(resource, kind, 0)
         });
-        let served = self.compiled.policy.devices.iter().map(|device| Resource {
-            kind: ResourceKind::Served as u32,
-            intid: device.interrupt.unwrap_or(0),
-            base: device.base,
-            bytes: device.bytes,
-            object: device.object.into(),
+        let served = policy.devices.iter().map(|device| {
+            let kind = if device.function.is_some() { ResourceKind::ServedPorts } else { ResourceKind::Served };
+            Resource {
+                kind: kind as u32,
+                intid: device.interrupt.unwrap_or(0),
+                base: device.base,
+                bytes: device.size,
+                object: device.object,
+                function: device.function.unwrap_or(0),
+                reserved: 0,
+            }
         });
-        let driven = self.compiled.policy.driven.iter().map(|(subject, resource)| Resource {
-            kind: ResourceKind::Driven as u32,
-            intid: resource.interrupt.unwrap_or(0),
-            base: resource.base,
-            bytes: resource.bytes,
-            object: (*subject).into(),
+        let driven = policy.driven.iter().map(|(subject, resource)| {
+            let kind = if resource.space == Space::Ports { ResourceKind::AppPorts } else { ResourceKind::Driven };
+            given(resource, kind, *subject)
         });
-        passed.chain(served).chain(driven).collect()
+        let all: Vec<Resource> = passed.chain(served).chain(driven).collect();
+        let mut plan = MachinePlan::new_zeroed();
+        plan.machine = if self.arch == Arch::Aarch64 { machine::AARCH64 } else { machine::VMX };
+        resources::give(&mut plan, &all).map_err(|error| Error(error.to_string()))?;
+        Ok(all)
     }
 
     pub(crate) fn settings(&self) -> Settings {
@@ -179,9 +212,15 @@ impl Site {
     /// The machine's devices that an app drives.
     fn driven(&self, subject: u16) -> Vec<(Range, u32)> {
         let own = self.compiled.policy.driven.iter().filter(|(owner, _)| *owner == subject);
-        own.map(|(_, resource)| (Range { base: resource.base, bytes: resource.bytes }, resource.interrupt.unwrap_or(0)))
+        let own = own.filter(|(_, resource)| resource.space == Space::Memory);
+        own.map(|(_, resource)| (Range { base: resource.base, bytes: resource.size }, resource.interrupt.unwrap_or(0)))
             .collect()
     }
+}
+
+fn given(resource: &policy::Resource, kind: ResourceKind, object: u16) -> Resource {
+    let &policy::Resource { base, size: bytes, interrupt, .. } = resource;
+    Resource { kind: kind as u32, intid: interrupt.unwrap_or(0), base, bytes, object, function: 0, reserved: 0 }
 }
 
 fn rights(names: &[String]) -> Result<u32> {
@@ -216,11 +255,15 @@ mod tests {
         restart_limit = 0\n[app.one]\npriority = 1\nrestart_limit = 1\n";
 
     fn site(name: &str, manifest: &str) -> Result<Site> {
+        site_for(name, manifest, POLICY, Arch::Aarch64)
+    }
+
+    fn site_for(name: &str, manifest: &str, policy: &str, arch: Arch) -> Result<Site> {
         let folder = root().join("target/tests/sites").join(name);
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("site.policy"), POLICY).unwrap();
+        fs::write(folder.join("site.policy"), policy).unwrap();
         fs::write(folder.join("site.toml"), manifest).unwrap();
-        Site::open(&folder)
+        Site::open(&folder, arch)
     }
 
     fn refusal(name: &str, manifest: &str) -> String {
@@ -232,8 +275,50 @@ mod tests {
     fn policy_and_manifest_give_the_bundle_its_numbers() {
         let site = site("sound", MANIFEST).unwrap();
         assert_eq!(site.settings().budget_us, 100);
-        let [rtc] = site.resources().try_into().unwrap();
+        let [rtc] = site.resources().unwrap().try_into().unwrap();
         assert_eq!((rtc.kind, rtc.intid, rtc.base, rtc.object), (ResourceKind::Driven as u32, 34, 0x1000, 2));
+    }
+
+    #[test]
+    fn each_kind_of_machine_gets_its_resources_and_its_command_line() {
+        let policy = "edition 1\npolicy t\napp one\napp two\nresource com: ports 0x3f8 size 8 interrupt 4\n\
+            resource pat: msr 0x277 size 1\nresource tsc: msr 0x10 size 1 read only\n\
+            resource rom: mmio 0xc0000 size 0x1000 read only\nresource rtc: ports 0x70 size 2 interrupt 8\n\
+            allow guest use com, pat, tsc, rom\nallow one use rtc\n\
+            device d: pci 0:30.0 ports 0xc040 size 0x40 interrupt 11 by two\n";
+        let lines = MANIFEST.replace("\"\"", "{ x86_64 = \"console=ttyS0\" }");
+        let site = site_for("x86", &lines, policy, Arch::X86_64).unwrap();
+        let kinds: Vec<u32> = site.resources().unwrap().iter().map(|resource| resource.kind).collect();
+        let wanted = [
+            ResourceKind::Ports,
+            ResourceKind::Msrs,
+            ResourceKind::MsrsReadOnly,
+            ResourceKind::ReadOnly,
+            ResourceKind::ServedPorts,
+            ResourceKind::AppPorts,
+        ];
+        assert_eq!(kinds, wanted.map(|kind| kind as u32));
+        assert_eq!(site.resources().unwrap()[4].function, 30 << 3);
+        assert_eq!(site.command_line().unwrap(), "console=ttyS0");
+        assert!(site_for("x86", &lines, policy, Arch::Aarch64).is_err(), "it has no ports");
+        let arm = site_for("arm", &lines, POLICY, Arch::Aarch64).unwrap();
+        assert!(arm.command_line().unwrap_err().to_string().contains("add aarch64 ="));
+        assert_eq!(site_for("one", MANIFEST, POLICY, Arch::Aarch64).unwrap().command_line().unwrap(), "");
+    }
+
+    #[test]
+    fn what_the_projects_sites_give_away_fits_the_plan() {
+        for folder in ["policy/sites/demo", "policy/sites/minimal"] {
+            for arch in Arch::ALL {
+                let site = Site::open(&root().join(folder), arch).unwrap();
+                assert!(site.resources().is_ok() && site.command_line().is_ok(), "{folder} {}", arch.name());
+            }
+        }
+        let many = (0..9).fold(POLICY.replace("allow one use rtc\n", ""), |text, at| {
+            format!("{text}resource r{at}: mmio 0x{at}00000 size 0x1000\nallow guest use r{at}\n")
+        });
+        let error = site_for("many", MANIFEST, &many, Arch::Aarch64).unwrap().resources().unwrap_err();
+        assert!(error.to_string().contains("than the wall keeps: 8"), "{error}");
     }
 
     #[test]

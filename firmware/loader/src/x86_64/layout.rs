@@ -12,8 +12,8 @@ use crate::wall::{BLOCK, PAGE, Sizes, TooLittle, Wall};
 
 const GIB_4: u64 = 1 << 32;
 const MIB_1: u64 = 0x10_0000;
-/// The BIOS and the ROMs of cards.
-const ROM: Range = Range { base: 0xc_0000, bytes: 0x4_0000 };
+/// Below this lie the BIOS and the ROMs of cards, which are a resource of the policy.
+const HIGH: u64 = 0x10_0000;
 /// Where conventional memory ends.
 const CONVENTIONAL_END: u64 = 0xa_0000;
 
@@ -24,7 +24,7 @@ pub struct Layout {
     pub wall: Wall,
     /// The guest's memory.
     pub guest_ram: Vec<Range>,
-    /// Memory and ROM that the guest reads and does not write.
+    /// Firmware's tables, which the guest reads and does not write. The BIOS and the cards' ROMs are the policy's to give.
     pub guest_rom: Vec<Range>,
     /// Where the initial RAM disk goes.
     pub initrd: Range,
@@ -141,7 +141,7 @@ fn top(range: Range, bytes: u64) -> Option<(u64, u64)> {
     (base >= start).then_some((base, room))
 }
 
-/// What the guest reads and does not write: the BIOS, ACPI's tables, and what is reserved next to memory below 4 GiB (many
+/// What the guest reads and does not write: ACPI's tables, and what is reserved next to memory below 4 GiB (many
 /// firmwares keep their tables there); whole pages, neighbours joined.
 fn roms(machine: &Machine<'_>) -> Vec<Range> {
     let map = machine.map;
@@ -149,12 +149,12 @@ fn roms(machine: &Machine<'_>) -> Vec<Range> {
     let touches = |range: Range| {
         ram.iter().any(|ram| ram.end() == Some(range.base) || range.end().is_some_and(|end| ram.base == end))
     };
-    let is_low = |range: &Range| range.base >= ROM.base && range.end().is_some_and(|end| end <= GIB_4);
+    let is_low = |range: &Range| range.base >= HIGH && range.end().is_some_and(|end| end <= GIB_4);
     let reserved = map
         .of_kind(kind::RESERVED)
         .filter(|range| touches(*range) && machine.registers.iter().all(|registers| registers.is_disjoint(*range)));
     let tables = map.of_kind(kind::ACPI_TABLES).chain(map.of_kind(kind::ACPI_STORAGE));
-    let mut all: Vec<Range> = reserved.chain(tables).filter(is_low).map(outward).chain([ROM]).collect();
+    let mut all: Vec<Range> = reserved.chain(tables).filter(is_low).map(outward).collect();
     all = subtract_memory(&all, machine);
     all.sort_by_key(|range| range.base);
     let mut joined: Vec<Range> = Vec::new();
@@ -232,7 +232,7 @@ mod tests {
                 Range { base: 0x1_0000_0000, bytes: 0x4000_0000 },
             ]
         );
-        assert_eq!(layout.guest_rom, [ROM, Range { base: 0x7ffd_f000, bytes: 0x2_1000 }]);
+        assert_eq!(layout.guest_rom, [Range { base: 0x7ffd_f000, bytes: 0x2_1000 }]);
         assert!(layout.initrd.base + layout.initrd.bytes <= 0x7ffd_f000 && layout.initrd.is_disjoint(taken));
     }
 
@@ -246,7 +246,7 @@ mod tests {
         ])
         .unwrap();
         let layout = planned(&map, &[], 1).unwrap();
-        assert_eq!(layout.guest_rom, [ROM], "configuration space next to memory");
+        assert_eq!(layout.guest_rom, [], "configuration space next to memory");
         let io_apic = REGISTERS[0];
         assert!(layout.guest_ram.iter().all(|range| range.is_disjoint(io_apic)), "{layout:?}");
     }

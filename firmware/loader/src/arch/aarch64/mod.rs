@@ -69,6 +69,11 @@ stack_top:
 /// The largest device tree that is looked at.
 const TREE_MAX: usize = 2 << 20;
 
+/// The policies that are for this machine.
+pub(crate) const POLICY_MACHINE: u32 = bulkhead_model::machine::AARCH64;
+/// Its name.
+pub(crate) const NAME: &str = "aarch64";
+
 /// What the loader is started with.
 pub(crate) struct BootChain {
     tree: u64,
@@ -150,7 +155,7 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
     plan.guest_timer_intid = 27;
     plan.console = Range { base: out.base, bytes: 0x200 };
     plan.psci_smc = u64::from(machine.psci_smc);
-    enter(out, &wall, &plan)
+    enter(out, &parts, &wall, &mut plan)
 }
 
 /// Hands the machine over: caches clean, interrupts masked, MMU off, the plan's address in x0.

@@ -22,6 +22,11 @@ pub(crate) use console::Output;
 
 use crate::{Never, Parts, copy, enter, memory};
 
+/// The policies that are for this machine.
+pub(crate) const POLICY_MACHINE: u32 = bulkhead_model::machine::X86_64;
+/// Its name.
+pub(crate) const NAME: &str = "x86_64";
+
 /// What the loader is started with: the list of tags.
 pub(crate) struct BootChain {
     list: u64,
@@ -93,7 +98,7 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
     plan.guest_entry = kernel.load;
     plan.guest_argument = ZERO_PAGE;
     fill(&mut plan, &layout, &acpi);
-    enter(out, &wall, &plan)
+    enter(out, &parts, &wall, &mut plan)
 }
 
 /// What only an x86-64 plan has.

@@ -1,0 +1,189 @@
+//! What the bundle says of the machine's resources, written into the plan: on every kind of machine, by both loaders.
+
+use core::fmt;
+
+use bulkhead_bundle::{Resource, ResourceKind};
+use bulkhead_hypervisor_core::plan::{Device, MachinePlan, Msrs, Ports, Range, machine};
+
+/// Why the resources are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceError {
+    /// More than the plan has room for: of what, and how many it has room for.
+    TooMany(&'static str, usize),
+    /// A kind of resource that this loader does not know.
+    Unknown(u32),
+    /// A kind that this machine does not have.
+    Elsewhere(ResourceKind),
+    /// Ports or registers that end beyond the last.
+    Beyond(ResourceKind, u64),
+}
+
+impl fmt::Display for ResourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany(what, most) => write!(f, "the policy gives away more {what} than the wall keeps: {most}"),
+            Self::Unknown(kind) => write!(f, "the bundle holds a resource of kind {kind}, which is not known"),
+            Self::Elsewhere(kind) => {
+                write!(f, "the policy is for another kind of machine: this one has no {}", kind.name())
+            }
+            Self::Beyond(kind, base) => write!(f, "one of the {} ends beyond the last: from {base:#x} on", kind.name()),
+        }
+    }
+}
+
+/// Writes all resources into a plan whose kind of machine is set.
+///
+/// # Errors
+/// [`ResourceError`]; the plan is of no use then.
+pub fn give(plan: &mut MachinePlan, resources: &[Resource]) -> Result<(), ResourceError> {
+    for resource in resources {
+        let kind = ResourceKind::ALL.into_iter().find(|kind| *kind as u32 == resource.kind);
+        let kind = kind.ok_or(ResourceError::Unknown(resource.kind))?;
+        let is_aarch64 = plan.machine == machine::AARCH64;
+        let is_common = matches!(kind, ResourceKind::Passthrough | ResourceKind::Driven);
+        if !is_common && is_aarch64 != (kind == ResourceKind::Served) {
+            return Err(ResourceError::Elsewhere(kind));
+        }
+        place(plan, resource, kind)?;
+    }
+    Ok(())
+}
+
+fn place(plan: &mut MachinePlan, resource: &Resource, kind: ResourceKind) -> Result<(), ResourceError> {
+    let &Resource { intid, base, bytes, object, function, .. } = resource;
+    let range = Range { base, bytes };
+    let name = kind.name();
+    match kind {
+        ResourceKind::Passthrough => put(&mut plan.guest_mmio, range, name)?,
+        ResourceKind::ReadOnly => put(&mut plan.x86.guest_rom, range, name)?,
+        ResourceKind::Driven => put(&mut plan.secure_mmio, range, name)?,
+        ResourceKind::Ports | ResourceKind::AppPorts => {
+            let (first, count) = bounded(resource, kind, 0x1_0000)?;
+            let x86 = &mut plan.x86;
+            let list = if kind == ResourceKind::Ports { &mut x86.guest_ports[..] } else { &mut x86.secure_ports[..] };
+            put(list, Ports { first, count }, name)?;
+        }
+        ResourceKind::Msrs | ResourceKind::MsrsReadOnly => {
+            let (first, count) = bounded(resource, kind, 1 << 32)?;
+            let read_only = u64::from(kind == ResourceKind::MsrsReadOnly);
+            put(&mut plan.x86.guest_msrs, Msrs { first, count, read_only }, name)?;
+        }
+        ResourceKind::Served | ResourceKind::ServedPorts => {
+            put(&mut plan.devices, Device { range, object, function, intid }, name)?;
+        }
+    }
+    match kind {
+        _ if intid == 0 => Ok(()),
+        ResourceKind::Served | ResourceKind::ServedPorts => Ok(()),
+        ResourceKind::Driven | ResourceKind::AppPorts => put(&mut plan.secure_interrupts, intid, "apps' interrupts"),
+        // Devices of the guest's may share a line.
+        _ if plan.guest_interrupts.contains(&intid) => Ok(()),
+        _ => put(&mut plan.guest_interrupts, intid, "interrupts of the guest"),
+    }
+}
+
+/// First and count, if all of them are below the limit.
+fn bounded(resource: &Resource, kind: ResourceKind, limit: u64) -> Result<(u32, u32), ResourceError> {
+    let &Resource { base, bytes, .. } = resource;
+    let is_inside = bytes != 0 && base.checked_add(bytes).is_some_and(|end| end <= limit);
+    let numbers = u32::try_from(base).ok().zip(u32::try_from(bytes).ok());
+    numbers.filter(|_| is_inside).ok_or(ResourceError::Beyond(kind, base))
+}
+
+/// Puts a value into the first slot that is free: one that is all zeros.
+fn put<T: Default + PartialEq>(list: &mut [T], value: T, what: &'static str) -> Result<(), ResourceError> {
+    let most = list.len();
+    let slot = list.iter_mut().find(|slot| **slot == T::default()).ok_or(ResourceError::TooMany(what, most))?;
+    *slot = value;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use alloc::vec::Vec;
+    use bulkhead_hypervisor_core::plan::{MAX_MSRS, MAX_PORTS, MAX_RANGES, MAX_SECURE_INTERRUPTS};
+    use zerocopy::FromZeros;
+
+    fn resource(kind: ResourceKind, base: u64, bytes: u64, intid: u32) -> Resource {
+        Resource { kind: kind as u32, intid, base, bytes, object: 8, function: 0, reserved: 0 }
+    }
+
+    fn given(machine: u32, resources: &[Resource]) -> Result<MachinePlan, ResourceError> {
+        let mut plan = MachinePlan::new_zeroed();
+        plan.machine = machine;
+        give(&mut plan, resources).map(|()| plan)
+    }
+
+    #[test]
+    fn each_kind_goes_to_its_list() {
+        let all = [
+            resource(ResourceKind::Ports, 0x3f8, 8, 4),
+            resource(ResourceKind::Ports, 0x1f0, 8, 14),
+            resource(ResourceKind::Ports, 0x3f6, 1, 14),
+            resource(ResourceKind::Msrs, 0x277, 1, 0),
+            resource(ResourceKind::MsrsReadOnly, 0xc001_0010, 1, 0),
+            resource(ResourceKind::ReadOnly, 0xc_0000, 0x4_0000, 0),
+            resource(ResourceKind::Passthrough, 0xfec0_0000, 0x1000, 0),
+            resource(ResourceKind::AppPorts, 0x2f8, 8, 3),
+            resource(ResourceKind::Driven, 0xfe00_0000, 0x1000, 20),
+            Resource { function: 30 << 3, ..resource(ResourceKind::ServedPorts, 0xc040, 0x40, 11) },
+        ];
+        let plan = given(machine::SVM, &all).unwrap();
+        assert_eq!(plan.x86.guest_ports[..2], [Ports { first: 0x3f8, count: 8 }, Ports { first: 0x1f0, count: 8 }]);
+        assert_eq!(plan.guest_interrupts[..3], [4, 14, 0], "a line that is shared stands there once");
+        let msr = |first, read_only| Msrs { first, count: 1, read_only };
+        assert_eq!(plan.x86.guest_msrs[..2], [msr(0x277, 0), msr(0xc001_0010, 1)]);
+        assert_eq!(plan.x86.guest_rom[0], Range { base: 0xc_0000, bytes: 0x4_0000 });
+        assert_eq!(plan.x86.secure_ports[0], Ports { first: 0x2f8, count: 8 });
+        assert_eq!((plan.guest_mmio[0].base, plan.secure_mmio[0].base), (0xfec0_0000, 0xfe00_0000));
+        assert_eq!(plan.secure_interrupts[..2], [3, 20]);
+        let range = Range { base: 0xc040, bytes: 0x40 };
+        assert_eq!(plan.devices[0], Device { range, object: 8, function: 30 << 3, intid: 11 });
+    }
+
+    #[test]
+    fn as_many_as_there_is_room_for_are_taken_and_one_more_is_refused_in_words() {
+        for (kind, most, what) in [
+            (ResourceKind::Ports, MAX_PORTS, "the guest's ports than the wall keeps: 32"),
+            (ResourceKind::Msrs, MAX_MSRS, "model-specific registers than the wall keeps: 32"),
+            (ResourceKind::ReadOnly, MAX_RANGES, "read-only memory than the wall keeps: 8"),
+            (ResourceKind::Passthrough, MAX_RANGES, "memory-mapped registers than the wall keeps: 8"),
+            (ResourceKind::Driven, MAX_RANGES, "apps' memory-mapped registers than the wall keeps: 8"),
+            (ResourceKind::AppPorts, MAX_RANGES, "apps' ports than the wall keeps: 8"),
+            (ResourceKind::ServedPorts, 4, "devices that apps serve than the wall keeps: 4"),
+        ] {
+            let all: Vec<Resource> = (1..=most as u64 + 1).map(|at| resource(kind, at * 0x100, 1, 0)).collect();
+            assert!(given(machine::VMX, &all[..most]).is_ok(), "{what}");
+            assert!(given(machine::VMX, &all).unwrap_err().to_string().contains(what), "{what}");
+        }
+        let lines =
+            |count: u32| (1..=count).map(|line| resource(ResourceKind::Driven, 0, 0, 31 + line)).collect::<Vec<_>>();
+        let most = u32::try_from(MAX_SECURE_INTERRUPTS).unwrap();
+        assert!(given(machine::AARCH64, &lines(most)).is_ok());
+        assert!(given(machine::AARCH64, &lines(most + 1)).unwrap_err().to_string().contains("apps' interrupts"));
+    }
+
+    #[test]
+    fn what_the_machine_does_not_have_or_that_ends_beyond_it_is_refused() {
+        let served = [resource(ResourceKind::Served, 0x0a00_3e00, 0x200, 79)];
+        assert!(given(machine::AARCH64, &served).is_ok_and(|plan| plan.devices[0].intid == 79));
+        assert_eq!(given(machine::VMX, &served).unwrap_err(), ResourceError::Elsewhere(ResourceKind::Served));
+        for kind in [ResourceKind::Ports, ResourceKind::Msrs, ResourceKind::ReadOnly, ResourceKind::ServedPorts] {
+            let error = given(machine::AARCH64, &[resource(kind, 0x60, 1, 0)]).unwrap_err();
+            assert!(error.to_string().contains("for another kind of machine"), "{error}");
+        }
+        for (kind, base) in
+            [(ResourceKind::Ports, 0xffff), (ResourceKind::AppPorts, 0xffff), (ResourceKind::Msrs, 0xffff_ffff)]
+        {
+            assert!(given(machine::SVM, &[resource(kind, base, 1, 0)]).is_ok());
+            for (base, bytes) in [(base, 2), (base + 1, 1), (u64::MAX, 2), (base, 0)] {
+                let error = given(machine::SVM, &[resource(kind, base, bytes, 0)]).unwrap_err();
+                assert_eq!(error, ResourceError::Beyond(kind, base));
+            }
+        }
+        let unknown = Resource { kind: 99, ..served[0] };
+        assert_eq!(given(machine::SVM, &[unknown]).unwrap_err(), ResourceError::Unknown(99));
+    }
+}
