@@ -19,7 +19,7 @@ const LOOP: u64 = 2;
 
 #[unsafe(no_mangle)]
 extern "C" fn guest_main() -> ! {
-    let mut out = Uart;
+    let mut out = Uart::open();
     let is_svm = is_amd();
     report(&mut out, "loop", measure(|| turns(Operation::Nothing, 0, 0, 0), 0));
     if call(is_svm, [CALL_UID.into(), 0, 0, 0, 0, 0, 0, 0])[0] == u64::from(UID[0]) {
