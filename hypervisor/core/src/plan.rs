@@ -227,7 +227,8 @@ pub struct MachinePlan {
     /// Where the guest starts, in its memory. x86-64: in 32-bit protected mode with flat segments, paging off
     /// (Documentation/x86/boot, "32-bit boot protocol").
     pub guest_entry: u64,
-    /// The address in guest memory that it finds in x0 (the device tree) or in ESI (`boot_params`).
+    /// The address in guest memory that it finds in x0 (the device tree) or in ESI (`boot_params`). x86-64: 4 KiB after it
+    /// lies the descriptor table that it starts with: limit 0x1f, code at selector 0x10, data at 0x18.
     pub guest_argument: u64,
     /// GIC distributor (64 KiB).
     pub gicd: Range,

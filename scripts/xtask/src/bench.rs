@@ -6,6 +6,7 @@ use std::fs;
 
 use clap::Parser;
 
+use crate::arch::Arch;
 use crate::boot_time;
 use crate::command::{Error, Result, output, program, root, step};
 use crate::console::Output;
@@ -111,14 +112,14 @@ fn policy(as_json: bool) -> Result<()> {
 /// Builds the bench guest, runs it and reads its lines.
 fn measure() -> Result<BTreeMap<String, String>> {
     step("building the bench guest");
-    crate::build::run_build()?;
-    run::test_guests()?;
+    crate::build::run_build(Arch::Aarch64)?;
+    run::test_guests(Arch::Aarch64)?;
     let said = guest(&["--folder", "target/run/bench", "--kernel", "target/run/guests/bench.img"])?;
     let lines =
         said.guest.lines().filter_map(|line| line.strip_prefix("bench: ")).filter_map(|line| line.split_once(' '));
     let mut figures: BTreeMap<String, String> =
         lines.map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    figures.insert("hypervisor_text_bytes".to_string(), run::hypervisor_text_bytes()?.to_string());
+    figures.insert("hypervisor_text_bytes".to_string(), run::hypervisor_text_bytes(Arch::Aarch64)?.to_string());
     match figures.get("loop").map(String::as_str) {
         Some("2.00") => Ok(figures),
         other => Err(Error(format!("the instruction clock is off: a loop of 2 instructions counted {other:?}"))),
@@ -129,7 +130,7 @@ fn measure() -> Result<BTreeMap<String, String>> {
 fn debian() -> Result<BTreeMap<String, String>> {
     const LINE: &str = "randomize_kstack_offset=off bulkhead.boot";
     step("booting Debian without the wall, then beneath it");
-    let site = Site::open(&root().join("policy/sites/demo"), bulkhead_lang::Arch::Aarch64)?;
+    let site = Site::open(&root().join("policy/sites/demo"), Arch::Aarch64)?;
     let folder = root().join("target/run/boot");
     fs::create_dir_all(&folder).map_err(|error| Error(format!("cannot make {}: {error}", folder.display())))?;
     let line = format!("{} {LINE}", site.command_line()?);

@@ -10,9 +10,10 @@ use bulkhead_loader::aarch64::tree::{GuestView, guest_tree};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::DeviceTree;
 
+use crate::arch::Arch;
 use crate::command::{Error, Result, root};
 use crate::initrd;
-use crate::run::EXACT_CLOCK;
+use crate::machine::EXACT_CLOCK;
 use crate::setup;
 use crate::site::Site;
 
@@ -39,8 +40,8 @@ pub(crate) fn native(folder: &Path, site: &Site, command_line: &str) -> Result<u
     };
     let write = |name: &str, bytes: &[u8]| fs::write(file(name), bytes).map_err(|error| failed("cannot write", error));
     write("guest.dtb", &guest_tree(&DeviceTree::from_fdt(&fdt), &view))?;
-    write("initrd.gz", &initrd::demo()?)?;
-    let kernel = format!("loader,file={},addr={KERNEL},force-raw=on", setup::guest_kernel()?.display());
+    write("initrd.gz", &initrd::demo(Arch::Aarch64)?)?;
+    let kernel = format!("loader,file={},addr={KERNEL},force-raw=on", setup::guest_kernel(Arch::Aarch64)?.display());
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", "120", "qemu-system-aarch64", "-M", machine]).args(base).args(EXACT_CLOCK);
     command.args(["-serial", "stdio", "-device", &kernel, "-kernel"]).arg(root().join("target/run/guests/native.img"));

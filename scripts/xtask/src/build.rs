@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::arch::{Arch, Targets};
 use crate::command::{Result, program, root, run, step};
-use crate::setup::{GUEST_TARGET, IMAGE_TARGET, has_libraries, musl_libraries};
+use crate::setup::{has_libraries, musl_libraries};
 
-/// The packages that are images.
-pub(crate) const IMAGES: &[&str] = &[
+/// The packages that are images on every architecture.
+const IMAGES: &[&str] = &[
     "bulkhead-hypervisor",
     "bulkhead-loader",
     "bulkhead-kernel",
@@ -17,24 +18,37 @@ pub(crate) const IMAGES: &[&str] = &[
     "bulkhead-app-faulty",
     "bulkhead-app-historian",
     "bulkhead-app-plant",
-    "bulkhead-guests",
 ];
 
+/// The images of an architecture.
+pub(crate) fn images(arch: Arch) -> impl Iterator<Item = &'static str> {
+    let own = match arch {
+        Arch::Aarch64 => ["bulkhead-guests"].iter(),
+        Arch::X86_64 => ["bulkhead-guests-x86_64"].iter(),
+    };
+    IMAGES.iter().chain(own).copied()
+}
+
 /// Builds all images; returns the folder of their ELF files.
-pub(crate) fn run_build() -> Result<PathBuf> {
+pub(crate) fn run_build(arch: Arch) -> Result<PathBuf> {
     step("building the images");
-    let mut command = cargo("build", IMAGE_TARGET)?;
-    command.arg("--release").args(IMAGES.iter().flat_map(|image| ["--package", image]));
+    let mut command = cargo("build", arch, arch.image_target())?;
+    command.arg("--release").args(images(arch).flat_map(|image| ["--package", image]));
     run(command)?;
-    Ok(root().join("target").join(IMAGE_TARGET).join("release"))
+    Ok(programs(arch))
+}
+
+/// Where the images' ELF files are.
+pub(crate) fn programs(arch: Arch) -> PathBuf {
+    root().join("target").join(arch.image_target()).join("release")
 }
 
 /// Builds the guest's command, a static program; returns its path.
-pub(crate) fn guest_command() -> Result<PathBuf> {
-    let mut command = cargo("build", GUEST_TARGET)?;
+pub(crate) fn guest_command(arch: Arch) -> Result<PathBuf> {
+    let mut command = cargo("build", arch, arch.guest_target())?;
     command.args(["--release", "--package", "bulkhead-client"]);
     run(command)?;
-    Ok(root().join("target").join(GUEST_TARGET).join("release/bulkhead-guest"))
+    Ok(root().join("target").join(arch.guest_target()).join("release/bulkhead-guest"))
 }
 
 /// Builds the emulator's plugin that counts instructions; returns its path.
@@ -44,15 +58,15 @@ pub(crate) fn counting_plugin() -> Result<PathBuf> {
 }
 
 /// A cargo verb for a target; where the compiler lacks the target's libraries, they are built from its sources.
-pub(crate) fn cargo(verb: &str, target: &str) -> Result<Command> {
+pub(crate) fn cargo(verb: &str, arch: Arch, target: &str) -> Result<Command> {
     let mut command = program("cargo", &[verb, "--quiet", "--target", target]);
     if has_libraries(target)? {
         return Ok(command);
     }
     // Building the libraries is a matter of cargo's nightly versions; the compiler of a release does it when told to.
     command.env("RUSTC_BOOTSTRAP", "1");
-    if target == GUEST_TARGET {
-        let musl = musl_libraries();
+    if target == arch.guest_target() {
+        let musl = musl_libraries(arch);
         let parts = ["crt1.o", "crti.o", "crtn.o"].map(|part| format!("-Clink-arg={}", musl.join(part).display()));
         let flags = format!(
             "-Clink-self-contained=no -Crelocation-model=static -Lnative={} {}",
@@ -60,7 +74,7 @@ pub(crate) fn cargo(verb: &str, target: &str) -> Result<Command> {
             parts.join(" ")
         );
         command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features="]);
-        command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS", flags);
+        command.env(format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_")), flags);
     } else {
         command.arg("-Zbuild-std=core,alloc,compiler_builtins");
     }

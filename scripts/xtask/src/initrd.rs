@@ -1,4 +1,4 @@
-//! The demonstration's initial RAM disk: busybox, two drivers, the guest's command and a script, as a packed newc archive.
+//! The demonstration's initial RAM disk: busybox, drivers, the guest's command and a script, as a packed newc archive.
 
 use std::fs;
 use std::io::Write;
@@ -6,16 +6,17 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use crate::arch::{Arch, Targets};
 use crate::command::{Error, Result, root};
 use crate::setup;
 
 /// Builds the archive. The same files give the same bytes.
-pub(crate) fn demo() -> Result<Vec<u8>> {
-    let busybox = setup::cache().join("guest/bin/busybox");
+pub(crate) fn demo(arch: Arch) -> Result<Vec<u8>> {
+    let busybox = setup::guest_files(arch).join("bin/busybox");
     let busybox = fs::read(&busybox).map_err(|error| Error(format!("cannot read {}: {error}", busybox.display())))?;
     let script = root().join("policy/sites/demo/guest/init");
     let script = fs::read(&script).map_err(|error| Error(format!("cannot read {}: {error}", script.display())))?;
-    let client = crate::build::guest_command()?;
+    let client = crate::build::guest_command(arch)?;
     let client = fs::read(&client).map_err(|error| Error(format!("cannot read {}: {error}", client.display())))?;
     let mut archive = Vec::new();
     for folder in ["bin", "proc", "sys", "dev", "lib"] {
@@ -24,12 +25,16 @@ pub(crate) fn demo() -> Result<Vec<u8>> {
     entry(&mut archive, "bin/busybox", 0o100_755, &busybox);
     entry(&mut archive, "bin/bulkhead-guest", 0o100_755, &client);
     entry(&mut archive, "bin/sh", 0o120_777, b"busybox");
-    for module in ["virtio/virtio_mmio.ko", "char/virtio_console.ko"] {
-        let path = setup::guest_module(module)?;
+    let mut names = String::new();
+    for module in arch.guest_modules() {
+        let path = setup::guest_module(arch, module)?;
         let name = module.rsplit('/').next().unwrap_or(module);
+        names.push_str(&format!("{name}\n"));
         let bytes = fs::read(&path).map_err(|error| Error(format!("cannot read {}: {error}", path.display())))?;
         entry(&mut archive, &format!("lib/{name}"), 0o100_644, &bytes);
     }
+    // The init script loads them in this order.
+    entry(&mut archive, "lib/modules", 0o100_644, names.as_bytes());
     entry(&mut archive, "init", 0o100_755, &script);
     entry(&mut archive, "TRAILER!!!", 0, &[]);
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());

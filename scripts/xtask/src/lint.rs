@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
+use crate::arch::{Arch, Targets};
 use crate::build;
 use crate::command::{Error, Result, output, program, root, run, step};
-use crate::setup::{GUEST_TARGET, IMAGE_TARGET};
 
 /// The version of cargo-deny that the set-up builds.
 const DENY: &str = "0.20.2";
@@ -35,12 +35,15 @@ fn code() -> Result<()> {
     run(program("cargo", &["fmt", "--all", "--check"]))?;
     step("clippy, warnings denied");
     run(program("cargo", &["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"]))?;
-    let mut images = build::cargo("clippy", IMAGE_TARGET)?;
-    images.arg("--release").args(build::IMAGES.iter().flat_map(|image| ["--package", image]));
-    run(with_warnings_denied(images))?;
-    let mut client = build::cargo("clippy", GUEST_TARGET)?;
-    client.args(["--package", "bulkhead-client"]);
-    run(with_warnings_denied(client))
+    for arch in Arch::ALL {
+        let mut images = build::cargo("clippy", arch, arch.image_target())?;
+        images.arg("--release").args(build::images(arch).flat_map(|image| ["--package", image]));
+        run(with_warnings_denied(images))?;
+        let mut client = build::cargo("clippy", arch, arch.guest_target())?;
+        client.args(["--package", "bulkhead-client"]);
+        run(with_warnings_denied(client))?;
+    }
+    Ok(())
 }
 
 fn with_warnings_denied(mut clippy: Command) -> Command {

@@ -2,10 +2,12 @@
 //!
 //! One module a verb. It only drives other programs; what they build and decide lives in their own folders.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod arch;
 mod bench;
 mod boot_time;
 mod build;
@@ -13,11 +15,14 @@ mod command;
 mod console;
 mod initrd;
 mod lint;
+mod machine;
 mod run;
 mod setup;
 mod site;
 mod size;
 mod test;
+
+use arch::Arch;
 
 /// Bulkhead's developer command.
 #[derive(Parser)]
@@ -30,9 +35,21 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Installs what the build needs (idempotent; offline the second time)
-    Setup,
-    /// Builds the loader's Image and the bundle into target/run
+    Setup {
+        /// The architecture
+        #[arg(long, value_parser = arch::parser(), default_value = "aarch64")]
+        arch: Arch,
+    },
+    /// Builds the loader and the bundle into target/run
     Build(run::Options),
+    /// Makes a disk that boots the wall from CD or USB
+    Image {
+        #[command(flatten)]
+        options: run::Options,
+        /// The disk's file
+        #[arg(short, long, default_value = "target/run/x86_64/bulkhead.iso")]
+        output: PathBuf,
+    },
     /// Boots a guest beneath the wall in the emulator
     Run(run::Options),
     /// Measures the wall: instructions a round trip
@@ -47,13 +64,16 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().verb {
-        Verb::Setup => setup::run(),
-        Verb::Build(options) => setup::run().and_then(|()| run::prepare(&options)).and_then(|_| run::test_guests()),
-        Verb::Run(options) => setup::run().and_then(|()| run::run_guest(&options)),
-        Verb::Bench(options) => setup::run().and_then(|()| bench::run_bench(&options)),
-        Verb::Lint => setup::run().and_then(|()| lint::check()),
+        Verb::Setup { arch } => setup::run(arch),
+        Verb::Build(options) => {
+            setup::run(options.arch).and_then(|()| run::prepare(&options)).and_then(|_| run::test_guests(options.arch))
+        }
+        Verb::Image { options, output } => setup::run(options.arch).and_then(|()| run::image(&options, &output)),
+        Verb::Run(options) => setup::run(options.arch).and_then(|()| run::run_guest(&options)),
+        Verb::Bench(options) => setup::run(Arch::Aarch64).and_then(|()| bench::run_bench(&options)),
+        Verb::Lint => setup_all().and_then(|()| lint::check()),
         Verb::Size => size::check(),
-        Verb::Test => setup::run().and_then(|()| test::run_tests()),
+        Verb::Test => setup_all().and_then(|()| test::run_tests()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -62,4 +82,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn setup_all() -> command::Result<()> {
+    Arch::ALL.into_iter().try_for_each(setup::run)
 }

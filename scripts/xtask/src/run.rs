@@ -2,27 +2,30 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use bulkhead_bundle::build::{bundle, flatten};
 use bulkhead_bundle::{Kind, kernel};
-use bulkhead_lang::Arch;
 use zerocopy::IntoBytes;
 
+use crate::arch::{self, Arch};
 use crate::build;
 use crate::command::{Error, Result, root, step};
 use crate::console::{Output, Show};
 use crate::initrd;
+use crate::machine::{self, Machine};
 use crate::setup;
 use crate::site::Site;
 
 /// Options of `cargo xtask run`.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Options {
+    /// The architecture
+    #[arg(long, value_parser = arch::parser(), default_value = "aarch64")]
+    pub(crate) arch: Arch,
     /// The site's folder: policy, interfaces and manifest
     #[arg(long, default_value = "policy/sites/demo")]
     site: PathBuf,
-    /// A guest kernel (AArch64 Image) in the place of Debian's
+    /// A guest kernel (AArch64 Image; bzImage) in the place of Debian's
     #[arg(long)]
     kernel: Option<PathBuf>,
     /// Its initial RAM disk
@@ -33,16 +36,19 @@ pub(crate) struct Options {
     append: String,
     /// Ends by itself; status 0 only if the guest came up, ran and powered off
     #[arg(long)]
-    batch: bool,
-    /// The emulator's CPU
-    #[arg(long, default_value = "cortex-a72")]
-    cpu: String,
-    /// The machine's memory
-    #[arg(long, default_value = "1G")]
-    memory: String,
+    pub(crate) batch: bool,
+    /// The CPU. AArch64: QEMU's name of it, else cortex-a72; x86_64: intel (Bochs), amd (QEMU; taken if none is named) or amd-bochs
+    #[arg(long)]
+    pub(crate) cpu: Option<String>,
+    /// What runs the machine in the place of the emulator's own CPU: the host's, where it nests (x86_64)
+    #[arg(long, value_parser = ["kvm"])]
+    pub(crate) accel: Option<String>,
+    /// The machine's memory, with M or G; 1G, in Bochs 512M, if none is named
+    #[arg(long)]
+    pub(crate) memory: Option<String>,
     /// Counts instructions: the exact clock (one instruction a nanosecond)
     #[arg(long)]
-    icount: bool,
+    pub(crate) icount: bool,
     /// Does not ask for the lines that the site's demonstration shall show
     #[arg(long)]
     any: bool,
@@ -52,18 +58,26 @@ pub(crate) struct Options {
     /// Prints nothing of what is said
     #[arg(long, hide = true)]
     silent: bool,
-    /// Where the loader's Image and the bundle are left
-    #[arg(long, default_value = "target/run")]
-    folder: PathBuf,
+    /// Where the loader and the bundle are left: target/run, target/run/x86_64
+    #[arg(long)]
+    folder: Option<PathBuf>,
     /// Has the emulator count the instructions at these addresses: FROM-TO
     #[arg(long, hide = true)]
     count: Option<String>,
     /// Longest time in seconds for --batch
     #[arg(long, default_value_t = 120)]
-    timeout: u32,
+    pub(crate) timeout: u32,
 }
 
 impl Options {
+    fn folder(&self) -> PathBuf {
+        let own = match self.arch {
+            Arch::Aarch64 => "target/run",
+            Arch::X86_64 => "target/run/x86_64",
+        };
+        root().join(self.folder.as_deref().unwrap_or(Path::new(own)))
+    }
+
     fn show(&self) -> Show {
         match (self.silent, self.quiet) {
             (true, _) => Show::Nothing,
@@ -75,14 +89,17 @@ impl Options {
 
 /// What the emulator is started with.
 pub(crate) struct Files {
-    loader: PathBuf,
-    bundle: PathBuf,
+    /// The loader's Image, or ELF file.
+    pub(crate) loader: PathBuf,
+    pub(crate) bundle: PathBuf,
+    /// x86-64: the disk that boots both.
+    pub(crate) image: PathBuf,
 }
 
-/// Builds everything and leaves it in target/run.
+/// Builds everything and leaves it in the run's folder.
 pub(crate) fn prepare(options: &Options) -> Result<Files> {
     let (loader, bundle) = images(options)?;
-    let folder = root().join(&options.folder);
+    let folder = options.folder();
     let write = |name: &str, bytes: &[u8]| {
         let path = folder.join(name);
         fs::create_dir_all(&folder)
@@ -90,7 +107,25 @@ pub(crate) fn prepare(options: &Options) -> Result<Files> {
             .map_err(|error| Error(format!("cannot write {}: {error}", path.display())))
             .map(|()| path)
     };
-    Ok(Files { loader: write("loader.img", &loader)?, bundle: write("bundle.img", &bundle)? })
+    let image = folder.join("disk.iso");
+    let name = match options.arch {
+        Arch::Aarch64 => "loader.img",
+        Arch::X86_64 => "loader.elf",
+    };
+    let files = Files { loader: write(name, &loader)?, bundle: write("bundle.img", &bundle)?, image };
+    if options.arch == Arch::X86_64 {
+        machine::disk(&loader, &bundle, &files.image)?;
+    }
+    Ok(files)
+}
+
+/// Leaves a disk with loader and bundle at a path.
+pub(crate) fn image(options: &Options, to: &Path) -> Result<()> {
+    if options.arch != Arch::X86_64 {
+        return Err(Error("there are disks for x86_64 only: --arch x86_64".to_string()));
+    }
+    let (loader, bundle) = images(options)?;
+    machine::disk(&loader, &bundle, to)
 }
 
 /// The verb.
@@ -100,15 +135,15 @@ pub(crate) fn run_guest(options: &Options) -> Result<()> {
 
 /// Runs a guest; in a batch it must have ended well.
 pub(crate) fn guest_output(options: &Options) -> Result<Output> {
-    let Files { loader, bundle } = prepare(options)?;
+    let machine = Machine::of(options)?;
+    let files = prepare(options)?;
     step("starting the emulator");
-    let mut command = emulator(options);
+    let (mut command, streams) = machine.start(options, &files)?;
     if let Some((from, to)) = options.count.as_ref().and_then(|range| range.split_once('-')) {
         let plugin = build::counting_plugin()?;
         command.arg("-plugin").arg(format!("{},from={from},to={to}", plugin.display()));
     }
-    command.arg("-kernel").arg(&loader).arg("-initrd").arg(&bundle);
-    let output = crate::console::run(command, options.batch, options.show())?;
+    let output = crate::console::run(command, streams, options.batch, options.show())?;
     if options.batch {
         let missing = missing_lines(options, &output);
         if !missing.is_empty() {
@@ -120,7 +155,11 @@ pub(crate) fn guest_output(options: &Options) -> Result<Output> {
 
 /// What every batch must show; the demonstration's own lines besides, when it is the demonstration that ran.
 fn missing_lines(options: &Options, output: &Output) -> Vec<String> {
-    let mut wanted = vec!["wall: up at EL2".to_string(), "; stopping the machine".to_string()];
+    let up = match options.arch {
+        Arch::Aarch64 => "wall: up at EL2",
+        Arch::X86_64 => "wall: up beneath the guest",
+    };
+    let mut wanted = vec![up.to_string(), "; stopping the machine".to_string()];
     if options.kernel.is_none() && options.initrd.is_none() && !options.any {
         let path = root().join(&options.site).join("expected");
         let lines = fs::read_to_string(path).unwrap_or_default();
@@ -134,29 +173,9 @@ fn missing_lines(options: &Options, output: &Output) -> Vec<String> {
     wanted
 }
 
-/// One instruction a nanosecond, the same each time.
-pub(crate) const EXACT_CLOCK: [&str; 4] = ["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm"];
-
-fn emulator(options: &Options) -> Command {
-    let mut command = Command::new("timeout");
-    command.args(["--foreground", "--kill-after=5", &if options.batch { options.timeout } else { 0 }.to_string()]);
-    let randomness = if options.icount { ",dtb-randomness=off" } else { "" };
-    command.args(["qemu-system-aarch64", "-M"]).arg(format!("virt,virtualization=on,gic-version=3{randomness}"));
-    command.args(["-cpu", &options.cpu, "-smp", "1", "-m", &options.memory]);
-    command.args(["-display", "none", "-nic", "none", "-no-reboot"]);
-    if options.icount {
-        command.args(EXACT_CLOCK);
-    }
-    // The wall writes to a console of its own, which the guest cannot reach: it comes out of the emulator's standard error.
-    command.args(["-device", "virtio-serial-device", "-device", "virtconsole,chardev=wall"]);
-    command.args(["-chardev", "file,id=wall,path=/dev/stderr", "-serial", "stdio"]);
-    command
-}
-
 /// Executable bytes of the hypervisor's image, without the padding to a whole page.
-pub(crate) fn hypervisor_text_bytes() -> Result<u64> {
-    let programs = root().join("target").join(setup::IMAGE_TARGET).join("release");
-    let flat = flat_image(&programs.join("bulkhead-hypervisor"))?;
+pub(crate) fn hypervisor_text_bytes(arch: Arch) -> Result<u64> {
+    let flat = flat_image(&build::programs(arch).join("bulkhead-hypervisor"))?;
     let text = bulkhead_bundle::flat::Flat::open(&flat).and_then(|image| {
         let pages = image.segments.get(..usize::try_from(image.header.text_bytes).ok()?)?;
         pages.iter().rposition(|byte| *byte != 0).map(|last| last as u64 + 1)
@@ -164,11 +183,15 @@ pub(crate) fn hypervisor_text_bytes() -> Result<u64> {
     text.ok_or_else(|| Error("the hypervisor's image is damaged".to_string()))
 }
 
-/// Leaves the test guests' Images in target/run/guests.
-pub(crate) fn test_guests() -> Result<()> {
-    let programs = root().join("target").join(setup::IMAGE_TARGET).join("release");
+/// Leaves the test guests' images in target/run/guests.
+pub(crate) fn test_guests(arch: Arch) -> Result<()> {
+    let programs = build::programs(arch);
     let folder = root().join("target/run/guests");
-    for name in ["bench", "broken", "hostile", "native", "restless", "spinner"] {
+    let names: &[&str] = match arch {
+        Arch::Aarch64 => &["bench", "broken", "hostile", "native", "restless", "spinner"],
+        Arch::X86_64 => &["pc-bench"],
+    };
+    for name in names {
         let image = plain_image(&programs.join(format!("bulkhead-guest-{name}")))?;
         let path = folder.join(format!("{name}.img"));
         let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, image));
@@ -177,30 +200,40 @@ pub(crate) fn test_guests() -> Result<()> {
     Ok(())
 }
 
-/// The loader's Image and the bundle.
+/// The loader, as its boot chain takes it, and the bundle.
 fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
-    let folder = build::run_build()?;
+    let arch = options.arch;
+    let folder = build::run_build(arch)?;
     let read =
         |path: PathBuf| fs::read(&path).map_err(|error| Error(format!("cannot read {}: {error}", path.display())));
-    let site = Site::open(&root().join(&options.site), Arch::Aarch64)?;
-    let loader = plain_image(&folder.join("bulkhead-loader"))?;
+    let site = Site::open(&root().join(&options.site), arch)?;
+    let loader = folder.join("bulkhead-loader");
+    let loader = match arch {
+        Arch::Aarch64 => plain_image(&loader)?,
+        Arch::X86_64 => read(loader)?,
+    };
     let hypervisor = flat_image(&folder.join("bulkhead-hypervisor"))?;
     let kernel = match &options.kernel {
         Some(path) => read(path.clone())?,
-        None => read(setup::guest_kernel()?)?,
+        None => read(setup::guest_kernel(arch)?)?,
     };
     let initrd = match (&options.initrd, &options.kernel) {
         (Some(path), _) => read(path.clone())?,
         (None, Some(_)) => Vec::new(),
-        (None, None) => initrd::demo()?,
+        (None, None) => initrd::demo(arch)?,
     };
     let batch = if options.batch { " bulkhead.batch" } else { "" };
     let line = format!("{}{batch} {}", site.command_line()?, options.append);
-    let packed = kernel::pack(&kernel).ok_or_else(|| Error("the guest's kernel is no AArch64 Image".to_string()))?;
+    let kernel = match arch {
+        Arch::Aarch64 => {
+            kernel::pack(&kernel).ok_or_else(|| Error("the guest's kernel is no AArch64 Image".to_string()))?
+        }
+        Arch::X86_64 => kernel,
+    };
     let (resources, settings, secure) = (site.resources()?, site.settings(), site.secure(&folder)?);
     let parts: [(Kind, &[u8]); 8] = [
         (Kind::Hypervisor, &hypervisor),
-        (Kind::GuestKernel, &packed),
+        (Kind::GuestKernel, &kernel),
         (Kind::GuestInitrd, &initrd),
         (Kind::GuestCommandLine, line.trim().as_bytes()),
         (Kind::GuestResources, resources.as_slice().as_bytes()),

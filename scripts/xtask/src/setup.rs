@@ -1,28 +1,23 @@
 //! What a fresh Debian machine lacks: Rust targets, the emulator, the guest's kernel and busybox.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::arch::{Arch, Targets};
 use crate::command::{self, Error, Result, has, output, program, root, step};
-
-/// The images' target.
-pub(crate) const IMAGE_TARGET: &str = "aarch64-unknown-none-softfloat";
-
-/// The target of the guest's command: Linux, without a C library of its own.
-pub(crate) const GUEST_TARGET: &str = "aarch64-unknown-linux-musl";
 
 /// Where downloads are kept.
 pub(crate) fn cache() -> PathBuf {
     root().join("target/cache")
 }
 
-/// Everything, in order; each part says nothing when there is nothing to do.
-pub(crate) fn run() -> Result<()> {
-    for target in [IMAGE_TARGET, GUEST_TARGET] {
-        rust_target(target)?;
+/// Everything for one architecture, in order; each part says nothing when there is nothing to do.
+pub(crate) fn run(arch: Arch) -> Result<()> {
+    for target in [arch.image_target(), arch.guest_target()] {
+        rust_target(arch, target)?;
     }
-    emulator()?;
-    guest()
+    emulators(arch)?;
+    guest(arch)
 }
 
 /// Whether the compiler has a target's libraries; if not, it has their sources (see `rust_target`).
@@ -35,13 +30,13 @@ fn sysroot() -> Result<PathBuf> {
 }
 
 /// The libraries of a target: there, or added by rustup, or built from the compiler's sources, as Debian has them.
-fn rust_target(target: &str) -> Result<()> {
+fn rust_target(arch: Arch, target: &str) -> Result<()> {
     if has_libraries(target)? {
         return Ok(());
     }
     if sysroot()?.join("lib/rustlib/src/rust/library/Cargo.lock").is_file() {
         step(&format!("no libraries for {target}: built from the compiler's sources"));
-        return if target == GUEST_TARGET { musl() } else { Ok(()) };
+        return if target == arch.guest_target() { musl(arch) } else { Ok(()) };
     }
     step(&format!("adding the Rust target {target}"));
     command::run(program("rustup", &["target", "add", target])).map_err(|error| {
@@ -52,64 +47,107 @@ fn rust_target(target: &str) -> Result<()> {
 }
 
 /// Where the C library for the guest's command lies, when the compiler has none of its own.
-pub(crate) fn musl_libraries() -> PathBuf {
-    cache().join("musl/usr/lib/aarch64-linux-musl")
+pub(crate) fn musl_libraries(arch: Arch) -> PathBuf {
+    let folder = arch.guest_target().replace("-unknown", "");
+    cache().join(place("musl", arch)).join("usr/lib").join(folder)
+}
+
+/// A folder of the cache, one for each architecture; the first has the plain name.
+fn place(name: &str, arch: Arch) -> String {
+    match arch {
+        Arch::Aarch64 => name.to_string(),
+        Arch::X86_64 => format!("{name}-{}", arch.debian()),
+    }
+}
+
+/// Where Debian's packages for the guest are unpacked.
+pub(crate) fn guest_files(arch: Arch) -> PathBuf {
+    cache().join(place("guest", arch))
 }
 
 /// Debian's musl for the guest's command.
-fn musl() -> Result<()> {
-    let libraries = musl_libraries();
+fn musl(arch: Arch) -> Result<()> {
+    let libraries = musl_libraries(arch);
     if libraries.join("libunwind.a").is_file() {
         return Ok(());
     }
-    step("fetching Debian's arm64 musl (1 MB, once)");
-    fetch("musl", "musl-dev")?;
+    step(&format!("fetching Debian's {} musl (1 MB, once)", arch.debian()));
+    fetch(arch, "musl", "musl-dev")?;
     // A panic ends the program at once: there is nothing to unwind, and nothing is asked of the unwinder that Rust names.
     fs::write(libraries.join("libunwind.a"), b"!<arch>\n")
         .map_err(|error| Error(format!("cannot write to {}: {error}", libraries.display())))
 }
 
-fn emulator() -> Result<()> {
-    if has("qemu-system-aarch64") {
+/// What each emulator needs: a program or file that says that it is there, and Debian's packages.
+const fn emulator_packages(arch: Arch) -> &'static [(&'static str, &'static str)] {
+    match arch {
+        Arch::Aarch64 => &[("/usr/bin/qemu-system-aarch64", "qemu-system-arm")],
+        Arch::X86_64 => &[
+            ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
+            ("/usr/bin/bochs", "bochs bochs-term"),
+            ("/usr/share/bochs/BIOS-bochs-latest", "bochsbios"),
+            ("/usr/share/bochs/VGABIOS-lgpl-latest", "vgabios"),
+            ("/usr/lib/grub/i386-pc/multiboot2.mod", "grub-pc-bin"),
+            ("/usr/bin/grub-mkrescue", "grub-common"),
+            ("/usr/bin/xorriso", "xorriso"),
+            ("/usr/bin/mformat", "mtools"),
+        ],
+    }
+}
+
+fn emulators(arch: Arch) -> Result<()> {
+    let is_there = |file: &str| {
+        let path = Path::new(file);
+        path.is_file()
+            || file.starts_with("/usr/bin") && path.file_name().is_some_and(|name| has(&name.to_string_lossy()))
+    };
+    let missing: Vec<&str> =
+        emulator_packages(arch).iter().filter(|(file, _)| !is_there(file)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
         return Ok(());
     }
-    const INSTALL: &str = "apt-get install -y --no-install-recommends qemu-system-arm";
+    let packages = missing.join(" ");
+    let install = format!("apt-get install -y --no-install-recommends {packages}");
     if !has("apt-get") {
         return Err(Error(format!(
-            "qemu-system-aarch64 is missing, and this is no Debian: install QEMU 7.2 or newer (Debian: {INSTALL})"
+            "{packages}: missing, and this is no Debian: install QEMU 7.2 or newer (x86_64: and Bochs 2.7, GRUB, xorriso; Debian: {install})"
         )));
     }
     let is_root = output(program("id", &["-u"]))?.trim() == "0";
     let sudo = !is_root && has("sudo") && command::run(program("sudo", &["-n", "true"])).is_ok();
     if !is_root && !sudo {
-        return Err(Error(format!("qemu-system-aarch64 is missing and needs root to install; run: sudo {INSTALL}")));
+        return Err(Error(format!("{packages}: missing, and root is needed to install; run: sudo {install}")));
     }
-    step("installing the emulator (qemu-system-arm)");
+    step(&format!("installing the emulator ({packages})"));
     let prefix = if sudo { "sudo " } else { "" };
-    run_shell(&format!("{prefix}apt-get update -qq && {prefix}env DEBIAN_FRONTEND=noninteractive {INSTALL} -qq"))
+    run_shell(&format!("{prefix}apt-get update -qq && {prefix}env DEBIAN_FRONTEND=noninteractive {install} -qq"))
 }
 
-/// Debian's arm64 kernel and busybox.
-fn guest() -> Result<()> {
-    if cache().join("guest/stamp").is_file() {
+/// Debian's kernel and busybox.
+fn guest(arch: Arch) -> Result<()> {
+    let files = guest_files(arch);
+    if files.join("stamp").is_file() {
         return Ok(());
     }
-    step("fetching Debian's arm64 kernel and busybox (about 60 MB, once)");
-    const KERNEL: &str =
-        "$(apt-cache $options depends linux-image-arm64 | awk '/Depends: linux-image-/{print $2; exit}')";
-    fetch("guest", &format!("busybox-static \"{KERNEL}\""))?;
-    run_shell(&format!("cd '{}/guest' && ls boot/vmlinuz-* bin/busybox > stamp", cache().display()))
+    step(&format!("fetching Debian's {} kernel and busybox (about 60 MB, once)", arch.debian()));
+    let package = arch.kernel_package();
+    let kernel = format!("$(apt-cache $options depends {package} | awk '/Depends: linux-image-/{{print $2; exit}}')");
+    fetch(arch, "guest", &format!("busybox-static \"{kernel}\""))?;
+    run_shell(&format!("cd '{}' && ls boot/vmlinuz-* bin/busybox > stamp", files.display()))
 }
 
-/// Debian's arm64 packages, unpacked in a folder of the cache: by apt with a private state, so that it takes no root and
+/// Debian's packages of an architecture, unpacked in a folder of the cache: by apt with a private state, so that it takes no root and
 /// nothing on the system changes. `packages` is a piece of shell.
-fn fetch(folder: &str, packages: &str) -> Result<()> {
+fn fetch(arch: Arch, folder: &str, packages: &str) -> Result<()> {
     let cache = cache();
-    for folder in ["lists/partial", "archives/partial", folder] {
+    let (folder, lists, debian) = (place(folder, arch), place("lists", arch), arch.debian());
+    for folder in [&format!("{lists}/partial"), "archives/partial", &folder] {
         fs::create_dir_all(cache.join(folder))
             .map_err(|error| Error(format!("cannot create {}: {error}", cache.join(folder).display())))?;
     }
-    let options = "-qq -oAPT::Architecture=arm64 -oAPT::Architectures=arm64 -oAPT::Sandbox::User= -oDir::State::Lists=../lists -oDir::Cache=..";
+    let options = format!(
+        "-qq -oAPT::Architecture={debian} -oAPT::Architectures={debian} -oAPT::Sandbox::User= -oDir::State::Lists=../{lists} -oDir::Cache=.."
+    );
     run_shell(&format!(
         "cd '{}' && options='{options}' && apt-get $options update && rm -f ./*.deb && apt-get $options download {packages} \
          && for package in *.deb; do dpkg -x \"$package\" . || exit 1; done && rm -f ./*.deb",
@@ -122,8 +160,8 @@ fn run_shell(script: &str) -> Result<()> {
 }
 
 /// The newest of Debian's kernels that were fetched.
-pub(crate) fn guest_kernel() -> Result<PathBuf> {
-    let boot = cache().join("guest/boot");
+pub(crate) fn guest_kernel(arch: Arch) -> Result<PathBuf> {
+    let boot = guest_files(arch).join("boot");
     let entries = fs::read_dir(&boot).map_err(|error| Error(format!("cannot read {}: {error}", boot.display())))?;
     let kernels = entries.filter_map(std::result::Result::ok).map(|entry| entry.path());
     let is_kernel =
@@ -135,8 +173,8 @@ pub(crate) fn guest_kernel() -> Result<PathBuf> {
 }
 
 /// A driver of the guest kernel, by its place among its drivers.
-pub(crate) fn guest_module(name: &str) -> Result<PathBuf> {
-    let modules = cache().join("guest/lib/modules");
+pub(crate) fn guest_module(arch: Arch, name: &str) -> Result<PathBuf> {
+    let modules = guest_files(arch).join("lib/modules");
     let entries =
         fs::read_dir(&modules).map_err(|error| Error(format!("cannot read {}: {error}", modules.display())))?;
     let versions =

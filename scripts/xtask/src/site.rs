@@ -173,7 +173,11 @@ impl Site {
         let mut apps = names().map(|name| self.app(name, programs)).collect::<Result<Vec<App>>>()?;
         apps.sort_by_key(|app| app.priority);
         let kernel = program(&programs.join("bulkhead-kernel"))?;
-        secure_image(Architecture::Aarch64, &kernel, &apps, self.policy().len())
+        let architecture = match self.arch {
+            Arch::Aarch64 => Architecture::Aarch64,
+            Arch::X86_64 => Architecture::X86_64,
+        };
+        secure_image(architecture, &kernel, &apps, self.policy().len())
             .map_err(|error| Error(format!("the secure partition: {error}")))
     }
 
