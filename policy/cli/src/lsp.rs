@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use bulkhead_lang::names::{Declared, can_be_a_name, declared, keywords, occurrences, word_at};
-use bulkhead_lang::{Diagnostic, MAIN, Severity, Sources, Span, compile};
+use bulkhead_lang::{Arch, Diagnostic, MAIN, Severity, Sources, Span, compile_for, machines};
 use lsp_server::{Connection, ErrorCode, Message, Notification, Request, Response};
 use serde_json::{Value, json};
 
@@ -94,18 +94,37 @@ impl Server {
             .map_or_else(|| std::fs::read_to_string(&path).map_err(|error| error.to_string()), Ok)
     }
 
+    /// Findings and files of a site, for each kind of machine that it has a file for.
+    fn compiled(&self, site: &Path) -> Vec<(Vec<Diagnostic>, Sources)> {
+        let machines = machines(site);
+        let machines: Vec<Option<Arch>> =
+            if machines.is_empty() { vec![None] } else { machines.into_iter().map(Some).collect() };
+        let compiled =
+            machines.into_iter().map(|arch| match compile_for(&mut |name| self.load(site, name), MAIN, arch) {
+                Ok(compiled) => (compiled.warnings, compiled.sources),
+                Err(report) => (report.findings, report.sources),
+            });
+        compiled.collect()
+    }
+
     /// Sends the findings of the whole site, for each of its files.
     fn publish(&self, path: &Path) -> Result<(), String> {
         let Some(site) = Self::site(path) else { return Ok(()) };
-        let (findings, sources) = match compile(&mut |name| self.load(&site, name), MAIN) {
-            Ok(compiled) => (compiled.warnings, compiled.sources),
-            Err(report) => (report.findings, report.sources),
-        };
-        // File 0 is the built-in one.
-        for (file, source) in sources.0.iter().enumerate().skip(1) {
-            let mine = findings.iter().filter(|finding| finding.span.file == file);
-            let shown: Vec<Value> = mine.map(|finding| shown(finding, &sources)).collect();
-            let uri = format!("file://{}", site.join(&source.name).display());
+        let mut of_file: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for (findings, sources) in self.compiled(&site) {
+            // File 0 is the built-in one.
+            for (file, source) in sources.0.iter().enumerate().skip(1) {
+                let all = of_file.entry(source.name.clone()).or_default();
+                for finding in findings.iter().filter(|finding| finding.span.file == file) {
+                    let shown = shown(finding, &sources);
+                    if !all.contains(&shown) {
+                        all.push(shown);
+                    }
+                }
+            }
+        }
+        for (name, shown) in of_file {
+            let uri = format!("file://{}", site.join(&name).display());
             let params = json!({ "uri": uri, "diagnostics": shown });
             let notification = Notification { method: "textDocument/publishDiagnostics".to_string(), params };
             self.send(Message::Notification(notification))?;
@@ -144,16 +163,13 @@ impl Server {
     /// What the files of a site declare.
     fn declarations(&self, path: &Path) -> Vec<(PathBuf, Declared)> {
         let Some(site) = Self::site(path) else { return Vec::new() };
-        let sources = match compile(&mut |name| self.load(&site, name), MAIN) {
-            Ok(compiled) => compiled.sources,
-            Err(report) => report.sources,
-        };
-        let files = sources.0.into_iter().enumerate().skip(1);
-        let all = files.flat_map(|(file, source)| {
-            let path = site.join(&source.name);
-            declared(file, &source.text).into_iter().map(move |declared| (path.clone(), declared))
-        });
-        all.collect()
+        let mut all: BTreeMap<PathBuf, Vec<Declared>> = BTreeMap::new();
+        for (_, sources) in self.compiled(&site) {
+            for (file, source) in sources.0.into_iter().enumerate().skip(1) {
+                all.insert(site.join(&source.name), declared(file, &source.text));
+            }
+        }
+        all.into_iter().flat_map(|(path, all)| all.into_iter().map(move |one| (path.clone(), one))).collect()
     }
 
     fn hover(&self, params: &Value) -> Option<Value> {
@@ -199,17 +215,15 @@ impl Server {
             return Err(format!("`{new}` is declared already"));
         }
         let site = Self::site(&path).ok_or("the file belongs to no site")?;
-        let sources = match compile(&mut |name| self.load(&site, name), MAIN) {
-            Ok(compiled) => compiled.sources,
-            Err(report) => report.sources,
-        };
         let mut changes = serde_json::Map::new();
-        for (file, source) in sources.0.iter().enumerate().skip(1) {
-            let edits = occurrences(file, &source.text, &old).into_iter();
-            let edits: Vec<Value> =
-                edits.map(|span| json!({ "range": range(span, &sources), "newText": new })).collect();
-            if !edits.is_empty() {
-                changes.insert(format!("file://{}", site.join(&source.name).display()), Value::Array(edits));
+        for (_, sources) in self.compiled(&site) {
+            for (file, source) in sources.0.iter().enumerate().skip(1) {
+                let edits = occurrences(file, &source.text, &old).into_iter();
+                let edits: Vec<Value> =
+                    edits.map(|span| json!({ "range": range(span, &sources), "newText": new })).collect();
+                if !edits.is_empty() {
+                    changes.insert(format!("file://{}", site.join(&source.name).display()), Value::Array(edits));
+                }
             }
         }
         Ok(json!({ "changes": changes }))
