@@ -96,7 +96,8 @@ pub mod x86_64 {
     pub const KERNEL_CODE: u16 = 0x08;
     /// The stack segment's selector.
     pub const KERNEL_DATA: u16 = 0x10;
-    /// The vector of the virtual interrupt.
+    /// The vector of the virtual interrupt. Tasks run with RFLAGS.IF clear, as the kernel does: what the machine's devices raise
+    /// waits for the guest, whose it is. The wall sets IF to give this one; the kernel clears it in what it stored of the task.
     pub const VIRTUAL_IRQ: u8 = 0x20;
     /// The vector of system calls (`bulkhead_abi::syscall`).
     pub const SYSCALL: u8 = 0x80;

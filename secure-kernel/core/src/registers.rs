@@ -56,13 +56,13 @@ mod layout {
         pub const USER_DATA: u16 = 0x1b;
         /// The selector of its code segment.
         pub const USER_CODE: u16 = 0x23;
-        /// `RFLAGS`: IF, and bit 1, which is always set (SDM 3 §2.3).
-        const INTERRUPTS_ON: u64 = 0x202;
+        /// `RFLAGS` of a task that starts: bit 1, which is always set (SDM 3 §2.3).
+        const FLAGS: u64 = 2;
 
-        /// Those of a task that starts: at privilege level 3, interrupts on.
+        /// Those of a task that starts: at privilege level 3, interrupts masked: those of the machine are the guest's, and wait.
         pub(crate) const fn start(pc: u64, sp: u64) -> Self {
             let (cs, ss) = (Self::USER_CODE as u64, Self::USER_DATA as u64);
-            Self { x: [0; 15], vector: 0, error: 0, pc, cs, pstate: Self::INTERRUPTS_ON, sp, ss }
+            Self { x: [0; 15], vector: 0, error: 0, pc, cs, pstate: Self::FLAGS, sp, ss }
         }
     }
 }

@@ -125,6 +125,7 @@ run_sync:
     jmp   resume
 irq_entry:
     store
+    and   dword ptr [rsp + {pstate}], ~0x200    // IF: the wall set it to give this interrupt, and no other may come
     mov   rax, [rsp + {pc}]             // where an address is checked when it is fetched, an interrupt may come before
     shr   rax, 47                       // the task's fault, and iretq would take that fault here
     jnz   run_sync
@@ -152,6 +153,7 @@ stack_top:
     tss = sym descriptors::TSS,
     registers_bytes = const size_of::<Registers>(),
     pc = const offset_of!(Registers, pc),
+    pstate = const offset_of!(Registers, pstate),
     virtual_irq = const VIRTUAL_IRQ,
     syscall = const SYSCALL,
     stack_bytes = const bulkhead_abi::wall::KERNEL_STACK_BYTES,
