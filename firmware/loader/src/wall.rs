@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use bulkhead_hypervisor_core::plan::Range;
+use bulkhead_hypervisor_core::plan::{MAX_PARTS, Range};
 
 /// A page.
 pub const PAGE: u64 = 0x1000;
@@ -21,7 +21,7 @@ pub struct Sizes {
     /// The hypervisor with its zeroed data and stacks.
     pub hypervisor: u64,
     /// The parts of the guest's start image as stored; 0 where there is none.
-    pub parts: [u64; 4],
+    pub parts: [u64; MAX_PARTS],
 }
 
 /// The places, page-aligned.
@@ -42,7 +42,7 @@ pub struct Wall {
     /// The store, which holds `parts`.
     pub store: Range,
     /// The parts of the guest's start image.
-    pub parts: [Range; 4],
+    pub parts: [Range; MAX_PARTS],
 }
 
 const fn pages(bytes: u64) -> u64 {
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_walls_parts_are_disjoint_and_lie_within_what_is_taken() {
-        let sizes = Sizes { secure: BLOCK, policy: 9000, hypervisor: 0x2_d000, parts: [11_260_000, 1_200_001, 0, 5] };
+        let sizes = Sizes { secure: BLOCK, policy: 9000, hypervisor: 0x2_d000, parts: [11_260_000, 1_200_001, 0, 5, 0, 0, 0, 0] };
         let wall = Wall::at(0x4000_0000, &sizes);
         let own = [wall.secure, wall.hypervisor, wall.policy, wall.plan, wall.audit, wall.store];
         for (index, range) in own.iter().enumerate() {

@@ -12,6 +12,9 @@ pub const MAX_RANGES: usize = 8;
 /// The most interrupts in each list.
 pub const MAX_INTERRUPTS: usize = 32;
 
+/// The most parts of the guest's start image.
+pub const MAX_PARTS: usize = 8;
+
 /// The most ranges of ports of the guest.
 pub const MAX_PORTS: usize = 32;
 /// The most ranges of model-specific registers of the guest.
@@ -68,7 +71,7 @@ pub struct Msrs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct X86 {
-    /// Memory and ROM that the guest reads and executes and does not write: the BIOS, ACPI tables; page-aligned.
+    /// ROM that the guest reads and executes and does not write; page-aligned.
     pub guest_rom: [Range; MAX_RANGES],
     /// Ports that the policy opens to the guest.
     pub guest_ports: [Ports; MAX_PORTS],
@@ -223,7 +226,7 @@ pub struct MachinePlan {
     /// Devices that apps serve to the guest.
     pub devices: [Device; 4],
     /// Parts copied to guest memory at each (re)start; unused ones have `target.bytes == 0`.
-    pub parts: [StoredPart; 4],
+    pub parts: [StoredPart; MAX_PARTS],
     /// Where the guest starts, in its memory. x86-64: in 32-bit protected mode with flat segments, paging off
     /// (Documentation/x86/boot, "32-bit boot protocol").
     pub guest_entry: u64,

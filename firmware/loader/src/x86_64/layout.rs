@@ -12,6 +12,8 @@ use crate::wall::{BLOCK, PAGE, Sizes, TooLittle, Wall};
 
 const GIB_4: u64 = 1 << 32;
 const MIB_1: u64 = 0x10_0000;
+/// The most ranges of firmware's tables.
+pub const MAX_TABLES: usize = 4;
 /// Below this lie the BIOS and the ROMs of cards, which are a resource of the policy.
 const HIGH: u64 = 0x10_0000;
 /// Where conventional memory ends.
@@ -24,8 +26,6 @@ pub struct Layout {
     pub wall: Wall,
     /// The guest's memory.
     pub guest_ram: Vec<Range>,
-    /// Firmware's tables, which the guest reads and does not write. The BIOS and the cards' ROMs are the policy's to give.
-    pub guest_rom: Vec<Range>,
     /// Where the initial RAM disk goes.
     pub initrd: Range,
 }
@@ -41,8 +41,8 @@ pub enum LayoutError {
     Conventional,
     /// More ranges of memory than the plan has room for.
     Ranges(usize),
-    /// More ranges of ROM and tables.
-    Roms(usize),
+    /// More ranges of firmware's tables.
+    Tables(usize),
 }
 
 impl fmt::Display for LayoutError {
@@ -61,8 +61,8 @@ impl fmt::Display for LayoutError {
             Self::Ranges(count) => {
                 write!(f, "the machine's memory lies in {count} pieces: at most {MAX_GUEST_RANGES} are handled")
             }
-            Self::Roms(count) => {
-                write!(f, "the firmware's tables lie in {count} pieces: at most {MAX_RANGES} are handled")
+            Self::Tables(count) => {
+                write!(f, "the firmware's tables lie in {count} pieces: at most {MAX_TABLES} are handled")
             }
         }
     }
@@ -102,10 +102,6 @@ pub fn plan(machine: &Machine<'_>, sizes: &Sizes, kernel: &Kernel<'_>, initrd: u
     if !is_guests(kernel.memory) {
         return Err(if found < needed { too_little } else { LayoutError::KernelPlace(kernel.memory) });
     }
-    let guest_rom = roms(machine);
-    if guest_rom.len() > MAX_RANGES {
-        return Err(LayoutError::Roms(guest_rom.len()));
-    }
     let limit = Range { base: MIB_1, bytes: kernel.initrd_max.saturating_add(1).min(GIB_4).saturating_sub(MIB_1) };
     let places = subtract(&guest_ram, &[kernel.memory]);
     let place = |range: Range| {
@@ -114,7 +110,7 @@ pub fn plan(machine: &Machine<'_>, sizes: &Sizes, kernel: &Kernel<'_>, initrd: u
         (base >= range.base.max(limit.base)).then_some(base)
     };
     let initrd_base = places.into_iter().filter_map(place).max().ok_or(too_little)?;
-    Ok(Layout { wall, guest_ram, guest_rom, initrd: Range { base: initrd_base, bytes: initrd } })
+    Ok(Layout { wall, guest_ram, initrd: Range { base: initrd_base, bytes: initrd } })
 }
 
 /// The machine's memory in whole pages. The firmware's data at the end of conventional memory count: they are nobody's but
@@ -141,9 +137,12 @@ fn top(range: Range, bytes: u64) -> Option<(u64, u64)> {
     (base >= start).then_some((base, room))
 }
 
-/// What the guest reads and does not write: ACPI's tables, and what is reserved next to memory below 4 GiB (many
+/// Firmware's tables, which the guest reads and of which it writes a lock (ACPI's FACS): ACPI's own ranges, and what is reserved next to memory below 4 GiB (many
 /// firmwares keep their tables there); whole pages, neighbours joined.
-fn roms(machine: &Machine<'_>) -> Vec<Range> {
+///
+/// # Errors
+/// [`LayoutError::Tables`]
+pub fn tables(machine: &Machine<'_>) -> Result<Vec<Range>, LayoutError> {
     let map = machine.map;
     let ram: Vec<Range> = map.of_kind(kind::RAM).collect();
     let touches = |range: Range| {
@@ -166,7 +165,7 @@ fn roms(machine: &Machine<'_>) -> Vec<Range> {
             _ => joined.push(range),
         }
     }
-    joined
+    if joined.len() > MAX_TABLES { Err(LayoutError::Tables(joined.len())) } else { Ok(joined) }
 }
 
 /// Whole pages that are memory stay memory.
@@ -187,7 +186,7 @@ mod tests {
     use super::*;
 
     const SIZES: Sizes =
-        Sizes { secure: BLOCK, policy: 9000, hypervisor: 0x5_0000, parts: [7 << 20, 1_200_001, 0x2000, 60] };
+        Sizes { secure: BLOCK, policy: 9000, hypervisor: 0x5_0000, parts: [7 << 20, 1_200_001, 0x2000, 60, 0, 0, 0, 0] };
     const REGISTERS: [Range; 2] =
         [Range { base: 0xfec0_0000, bytes: 0x1000 }, Range { base: 0xb000_0000, bytes: 0x1000_0000 }];
 
@@ -232,12 +231,14 @@ mod tests {
                 Range { base: 0x1_0000_0000, bytes: 0x4000_0000 },
             ]
         );
-        assert_eq!(layout.guest_rom, [Range { base: 0x7ffd_f000, bytes: 0x2_1000 }]);
+        let map = q35(0x8000_0000);
+        let machine = Machine { map: &map, busy: &[], registers: &REGISTERS };
+        assert_eq!(tables(&machine).unwrap(), [Range { base: 0x7ffd_f000, bytes: 0x2_1000 }]);
         assert!(layout.initrd.base + layout.initrd.bytes <= 0x7ffd_f000 && layout.initrd.is_disjoint(taken));
     }
 
     #[test]
-    fn registers_are_neither_memory_nor_rom_even_where_the_map_says_so() {
+    fn registers_are_neither_memory_nor_tables_even_where_the_map_says_so() {
         let map = Map::new(&[
             entry(0, 0xa_0000, 1),
             entry(0x10_0000, 0xb000_0000, 1),
@@ -246,7 +247,8 @@ mod tests {
         ])
         .unwrap();
         let layout = planned(&map, &[], 1).unwrap();
-        assert_eq!(layout.guest_rom, [], "configuration space next to memory");
+        let machine = Machine { map: &map, busy: &[], registers: &REGISTERS };
+        assert_eq!(tables(&machine).unwrap(), [], "configuration space next to memory");
         let io_apic = REGISTERS[0];
         assert!(layout.guest_ram.iter().all(|range| range.is_disjoint(io_apic)), "{layout:?}");
     }

@@ -111,7 +111,7 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
         secure: parts.info.memory_bytes,
         policy: parts.policy.len() as u64,
         hypervisor: parts.hypervisor.memory_bytes(),
-        parts: [kernel.stream.len() as u64, guest.initrd, guest.tree, 0],
+        parts: [kernel.stream.len() as u64, guest.initrd, guest.tree, 0, 0, 0, 0, 0],
     };
     let layout = layout::plan(machine.ram, &sizes, &guest).map_err(|error| error.to_string())?;
     let wall = layout.wall;
@@ -134,7 +134,7 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
     if guest_tree.len() as u64 > layout.tree.bytes {
         return Err("the guest's device tree is larger than the machine's".to_string());
     }
-    let [stored_kernel, stored_initrd, stored_tree, _] = wall.parts;
+    let [stored_kernel, stored_initrd, stored_tree, ..] = wall.parts;
     copy(kernel.stream, stored_kernel.base);
     copy(parts.initrd, stored_initrd.base);
     copy(&guest_tree, stored_tree.base);

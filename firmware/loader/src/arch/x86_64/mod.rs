@@ -14,7 +14,7 @@ use bulkhead_hypervisor_core::plan::{MachinePlan, Range, StoredPart, machine as 
 use bulkhead_loader::wall::Sizes;
 use bulkhead_loader::x86_64::acpi::{self, Acpi, Physical};
 use bulkhead_loader::x86_64::bzimage::{COMMAND_LINE, Kernel, START_BYTES, ZERO_PAGE};
-use bulkhead_loader::x86_64::layout::{self, Layout, Machine};
+use bulkhead_loader::x86_64::layout::{self, Machine};
 use bulkhead_loader::x86_64::map::Map;
 use bulkhead_loader::x86_64::multiboot2;
 
@@ -58,15 +58,19 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
     let bundle = boot.bundle.ok_or("no bundle: give it as the only module (GRUB: module2 /boot/bundle.img)")?;
     let parts = Parts::open(memory(bundle))?;
     let kernel = Kernel::open(parts.kernel).map_err(|error| error.to_string())?;
+    let busy = [own(), bundle, Range { base: chain.list, bytes: list.len() as u64 }];
+    let registers = registers(&acpi);
+    let machine = Machine { map: &map, busy: &busy, registers: &registers };
+    let tables = layout::tables(&machine).map_err(|error| error.to_string())?;
+    let mut stored =
+        [kernel.code.len() as u64, parts.initrd.len() as u64, START_BYTES, parts.line.len() as u64 + 1, 0, 0, 0, 0];
+    stored.iter_mut().skip(4).zip(&tables).for_each(|(slot, range)| *slot = range.bytes);
     let sizes = Sizes {
         secure: parts.info.memory_bytes,
         policy: parts.policy.len() as u64,
         hypervisor: parts.hypervisor.memory_bytes(),
-        parts: [kernel.code.len() as u64, parts.initrd.len() as u64, START_BYTES, parts.line.len() as u64 + 1],
+        parts: stored,
     };
-    let busy = [own(), bundle, Range { base: chain.list, bytes: list.len() as u64 }];
-    let registers = registers(&acpi);
-    let machine = Machine { map: &map, busy: &busy, registers: &registers };
     let layout =
         layout::plan(&machine, &sizes, &kernel, parts.initrd.len() as u64).map_err(|error| error.to_string())?;
     let wall = layout.wall;
@@ -74,12 +78,13 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
     let start = kernel.start(&told, layout.initrd, parts.line).map_err(|error| error.to_string())?;
     let ticks_per_second = machine::ticks_per_second()?;
     machine::stop_bus_masters();
-    let [stored_kernel, stored_initrd, stored_start, stored_line] = wall.parts;
+    let [stored_kernel, stored_initrd, stored_start, stored_line, stored_tables @ ..] = wall.parts;
     copy(kernel.code, stored_kernel.base);
     copy(parts.initrd, stored_initrd.base);
     copy(&start, stored_start.base);
     copy(parts.line.as_bytes(), stored_line.base);
     copy(&[0], stored_line.base + parts.line.len() as u64);
+    tables.iter().zip(stored_tables).for_each(|(table, stored)| copy(memory(*table), stored.base));
     let mut info = parts.info(&layout.guest_ram, ticks_per_second);
     info.is_svm = u32::from(machine_kind == kind::SVM);
     parts.place(&wall, &info)?;
@@ -89,23 +94,27 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
     plan.ticks_per_second = ticks_per_second;
     plan.console = Range { base: out.base, bytes: 8 };
     let at = |base: u64, stored: Range| StoredPart { stored, target: Range { base, ..stored }, encoding: 0 };
-    plan.parts = [
+    let start = [
         at(kernel.load, stored_kernel),
         at(layout.initrd.base, stored_initrd),
         at(ZERO_PAGE, stored_start),
         at(COMMAND_LINE, stored_line),
     ];
+    // Each start of the guest finds firmware's tables as this boot found them.
+    let tables_again = tables.iter().zip(stored_tables).map(|(table, stored)| at(table.base, stored));
+    plan.parts.iter_mut().zip(start.into_iter().chain(tables_again)).for_each(|(slot, part)| *slot = part);
+    let own_ram = layout.guest_ram.len();
+    plan.guest_ram.iter_mut().skip(own_ram).zip(&tables).for_each(|(slot, range)| *slot = *range);
     plan.guest_entry = kernel.load;
     plan.guest_argument = ZERO_PAGE;
-    fill(&mut plan, &layout, &acpi);
+    fill(&mut plan, &acpi);
     enter(out, &parts, &wall, &mut plan)
 }
 
 /// What only an x86-64 plan has.
-fn fill(plan: &mut MachinePlan, layout: &Layout, acpi: &Acpi) {
+fn fill(plan: &mut MachinePlan, acpi: &Acpi) {
     let svm = plan.machine == kind::SVM;
     let x86 = &mut plan.x86;
-    x86.guest_rom.iter_mut().zip(&layout.guest_rom).for_each(|(slot, range)| *slot = *range);
     x86.local_apic = acpi.local_apic;
     x86.io_apic = acpi.io_apics.first().map_or(0, |(base, _)| *base);
     x86.io_apic_pins = machine::io_apic_pins(x86.io_apic);
