@@ -117,7 +117,6 @@ exception:                              // vector, error code, rip, cs
     jz    kernel_fault
 sync_entry:
     store
-run_sync:
     lea   rsp, [rip + stack_top]
     push  2
     popfq
@@ -126,9 +125,11 @@ run_sync:
 irq_entry:
     store
     and   dword ptr [rsp + {pstate}], ~0x200    // IF: the wall set it to give this interrupt, and no other may come
-    mov   rax, [rsp + {pc}]             // where an address is checked when it is fetched, an interrupt may come before
-    shr   rax, 47                       // the task's fault, and iretq would take that fault here
-    jnz   run_sync
+    mov   rax, [rsp + {pc}]             // a CPU that checks an address when it fetches from it may stop a task there; iretq
+    shr   rax, 47                       // would take the task's fault here, so let it fault at address 0, which no task maps
+    jz    2f
+    mov   qword ptr [rsp + {pc}], 0
+2:
     lea   rsp, [rip + stack_top]
     push  2
     popfq
