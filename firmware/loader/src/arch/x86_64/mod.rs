@@ -86,6 +86,7 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
     copy(&[0], stored_line.base + parts.line.len() as u64);
     tables.iter().zip(stored_tables).for_each(|(table, stored)| copy(memory(*table), stored.base));
     let mut info = parts.info(&layout.guest_ram, ticks_per_second);
+    info.boot_seconds = machine::boot_seconds(ticks_per_second);
     info.is_svm = u32::from(machine_kind == kind::SVM);
     parts.place(&wall, &info)?;
     let mut plan = parts.plan(&wall, &layout.guest_ram, out);
