@@ -10,14 +10,14 @@ use crate::console::{Speaks, Streams};
 use crate::run::{Files, Options};
 
 /// A machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Machine {
     /// QEMU's `virt`.
     Virt,
     /// QEMU's `q35`: SVM.
     Q35,
-    /// Bochs: VMX with the first of its CPUs, SVM with the second.
-    Bochs(&'static str),
+    /// Bochs with one of its CPUs: VMX or SVM.
+    Bochs(String),
     /// `q35` on the host's own CPU.
     Kvm,
 }
@@ -38,18 +38,29 @@ impl Machine {
         match (options.arch, options.cpu.as_deref()) {
             (Arch::Aarch64, _) => Ok(Self::Virt),
             (Arch::X86_64, None | Some("amd")) => Ok(Self::Q35),
-            (Arch::X86_64, Some("intel")) => Ok(Self::Bochs("corei7_haswell_4770")),
-            (Arch::X86_64, Some("amd-bochs")) => Ok(Self::Bochs("zambezi")),
-            (Arch::X86_64, Some(other)) => {
-                Err(Error(format!("--cpu {other}: on x86_64 it is intel (Bochs), amd (QEMU) or amd-bochs")))
-            }
+            (Arch::X86_64, Some("intel")) => Ok(Self::Bochs("corei7_haswell_4770".to_string())),
+            (Arch::X86_64, Some("amd-bochs")) => Ok(Self::Bochs("zambezi".to_string())),
+            (Arch::X86_64, Some(cpu)) => match cpu.strip_prefix("bochs:") {
+                Some(model) => Ok(Self::Bochs(model.to_string())),
+                None => Err(Error(format!(
+                    "--cpu {cpu}: on x86_64 it is intel (Bochs), amd (QEMU), amd-bochs, or bochs: and a model of Bochs"
+                ))),
+            },
+        }
+    }
+
+    /// Longest time in seconds of a batch: Bochs takes ten times as long as the others.
+    const fn patience(&self) -> u32 {
+        match self {
+            Self::Bochs(_) => 600,
+            _ => 120,
         }
     }
 
     /// Its command, complete, and where the two sides speak.
     pub(crate) fn start(self, options: &Options, files: &Files) -> Result<(Command, Streams)> {
         let mut command = Command::new("timeout");
-        let limit = if options.batch { options.timeout } else { 0 }.to_string();
+        let limit = if options.batch { options.timeout.unwrap_or(self.patience()) } else { 0 }.to_string();
         command.args(["--foreground", "--kill-after=5", &limit]);
         let streams = match self {
             Self::Virt => virt(&mut command, options, files),
@@ -58,7 +69,7 @@ impl Machine {
                 q35(&mut command, options, files, &cpu)
             }
             Self::Kvm => q35(&mut command, options, files, &["-accel", "kvm", "-cpu", "host"]),
-            Self::Bochs(model) => bochs(&mut command, options, files, model)?,
+            Self::Bochs(model) => bochs(&mut command, options, files, &model)?,
         };
         Ok((command, streams))
     }
@@ -144,6 +155,7 @@ fn bochs(command: &mut Command, options: &Options, files: &Files, model: &str) -
 
 /// A disk that boots loader and bundle from CD and from USB: GRUB and its one entry.
 pub(crate) fn disk(loader: &[u8], bundle: &[u8], to: &Path) -> Result<()> {
+    let to = std::path::absolute(to).map_err(|error| Error(format!("{}: {error}", to.display())))?;
     const MENU: &str = "set timeout=0\nset default=0\nmenuentry \"Bulkhead\" {\n    multiboot2 /boot/loader.elf\n    module2 /boot/bundle.img\n}\n";
     let folder = PathBuf::from(format!("{}.parts", to.display()));
     let failed = |error| Error(format!("cannot write to {}: {error}", folder.display()));
@@ -155,7 +167,7 @@ pub(crate) fn disk(loader: &[u8], bundle: &[u8], to: &Path) -> Result<()> {
         return Err(Error("grub-mkrescue is missing (Debian: grub-common grub-pc-bin xorriso mtools)".to_string()));
     }
     let mut command = program("grub-mkrescue", &["-d", "/usr/lib/grub/i386-pc", "-o"]);
-    command.arg(to).arg(&folder).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command.arg(&to).arg(&folder).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     run(command)?;
     fs::remove_dir_all(&folder).map_err(failed)
 }

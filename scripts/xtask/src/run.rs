@@ -37,7 +37,7 @@ pub(crate) struct Options {
     /// Ends by itself; status 0 only if the guest came up, ran and powered off
     #[arg(long)]
     pub(crate) batch: bool,
-    /// The CPU. AArch64: QEMU's name of it, else cortex-a72; x86_64: intel (Bochs), amd (QEMU; taken if none is named) or amd-bochs
+    /// The CPU. AArch64: QEMU's name of it, else cortex-a72; x86_64: intel (Bochs), amd (QEMU; taken if none is named), amd-bochs, or bochs:MODEL
     #[arg(long)]
     pub(crate) cpu: Option<String>,
     /// What runs the machine in the place of the emulator's own CPU: the host's, where it nests (x86_64)
@@ -64,9 +64,9 @@ pub(crate) struct Options {
     /// Has the emulator count the instructions at these addresses: FROM-TO
     #[arg(long, hide = true)]
     count: Option<String>,
-    /// Longest time in seconds for --batch
-    #[arg(long, default_value_t = 120)]
-    pub(crate) timeout: u32,
+    /// Longest time in seconds for --batch; 120, in Bochs 600, if none is named
+    #[arg(long)]
+    pub(crate) timeout: Option<u32>,
 }
 
 impl Options {

@@ -1,5 +1,6 @@
 //! Every check and test, and the closing line that counts them.
 
+use crate::arch::Arch;
 use crate::command::{Error, Result, program, run, step};
 use crate::lint;
 use crate::size;
@@ -17,7 +18,9 @@ pub(crate) fn run_tests() -> Result<()> {
     let words = ["test", "--no-fail-fast", "--lib"].into_iter().chain(packages.iter().map(String::as_str));
     let loader = cargo_test(&words.collect::<Vec<_>>())?;
     step("tests under the emulator");
-    run(program("cargo", &["xtask", "build", "--batch"]))?;
+    for arch in Arch::ALL {
+        run(program("cargo", &["xtask", "build", "--batch", "--arch", arch.name()]))?;
+    }
     let machine =
         cargo_test(&["test", "--no-fail-fast", "--package", "bulkhead-e2e", "--", "--ignored", "--test-threads=1"])?;
     step("the wall's figures against those written down");

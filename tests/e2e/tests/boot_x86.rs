@@ -1,0 +1,107 @@
+//! End-to-end tests of the loader for x86-64: the disk that `cargo xtask build --arch x86_64` left, as it is and altered, on
+//! machines that cannot hold the wall; each case starts one machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const SVM: &str = "EPYC,+svm,+npt";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/run/x86_64")
+}
+
+fn disk() -> Vec<u8> {
+    fs::read(folder().join("disk.iso")).expect("cargo xtask build --arch x86_64 was run")
+}
+
+/// Where a file's bytes lie in the disk: files lie in one piece.
+fn place(disk: &[u8], of: &[u8]) -> usize {
+    disk.windows(of.len()).position(|window| window == of).expect("the disk holds it")
+}
+
+/// Starts QEMU's q35 from a disk and returns what the wall's console said. A machine that does not end is a failure.
+fn machine(name: &str, cpu: &str, memory: &str, disk: &[u8]) -> String {
+    let [wall, image] = ["wall.log", "iso"].map(|end| folder().join(format!("{name}.{end}")));
+    fs::write(&image, disk).expect("target/run can be written");
+    let mut command = Command::new("timeout");
+    command.args([
+        "--kill-after=5",
+        "90",
+        "qemu-system-x86_64",
+        "-accel",
+        "tcg",
+        "-M",
+        "q35",
+        "-cpu",
+        cpu,
+        "-m",
+        memory,
+    ]);
+    command.args(["-display", "none", "-nic", "none", "-no-reboot", "-serial", "null", "-chardev"]);
+    command.arg(format!("file,id=wall,path={}", wall.display()));
+    command.args(["-device", "isa-debugcon,iobase=0xe9,chardev=wall", "-cdrom"]).arg(&image);
+    let output = command.output().expect("the emulator is installed");
+    let said = fs::read_to_string(&wall).unwrap_or_default();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the machine did not end by itself:\n{said}{errors}");
+    fs::remove_file(image).expect("it was written above");
+    said
+}
+
+/// Starts Bochs with one of its CPUs; what loader and wall said.
+fn bochs(model: &str) -> String {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["xtask", "run", "--batch", "--arch", "x86_64", "--folder", "target/run/bochs", "--cpu"]);
+    command.arg(format!("bochs:{model}")).args(["--timeout", "120"]);
+    let output = command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).output().expect("cargo runs");
+    assert!(!output.status.success(), "a machine that is refused is no success");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!said.contains("time limit"), "the machine did not end by itself:\n{said}");
+    said
+}
+
+fn expect(said: &str, line: &str) {
+    assert!(said.contains(line), "expected '{line}' in:\n{said}");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_cpu_without_virtualization_is_refused_in_plain_words() {
+    expect(&machine("no-svm", "qemu64,-svm", "512M", &disk()), "already beneath a hypervisor that does not nest");
+    expect(&bochs("p4_prescott_celeron_336"), "the CPU has neither VMX nor SVM: the wall needs one of them; stopped");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn virtualization_without_nested_tables_is_refused() {
+    expect(&machine("no-npt", "EPYC,+svm,-npt", "512M", &disk()), "the CPU's SVM has no nested paging");
+    expect(&bochs("core2_penryn_t9600"), "the CPU's VMX has no extended page tables (EPT)");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn too_little_memory_is_refused_with_what_is_needed() {
+    expect(&machine("small", SVM, "64M", &disk()), "loader: too little memory: ");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_missing_bundle_is_refused() {
+    let mut disk = disk();
+    let at = place(&disk, b"module2 /boot/bundle.img");
+    disk[at] = b'#';
+    expect(&machine("none", SVM, "512M", &disk), "loader: no bundle: give it as the only module");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_cut_bundle_and_an_altered_part_are_refused_by_name() {
+    let (mut disk, bundle) = (disk(), fs::read(folder().join("bundle.img")).expect("cargo xtask build was run"));
+    let at = place(&disk, &bundle[..4096]);
+    disk[at + bundle.len() / 2] ^= 1;
+    expect(&machine("altered", SVM, "512M", &disk), "the bundle's part 'guest kernel' is altered");
+    // Its length, in the header: 16 MiB more than there is.
+    disk[at + 19] += 1;
+    expect(&machine("cut", SVM, "512M", &disk), "the bundle is cut");
+}
