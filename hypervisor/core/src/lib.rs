@@ -8,6 +8,7 @@ pub mod esr;
 pub mod gate;
 pub mod gic;
 pub mod paging;
+pub mod pci;
 pub mod plan;
 pub mod psci;
 pub mod share;
