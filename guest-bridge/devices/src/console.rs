@@ -1,7 +1,8 @@
 //! The virtio console with named ports (virtio 1.2 §5.3): each port carries lines. Port 0 exists for the numbering only.
 
+use crate::legacy_pci::CONFIGURATION;
 use crate::memory::SharedMem;
-use crate::transport::{Effect, Transport};
+use crate::transport::{Effect, Interface, Transport};
 use crate::virtqueue::{Broken, Chain, Queue};
 
 /// The most named ports.
@@ -144,7 +145,7 @@ pub struct Console {
 impl Console {
     /// A device with a port for each name; names beyond [`MAX_PORTS`] are dropped, longer ones than 24 bytes are cut.
     #[must_use]
-    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn new<'a>(interface: Interface, names: impl IntoIterator<Item = &'a str>) -> Self {
         let mut ports = [const { Port::new() }; MAX_PORTS];
         let mut port_count = 0;
         for (port, name) in ports.iter_mut().zip(names) {
@@ -153,7 +154,12 @@ impl Console {
             port.name_length = name.len().min(port.name.len());
             port_count += 1;
         }
-        Self { transport: Transport::new(3, MULTIPORT, 4 + 2 * port_count), ports, port_count, must_interrupt: false }
+        Self {
+            transport: Transport::new(interface, 3, MULTIPORT, 4 + 2 * port_count),
+            ports,
+            port_count,
+            must_interrupt: false,
+        }
     }
 
     /// As at power-on.
@@ -163,24 +169,40 @@ impl Console {
         self.must_interrupt = false;
     }
 
-    /// The guest reads a register. What the interface does not have reads as all ones.
+    /// The guest reads a register. What the interface does not have reads as all ones. (Legacy: the interrupt's status is
+    /// cleared by being read.)
     #[must_use]
-    pub fn read(&self, offset: u64, bytes: u64) -> u64 {
-        match (offset, bytes) {
-            (0..0x100, 4) if offset.is_multiple_of(4) => self.transport.read(offset).into(),
-            // max_nr_ports at 4 of the configuration (§5.3.4).
-            (0x104, 4) => self.port_count as u64 + 1,
-            (0x100..0x10c, 1 | 2 | 4) => 0,
-            _ => u64::MAX,
-        }
+    pub fn read(&mut self, offset: u64, bytes: u64) -> u64 {
+        let (first, register) = match self.transport.interface {
+            Interface::Mmio if bytes == 4 && offset.is_multiple_of(4) && offset < 0x100 => {
+                (0x100, Some(self.transport.read(offset)))
+            }
+            Interface::Mmio => (0x100, None),
+            Interface::LegacyPci => (CONFIGURATION, self.transport.read_legacy(offset, bytes)),
+        };
+        let configuration = || offset.checked_sub(first).and_then(|offset| self.configuration(offset, bytes));
+        register.map(u64::from).or_else(configuration).unwrap_or(u64::MAX)
+    }
+
+    /// Columns and rows, which it has not; max_nr_ports; the emergency write register (§5.3.4). Legacy drivers read byte by byte.
+    fn configuration(&self, offset: u64, bytes: u64) -> Option<u64> {
+        let ports = (self.port_count as u64 + 1) << 32;
+        let is_inside = matches!(bytes, 1 | 2 | 4) && offset.is_multiple_of(bytes) && offset < 12;
+        let word = if offset < 8 { ports } else { 0 };
+        is_inside.then(|| word >> (8 * (offset % 8)) & ((1 << (8 * bytes)) - 1))
     }
 
     /// The guest writes a register. Lines that came in are fetched by [`Console::take_line`] afterwards.
     pub fn write(&mut self, memory: &mut impl SharedMem, offset: u64, bytes: u64, value: u64) {
-        let (true, Ok(value)) = (bytes == 4 && offset.is_multiple_of(4) && offset < 0x100, u32::try_from(value)) else {
-            return;
+        let Ok(value) = u32::try_from(value) else { return };
+        let effect = match self.transport.interface {
+            Interface::Mmio if bytes == 4 && offset.is_multiple_of(4) && offset < 0x100 => {
+                self.transport.write(offset, value)
+            }
+            Interface::Mmio => Effect::Nothing,
+            Interface::LegacyPci => self.transport.write_legacy(offset, bytes, value),
         };
-        let done = match self.transport.write(offset, value) {
+        let done = match effect {
             Effect::Nothing => Ok(()),
             Effect::Reset => {
                 self.reset();
@@ -205,8 +227,11 @@ impl Console {
         core::mem::take(&mut self.must_interrupt)
     }
 
-    /// Receive queues need no kick for each buffer that is posted.
+    /// A new queue has no chain of an old one, and receive queues need no kick for each buffer that is posted.
     fn quieten(&mut self, memory: &mut impl SharedMem, queue: usize) -> Result<(), Broken> {
+        if let Some(port) = queue.checked_sub(4).and_then(|of_ports| self.ports.get_mut(of_ports / 2)) {
+            port.rest = None;
+        }
         let is_receive = queue != CONTROL_IN && queue.is_multiple_of(2);
         match self.transport.queues.get(queue) {
             Some(ring) if is_receive => ring.want_kicks(memory, false),

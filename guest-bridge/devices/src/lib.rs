@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod console;
+mod legacy_pci;
 mod memory;
 #[cfg(test)]
 mod tests;
@@ -13,4 +14,5 @@ mod virtqueue;
 
 pub use console::{Console, LINE_MAX, Line, MAX_PORTS};
 pub use memory::{OutOfRange, SharedMem};
+pub use transport::Interface;
 pub use virtqueue::QUEUE_MAX;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::string::String;
 use std::vec::Vec;
 
-use crate::{Console, OutOfRange, SharedMem};
+use crate::{Console, Interface, OutOfRange, SharedMem};
 
 const BASE: u64 = 0x4000_0000;
 const SIZE: usize = 1 << 20;
@@ -33,8 +33,12 @@ impl SharedMem for Memory {
     }
 }
 
-/// A driver: queue `q` has its rings at `BASE + q * 0x2000`, its buffers at `BASE + 0x80000 + q * 0x4000`.
+const BOTH: [Interface; 2] = [Interface::Mmio, Interface::LegacyPci];
+
+/// A driver: queue `q` has its rings at `BASE + q * 0x2000`, laid out as the legacy interface wants them, its buffers at `BASE +
+/// 0x80000 + q * 0x4000`.
 struct Driver {
+    interface: Interface,
     console: Console,
     memory: Memory,
     available: [u16; 24],
@@ -42,27 +46,90 @@ struct Driver {
 }
 
 const STATUS: u64 = 0x70;
+/// Where a queue's available ring begins.
+const AVAILABLE: u64 = 16 * 64;
 
 impl Driver {
-    fn new(names: &[&str]) -> Self {
-        let console = Console::new(names.iter().copied());
-        Self { console, memory: Memory(std::vec![0; SIZE]), available: [0; 24], used: [0; 24] }
+    fn new(interface: Interface, names: &[&str]) -> Self {
+        let console = Console::new(interface, names.iter().copied());
+        Self { interface, console, memory: Memory(std::vec![0; SIZE]), available: [0; 24], used: [0; 24] }
     }
 
     fn write(&mut self, offset: u64, value: u64) {
         self.console.write(&mut self.memory, offset, 4, value);
     }
 
-    fn read(&self, offset: u64) -> u64 {
+    fn read(&mut self, offset: u64) -> u64 {
         self.console.read(offset, 4)
+    }
+
+    fn legacy(&mut self, offset: u64, bytes: u64) -> u64 {
+        self.console.read(offset, bytes)
+    }
+
+    fn write_legacy(&mut self, offset: u64, bytes: u64, value: u64) {
+        self.console.write(&mut self.memory, offset, bytes, value);
+    }
+
+    fn status(&mut self) -> u64 {
+        match self.interface {
+            Interface::Mmio => self.read(STATUS),
+            Interface::LegacyPci => self.legacy(0x12, 1),
+        }
+    }
+
+    fn set_status(&mut self, value: u64) {
+        match self.interface {
+            Interface::Mmio => self.write(STATUS, value),
+            Interface::LegacyPci => self.write_legacy(0x12, 1, value),
+        }
+    }
+
+    fn kick(&mut self, queue: u64) {
+        match self.interface {
+            Interface::Mmio => self.write(0x50, queue),
+            Interface::LegacyPci => self.write_legacy(0x10, 2, queue),
+        }
+    }
+
+    /// Reads why it interrupted, and acknowledges it.
+    fn take_reason(&mut self) -> u64 {
+        if self.interface == Interface::LegacyPci {
+            return self.legacy(0x13, 1);
+        }
+        let reason = self.read(0x60);
+        self.write(0x64, reason);
+        reason
     }
 
     fn ring(queue: usize) -> u64 {
         BASE + queue as u64 * 0x2000
     }
 
+    /// As Linux's virtio_pci_legacy does: features without FEATURES_OK, queues by page, the device used before DRIVER_OK (as
+    /// kernels up to 3.17 do).
+    fn bring_up_legacy(&mut self, queues: usize) {
+        self.set_status(0);
+        assert_eq!(self.status(), 0);
+        self.set_status(1);
+        self.set_status(3);
+        assert_eq!(self.legacy(0, 4), 2, "MULTIPORT, and no VERSION_1");
+        self.write_legacy(4, 4, 2);
+        for queue in 0..queues {
+            self.write_legacy(0xe, 2, queue as u64);
+            assert_eq!((self.legacy(0xc, 2), self.legacy(8, 4)), (64, 0));
+            self.write_legacy(8, 4, Self::ring(queue) / 4096);
+            assert_eq!(self.legacy(8, 4), Self::ring(queue) / 4096);
+        }
+        self.write_legacy(0xe, 2, queues as u64);
+        assert_eq!(self.legacy(0xc, 2), 0, "no such queue");
+    }
+
     /// The order of facts that Linux 6.1 was seen to keep.
     fn bring_up(&mut self, queues: usize) {
+        if self.interface == Interface::LegacyPci {
+            return self.bring_up_legacy(queues);
+        }
         assert_eq!((self.read(0), self.read(4), self.read(8)), (0x7472_6976, 2, 3));
         self.write(STATUS, 0);
         self.write(STATUS, 1);
@@ -81,7 +148,7 @@ impl Driver {
             self.write(0x30, queue as u64);
             assert_eq!((self.read(0x44), self.read(0x34)), (0, 64));
             self.write(0x38, 64);
-            for (offset, place) in [(0x80, 0), (0x90, 0x800), (0xa0, 0x1000)] {
+            for (offset, place) in [(0x80, 0), (0x90, AVAILABLE), (0xa0, 0x1000)] {
                 self.write(offset, Self::ring(queue) + place);
                 self.write(offset + 4, 0);
             }
@@ -100,10 +167,10 @@ impl Driver {
 
     fn offer(&mut self, queue: usize, head: u16) {
         let slot = u64::from(self.available[queue] % 64);
-        self.memory.write_u16(Self::ring(queue) + 0x804 + slot * 2, head).unwrap();
+        self.memory.write_u16(Self::ring(queue) + AVAILABLE + 4 + slot * 2, head).unwrap();
         self.available[queue] += 1;
         let index = self.available[queue];
-        self.memory.write_u16(Self::ring(queue) + 0x802, index).unwrap();
+        self.memory.write_u16(Self::ring(queue) + AVAILABLE + 2, index).unwrap();
     }
 
     fn buffer(queue: usize, head: u16) -> u64 {
@@ -122,7 +189,7 @@ impl Driver {
         self.memory.write(Self::buffer(queue, head), bytes).unwrap();
         self.descriptor(queue, head.into(), (Self::buffer(queue, head), u32::try_from(bytes.len()).unwrap(), 0, 0));
         self.offer(queue, head);
-        self.write(0x50, queue as u64);
+        self.kick(queue as u64);
     }
 
     fn control(&mut self, id: u32, event: u16, value: u16) {
@@ -145,8 +212,8 @@ impl Driver {
         Some(bytes)
     }
 
-    fn up_with_port_open(names: &[&str]) -> Self {
-        let mut driver = Self::new(names);
+    fn up_with_port_open(interface: Interface, names: &[&str]) -> Self {
+        let mut driver = Self::new(interface, names);
         driver.bring_up(4 + 2 * names.len());
         (0..8).for_each(|_| driver.post(2));
         (0..4).for_each(|_| driver.post(4));
@@ -161,97 +228,113 @@ impl Driver {
         Some((port, String::from_utf8(line.bytes().to_vec()).unwrap()))
     }
 
-    fn is_broken(&self) -> bool {
-        self.read(STATUS) & 64 != 0
+    fn is_broken(&mut self) -> bool {
+        self.status() & 64 != 0
     }
 }
 
 #[test]
 fn a_driver_is_told_each_port_and_its_name() {
-    let mut driver = Driver::new(&["plant", "clock"]);
-    driver.bring_up(8);
-    assert_eq!(driver.read(0x104), 3, "max_nr_ports");
-    driver.control(u32::MAX, 0, 1);
-    assert_eq!(driver.received(2), None, "held back until there are buffers");
-    (0..8).for_each(|_| driver.post(2));
-    driver.write(0x50, 2);
-    assert_eq!(driver.received(2).unwrap(), [1, 0, 0, 0, 1, 0, 1, 0]);
-    assert_eq!(driver.received(2).unwrap(), [2, 0, 0, 0, 1, 0, 1, 0]);
-    driver.control(2, 3, 1);
-    assert_eq!(driver.received(2).unwrap(), [&[2, 0, 0, 0, 7, 0, 1, 0], &b"clock"[..]].concat());
-    assert_eq!(driver.received(2).unwrap(), [2, 0, 0, 0, 6, 0, 1, 0]);
-    assert!(driver.console.take_interrupt() && !driver.console.take_interrupt());
-    assert_eq!(driver.read(0x60), 1);
-    driver.write(0x64, 1);
-    assert_eq!(driver.read(0x60), 0);
+    for interface in BOTH {
+        let mut driver = Driver::new(interface, &["plant", "clock"]);
+        driver.bring_up(8);
+        if interface == Interface::Mmio {
+            assert_eq!(driver.read(0x104), 3, "max_nr_ports");
+        } else {
+            let bytes: Vec<u64> = (0x14..0x20).map(|offset| driver.legacy(offset, 1)).collect();
+            assert_eq!(bytes, [0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0], "columns, rows, max_nr_ports, emergency write");
+            assert_eq!((driver.legacy(0x18, 4), driver.legacy(0x18, 2)), (3, 3));
+        }
+        driver.control(u32::MAX, 0, 1);
+        assert_eq!(driver.received(2), None, "held back until there are buffers");
+        (0..8).for_each(|_| driver.post(2));
+        driver.kick(2);
+        assert_eq!(driver.received(2).unwrap(), [1, 0, 0, 0, 1, 0, 1, 0]);
+        assert_eq!(driver.received(2).unwrap(), [2, 0, 0, 0, 1, 0, 1, 0]);
+        driver.control(2, 3, 1);
+        assert_eq!(driver.received(2).unwrap(), [&[2, 0, 0, 0, 7, 0, 1, 0], &b"clock"[..]].concat());
+        assert_eq!(driver.received(2).unwrap(), [2, 0, 0, 0, 6, 0, 1, 0]);
+        assert!(driver.console.take_interrupt() && !driver.console.take_interrupt());
+        assert_eq!((driver.take_reason(), driver.take_reason()), (1, 0));
+    }
 }
 
 #[test]
 fn a_line_goes_in_and_its_answer_comes_out() {
-    let mut driver = Driver::up_with_port_open(&["plant"]);
-    driver.send(5, b"lev");
-    assert_eq!(driver.line(), None, "half a line");
-    driver.send(5, b"el\r\nstate\n");
-    assert_eq!(driver.line(), Some((0, "level".into())));
-    assert!(driver.console.send(&mut driver.memory, 0, b"ok millimetres=1000\n"));
-    assert_eq!(driver.received(4).unwrap(), b"ok millimetres=1000\n");
-    assert_eq!(driver.line(), Some((0, "state".into())));
-    assert_eq!(driver.line(), None);
+    for interface in BOTH {
+        let mut driver = Driver::up_with_port_open(interface, &["plant"]);
+        driver.send(5, b"lev");
+        assert_eq!(driver.line(), None, "half a line");
+        driver.send(5, b"el\r\nstate\n");
+        assert_eq!(driver.line(), Some((0, "level".into())));
+        assert!(driver.console.send(&mut driver.memory, 0, b"ok millimetres=1000\n"));
+        assert_eq!(driver.received(4).unwrap(), b"ok millimetres=1000\n");
+        assert_eq!(driver.line(), Some((0, "state".into())));
+        assert_eq!(driver.line(), None);
+    }
 }
 
 #[test]
 fn a_long_line_is_reported_and_the_next_one_is_whole() {
-    let mut driver = Driver::up_with_port_open(&["plant"]);
-    driver.send(5, &[b'x'; 200]);
-    driver.send(5, &[b'x'; 200]);
-    driver.send(5, b"\nlevel\n");
-    let (_, line) = driver.console.take_line(&mut driver.memory).unwrap();
-    assert!(line.is_too_long);
-    assert_eq!(driver.line(), Some((0, "level".into())));
+    for interface in BOTH {
+        let mut driver = Driver::up_with_port_open(interface, &["plant"]);
+        driver.send(5, &[b'x'; 200]);
+        driver.send(5, &[b'x'; 200]);
+        driver.send(5, b"\nlevel\n");
+        let (_, line) = driver.console.take_line(&mut driver.memory).unwrap();
+        assert!(line.is_too_long);
+        assert_eq!(driver.line(), Some((0, "level".into())));
+    }
 }
 
 #[test]
 fn a_client_that_stops_reading_is_not_served_until_it_reads() {
-    let mut driver = Driver::up_with_port_open(&["plant"]);
-    driver.send(5, b"a\nb\nc\nd\ne\nf\n");
-    let mut served = 0;
-    while driver.line().is_some() {
-        served += 1;
-        driver.console.send(&mut driver.memory, 0, &[b'y'; 250]);
+    for interface in BOTH {
+        let mut driver = Driver::up_with_port_open(interface, &["plant"]);
+        driver.send(5, b"a\nb\nc\nd\ne\nf\n");
+        let mut served = 0;
+        while driver.line().is_some() {
+            served += 1;
+            driver.console.send(&mut driver.memory, 0, &[b'y'; 250]);
+        }
+        assert_eq!(served, 5, "four answers fill the posted buffers, the fifth waits");
+        driver.post(4);
+        driver.kick(4);
+        assert!(driver.line().is_some(), "one buffer more is one answer taken");
     }
-    assert_eq!(served, 5, "four answers fill the posted buffers, the fifth waits");
-    driver.post(4);
-    driver.write(0x50, 4);
-    assert!(driver.line().is_some(), "one buffer more is one answer taken");
 }
 
 #[test]
 fn closing_drops_half_a_line_and_data_on_a_closed_port_is_dropped() {
-    let mut driver = Driver::up_with_port_open(&["plant"]);
-    driver.send(5, b"half");
-    assert_eq!(driver.line(), None);
-    driver.control(1, 6, 0);
-    driver.send(5, b"lost\n");
-    assert_eq!(driver.line(), None);
-    driver.control(1, 6, 1);
-    driver.control(1, 6, 1);
-    driver.send(5, b"level\n");
-    assert_eq!(driver.line(), Some((0, "level".into())));
+    for interface in BOTH {
+        let mut driver = Driver::up_with_port_open(interface, &["plant"]);
+        driver.send(5, b"half");
+        assert_eq!(driver.line(), None);
+        driver.control(1, 6, 0);
+        driver.send(5, b"lost\n");
+        assert_eq!(driver.line(), None);
+        driver.control(1, 6, 1);
+        driver.control(1, 6, 1);
+        driver.send(5, b"level\n");
+        assert_eq!(driver.line(), Some((0, "level".into())));
+    }
 }
 
 #[test]
 fn a_reset_forgets_the_driver() {
-    let mut driver = Driver::up_with_port_open(&["plant"]);
-    driver.write(STATUS, 0);
-    assert_eq!((driver.read(STATUS), driver.read(0x60)), (0, 0));
-    driver.send(5, b"level\n");
-    assert_eq!(driver.line(), None);
+    for interface in BOTH {
+        let mut driver = Driver::up_with_port_open(interface, &["plant"]);
+        driver.set_status(0);
+        assert_eq!((driver.status(), driver.take_reason()), (0, 0));
+        driver.send(5, b"level\n");
+        assert_eq!(driver.line(), None);
+    }
 }
 
 #[test]
 fn without_version_1_or_with_unknown_features_nothing_works() {
     for (low, high) in [(2, 0), (2 | 1 << 29, 1)] {
-        let mut driver = Driver::new(&["plant"]);
+        let mut driver = Driver::new(Interface::Mmio, &["plant"]);
         driver.write(STATUS, 3);
         driver.write(0x20, low);
         driver.write(0x24, 1);
@@ -263,7 +346,7 @@ fn without_version_1_or_with_unknown_features_nothing_works() {
 
 #[test]
 fn accesses_of_other_widths_and_places_read_as_ones_and_write_nothing() {
-    let mut driver = Driver::new(&["plant"]);
+    let mut driver = Driver::new(Interface::Mmio, &["plant"]);
     for (offset, bytes) in [(0, 1), (0, 8), (2, 4), (0x1fe, 4), (0x200, 4), (u64::MAX, 8)] {
         assert_eq!(driver.console.read(offset, bytes), u64::MAX);
         driver.console.write(&mut driver.memory, offset, bytes, u64::MAX);
@@ -297,27 +380,100 @@ fn rings_that_break_the_rules_stop_the_device_until_a_reset() {
             driver.offer(5, 0);
         }),
         ("more available than the ring holds", |driver| {
-            driver.memory.write_u16(Driver::ring(5) + 0x802, 65).unwrap();
+            driver.memory.write_u16(Driver::ring(5) + AVAILABLE + 2, 65).unwrap();
         }),
     ];
-    for (what, act) in hostile {
-        let mut driver = Driver::up_with_port_open(&["plant"]);
+    for (interface, (what, act)) in BOTH.into_iter().flat_map(|interface| hostile.map(|case| (interface, case))) {
+        let mut driver = Driver::up_with_port_open(interface, &["plant"]);
         act(&mut driver);
-        driver.write(0x50, 5);
+        driver.kick(5);
         assert!(driver.line().is_none() && driver.is_broken(), "{what}");
         assert!(driver.console.take_interrupt(), "{what}");
-        driver.write(STATUS, 0);
+        driver.set_status(0);
         assert!(!driver.is_broken(), "{what}");
     }
 }
 
 #[test]
 fn a_ring_outside_memory_breaks_the_device_when_it_is_made_ready() {
-    let mut driver = Driver::new(&["plant"]);
+    let mut driver = Driver::new(Interface::Mmio, &["plant"]);
     driver.write(0x30, 4);
     driver.write(0xa0, 0x10);
     driver.write(0x44, 1);
     assert!(driver.is_broken());
+}
+
+#[test]
+fn a_legacy_driver_that_keeps_no_order_is_held_to_its_own_memory() {
+    let up = || Driver::up_with_port_open(Interface::LegacyPci, &["plant"]);
+    let mut driver = up();
+    for (offset, bytes) in [
+        (0, 1),
+        (0, 2),
+        (0, 8),
+        (2, 4),
+        (4, 2),
+        (8, 2),
+        (0xc, 4),
+        (0x10, 4),
+        (0x12, 2),
+        (0x13, 2),
+        (0x15, 2),
+        (0x20, 1),
+        (0x3f, 1),
+        (u64::MAX, 4),
+    ] {
+        assert_eq!(driver.legacy(offset, bytes), u64::MAX, "{offset:#x}, {bytes}");
+        driver.write_legacy(offset, bytes, 0);
+        driver.write_legacy(offset, bytes, u64::MAX);
+    }
+    for (offset, bytes) in [(0, 4), (0xc, 2), (0x13, 1), (0x18, 4)] {
+        driver.write_legacy(offset, bytes, 0);
+    }
+    assert_eq!((driver.status(), driver.legacy(0xc, 2)), (3, 0), "the queue selected last is beyond the last");
+    driver.write_legacy(0xe, 2, 0xffff);
+    driver.write_legacy(8, 4, 1);
+    assert_eq!((driver.legacy(8, 4), driver.legacy(0xc, 2)), (0, 0));
+    driver.kick(0xffff);
+    driver.write_legacy(4, 4, 0xffff_ffff);
+    assert_eq!(driver.legacy(4, 4), 2, "what was not offered is not accepted");
+    driver.send(5, b"level\n");
+    assert_eq!(driver.line(), Some((0, "level".into())), "nothing of all that did harm");
+
+    driver.write_legacy(0xe, 2, 5);
+    driver.write_legacy(8, 4, 0x123);
+    assert_eq!(driver.legacy(8, 4), Driver::ring(5) / 4096, "a queue that is there stays");
+    driver.send(5, b"one\ntwo\n");
+    assert_eq!(driver.line(), Some((0, "one".into())));
+    driver.write_legacy(8, 4, 0);
+    assert_eq!((driver.line(), driver.legacy(8, 4), driver.is_broken()), (None, 0, false), "gone with what it held");
+    driver.kick(5);
+    assert_eq!((driver.line(), driver.is_broken()), (None, false));
+
+    for (queue, is_at_once) in [(4, true), (5, false)] {
+        let mut driver = up();
+        driver.write_legacy(0xe, 2, queue);
+        driver.write_legacy(8, 4, 0);
+        driver.write_legacy(8, 4, 0xffff_ffff);
+        assert_eq!(driver.is_broken(), is_at_once, "a page out of memory");
+        driver.kick(queue);
+        assert!(driver.line().is_none() && driver.is_broken() && driver.console.take_interrupt(), "{queue}");
+        assert_eq!(driver.take_reason() & 2, 2);
+        driver.set_status(0);
+        driver.bring_up(6);
+        assert!(!driver.is_broken());
+    }
+}
+
+#[test]
+fn a_legacy_device_does_nothing_before_a_driver_says_that_it_is_there() {
+    let mut driver = Driver::up_with_port_open(Interface::LegacyPci, &["plant"]);
+    driver.set_status(0);
+    driver.set_status(1);
+    driver.send(5, b"level\n");
+    assert_eq!(driver.line(), None);
+    driver.console.reset();
+    assert_eq!((driver.status(), driver.legacy(8, 4)), (0, 0));
 }
 
 proptest! {
@@ -326,16 +482,23 @@ proptest! {
     /// Whatever is written wherever, nothing panics and nothing takes long.
     #[test]
     fn no_guest_can_break_the_model(
-        writes in prop::collection::vec((0_u64..0x120, any::<u32>(), any::<bool>()), 0..40),
+        is_legacy in any::<bool>(),
+        writes in prop::collection::vec((0_u64..0x120, any::<u32>(), any::<bool>(), 1_u64..5), 0..40),
         memory in prop::collection::vec((0..0x1_4000_usize, any::<u8>()), 0..200),
     ) {
-        let mut driver = Driver::up_with_port_open(&["plant", "clock"]);
+        let interface = BOTH[usize::from(is_legacy)];
+        let mut driver = Driver::up_with_port_open(interface, &["plant", "clock"]);
         for (at, value) in memory {
             driver.memory.0[at] = value;
         }
-        for (offset, value, is_small) in writes {
+        for (offset, value, is_small, bytes) in writes {
             let value = if is_small { value % 12 } else { value };
-            driver.write(offset & !3, value.into());
+            if is_legacy {
+                let _ = driver.legacy(offset % 0x40, bytes);
+                driver.write_legacy(offset % 0x24, bytes, value.into());
+            } else {
+                driver.write(offset & !3, value.into());
+            }
             for _ in 0..100 {
                 let Some((port, _)) = driver.console.take_line(&mut driver.memory) else { break };
                 driver.console.send(&mut driver.memory, port, b"ok\n");

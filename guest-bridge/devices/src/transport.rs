@@ -1,14 +1,15 @@
-//! The virtio-mmio register set, version 2 (virtio 1.2 §4.2.2), and the device's status (§2.1, §3.1).
+//! A device's state that every transport shows (virtio 1.2 §2.1, §3.1), and the register set of virtio-mmio, version 2 (§4.2.2).
 
 use crate::virtqueue::{QUEUE_MAX, Queue};
 
 /// VIRTIO_F_VERSION_1 (bit 32): without it the device does not work.
-pub(crate) const VERSION_1: u64 = 1 << 32;
+const VERSION_1: u64 = 1 << 32;
 const MAGIC: u32 = 0x7472_6976;
 /// "BHUL".
 const VENDOR: u32 = 0x4c55_4842;
 
 const FEATURES_OK: u32 = 8;
+const DRIVER: u32 = 2;
 const DRIVER_OK: u32 = 4;
 const NEEDS_RESET: u32 = 64;
 
@@ -18,31 +19,46 @@ pub(crate) enum Effect {
     Nothing,
     /// A queue was kicked.
     Kick(u16),
-    /// A queue was made ready.
+    /// A queue was made ready, or taken away.
     Ready(u16),
     /// The driver reset the device.
     Reset,
 }
 
+/// How the guest reaches the device's registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// Memory: virtio-mmio, version 2.
+    Mmio,
+    /// Ports of a PCI function: the legacy interface.
+    LegacyPci,
+}
+
 /// Registers and queues.
 #[derive(Debug)]
 pub(crate) struct Transport<const QUEUES: usize> {
+    pub(crate) interface: Interface,
     device: u32,
-    features: u64,
-    accepted: u64,
+    pub(crate) features: u64,
+    pub(crate) accepted: u64,
     feature_select: [u32; 2],
-    queue_select: u32,
-    status: u32,
-    interrupt: u32,
+    pub(crate) queue_select: u32,
+    pub(crate) status: u32,
+    pub(crate) interrupt: u32,
     pub(crate) queues: [Queue; QUEUES],
     queue_count: usize,
 }
 
 impl<const QUEUES: usize> Transport<QUEUES> {
-    pub(crate) const fn new(device: u32, features: u64, queue_count: usize) -> Self {
+    pub(crate) const fn new(interface: Interface, device: u32, features: u64, queue_count: usize) -> Self {
+        let needed = match interface {
+            Interface::Mmio => VERSION_1,
+            Interface::LegacyPci => 0,
+        };
         Self {
+            interface,
             device,
-            features: features | VERSION_1,
+            features: features | needed,
             accepted: 0,
             feature_select: [0; 2],
             queue_select: 0,
@@ -54,12 +70,16 @@ impl<const QUEUES: usize> Transport<QUEUES> {
     }
 
     pub(crate) fn reset(&mut self) {
-        *self = Self::new(self.device, self.features, self.queue_count);
+        *self = Self::new(self.interface, self.device, self.features, self.queue_count);
     }
 
-    /// The driver is done with its set-up and the device works.
+    /// The driver is done with its set-up and the device works. A legacy driver may use the device as soon as it knows how to.
     pub(crate) const fn is_live(&self) -> bool {
-        self.status & DRIVER_OK != 0 && self.status & NEEDS_RESET == 0
+        let wanted = match self.interface {
+            Interface::Mmio => DRIVER_OK,
+            Interface::LegacyPci => DRIVER,
+        };
+        self.status & wanted != 0 && self.status & NEEDS_RESET == 0
     }
 
     /// The driver broke a rule: the device stops and says so.
@@ -147,12 +167,12 @@ impl<const QUEUES: usize> Transport<QUEUES> {
         }
     }
 
-    fn queue(&self) -> Option<&Queue> {
+    pub(crate) fn queue(&self) -> Option<&Queue> {
         let index = usize::try_from(self.queue_select).ok()?;
         self.queues.get(index).filter(|_| index < self.queue_count)
     }
 
-    fn queue_mut(&mut self) -> Option<&mut Queue> {
+    pub(crate) fn queue_mut(&mut self) -> Option<&mut Queue> {
         let index = usize::try_from(self.queue_select).ok()?;
         let count = self.queue_count;
         self.queues.get_mut(index).filter(|_| index < count)

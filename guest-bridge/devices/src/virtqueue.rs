@@ -133,6 +133,9 @@ impl Queue {
 
     /// Says whether the device wants a kick for new buffers.
     pub(crate) fn want_kicks(&self, memory: &mut impl SharedMem, wants: bool) -> Result<(), Broken> {
+        if !self.is_ready {
+            return Ok(());
+        }
         Ok(memory.write_u16(self.used, if wants { 0 } else { NO_NOTIFY })?)
     }
 }
