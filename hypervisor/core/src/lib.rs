@@ -8,7 +8,6 @@ pub mod esr;
 pub mod gate;
 pub mod gic;
 pub mod paging;
-pub mod pci;
 pub mod plan;
 pub mod psci;
 pub mod share;

@@ -20,6 +20,9 @@ pub const MAX_PORTS: usize = 32;
 /// The most ranges of model-specific registers of the guest.
 pub const MAX_MSRS: usize = 32;
 
+/// The most devices that apps serve to the guest.
+pub const DEVICES: usize = 4;
+
 /// The most interrupts that apps drive.
 pub const MAX_SECURE_INTERRUPTS: usize = 8;
 
@@ -171,14 +174,6 @@ pub struct Device {
     pub intid: u32,
 }
 
-impl Device {
-    /// Whether an access to ports lies within it.
-    #[must_use]
-    pub fn holds_port(&self, port: u16, bytes: u8) -> bool {
-        self.function != 0 && self.range.holds(Range { base: port.into(), bytes: bytes.into() })
-    }
-}
-
 /// All of it. `#[repr(C)]`, little-endian, no padding.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -224,7 +219,7 @@ pub struct MachinePlan {
     /// Physical interrupts (SPIs) of those devices; 0 where unused.
     pub secure_interrupts: [u32; MAX_SECURE_INTERRUPTS],
     /// Devices that apps serve to the guest.
-    pub devices: [Device; 4],
+    pub devices: [Device; DEVICES],
     /// Parts copied to guest memory at each (re)start; unused ones have `target.bytes == 0`.
     pub parts: [StoredPart; MAX_PARTS],
     /// Where the guest starts, in its memory. x86-64: in 32-bit protected mode with flat segments, paging off

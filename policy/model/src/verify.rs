@@ -22,12 +22,6 @@ impl<'a> Policy<'a> {
         }
     }
 
-    /// Whether it was compiled for a kind of machine ([`crate::machine`]), or for any.
-    #[must_use]
-    pub const fn is_for(&self, machine: u32) -> bool {
-        self.machine == machine || self.machine == crate::machine::ANY
-    }
-
     fn check_counts(&self) -> Result<(), FormatError> {
         let small = |count: usize| count < NONE as usize;
         let counts = [self.subjects.len(), self.objects.len(), self.methods.len(), self.states.len()];

@@ -128,6 +128,12 @@ impl<'a> Policy<'a> {
         })
     }
 
+    /// Whether it was compiled for a kind of machine ([`crate::machine`]), or for any.
+    #[must_use]
+    pub const fn is_for(&self, machine: u32) -> bool {
+        self.machine == machine || self.machine == crate::machine::ANY
+    }
+
     #[inline(always)]
     pub(crate) fn of_cell(&self, cell: &Cell) -> &'a [u32] {
         let first = cell.first_reference as usize;

@@ -193,7 +193,16 @@ impl Site {
             reserved: [0; 3],
             open_methods: reach.open_methods,
         };
-        let devices = compiled.policy.devices.iter().filter(|device| device.server == subject);
+        let has_no_way =
+            |(owner, resource): &&(u16, policy::Resource)| *owner == subject && resource.space == Space::Ports;
+        if let Some((_, resource)) = compiled.policy.driven.iter().find(has_no_way) {
+            return Err(Error(format!(
+                "the policy gives `{}` to the app {name}: the secure kernel has no ports for apps yet; give it to the guest, or to nobody",
+                resource.name
+            )));
+        }
+        let devices = || compiled.policy.devices.iter().filter(|device| device.server == subject);
+        let has_ports = devices().any(|device| device.function.is_some());
         Ok(App {
             name: name.to_string(),
             program: program(&programs.join(entry.program.as_deref().unwrap_or(name)))?,
@@ -203,9 +212,9 @@ impl Site {
             budget_us: entry.budget_us,
             period_us: entry.period_us,
             restart_limit: entry.restart_limit,
-            flags: rights(&entry.rights)?,
+            flags: rights(&entry.rights)? | if has_ports { flags::DEVICE_PORTS } else { 0 },
             devices: self.driven(subject),
-            irqs: devices.filter_map(|device| device.interrupt).collect(),
+            irqs: devices().filter_map(|device| device.interrupt).collect(),
             caps: compiled.reach(subject).into_iter().map(capability).collect(),
             stack_bytes: entry.stack_kib.clamp(4, 256).next_multiple_of(4) * 1024,
         })
@@ -304,6 +313,8 @@ mod tests {
         assert_eq!(kinds, wanted.map(|kind| kind as u32));
         assert_eq!(site.resources().unwrap()[4].function, 30 << 3);
         assert_eq!(site.command_line().unwrap(), "console=ttyS0");
+        let error = site.secure(Path::new("/nowhere")).expect_err("it is refused").to_string();
+        assert!(error.contains("gives `rtc` to the app one: the secure kernel has no ports for apps yet"), "{error}");
         assert!(site_for("x86", &lines, policy, Arch::Aarch64).is_err(), "it has no ports");
         let arm = site_for("arm", &lines, POLICY, Arch::Aarch64).unwrap();
         assert!(arm.command_line().unwrap_err().to_string().contains("add aarch64 ="));

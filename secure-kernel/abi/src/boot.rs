@@ -127,6 +127,8 @@ pub mod flags {
     pub const AUDIT: u32 = 1 << 2;
     /// maps the compiled policy, read only, at `wall::POLICY`.
     pub const POLICY: u32 = 1 << 3;
+    /// The guest's device that it serves is a PCI function: its registers are ports.
+    pub const DEVICE_PORTS: u32 = 1 << 4;
 }
 
 /// The static part of the policy towards one object: who is named here may be asked about; who is not, is refused

@@ -6,6 +6,7 @@ pub mod control;
 pub mod cpuid;
 pub mod decode;
 pub mod msr;
+pub mod pci;
 pub mod pic;
 pub mod port;
 pub mod svm;

@@ -136,10 +136,11 @@ impl Cpu {
             guest::advance(length);
             return self.pci(frame, access, low);
         }
-        let device = self.plan.devices.iter().find(|device| device.holds_port(access.port, access.bytes));
-        if let Some(device) = device {
-            let place = u64::from(access.port) - device.range.base;
-            return self.served_port(frame, access, (device.object, place), value, length);
+        let reached = self.machine.functions.reached(access.port, access.bytes);
+        if let Some((device, register)) =
+            reached.and_then(|(at, register)| Some((self.plan.devices.get(at)?, register)))
+        {
+            return self.served_port(frame, access, (device.object, register), value, length);
         }
         guest::advance(length);
         // A resource's ports are looked at where they mean power or vectors; what is left of them goes through.
@@ -207,7 +208,18 @@ impl Cpu {
         let address = self.machine.pci_address;
         let offset = u32::from(access.port - port::PCI_DATA);
         let is_sound = address >> 31 != 0 && offset + u32::from(access.bytes) <= 4;
-        let (function, register) = (u64::from(address >> 8 & 0xffff), u64::from(address & 0xfc | offset));
+        let [register, low, high, _] = (address & 0xffff_fffc | offset).to_le_bytes();
+        let (number, register) = (u16::from_le_bytes([low, high]), u16::from(register));
+        if let Some(function) = self.machine.functions.find(number).filter(|_| is_sound) {
+            if access.is_in {
+                let value = function.config_read(register, access.bytes);
+                frame.set(0, access.merge(frame.get(0), value.into()));
+            } else {
+                function.config_write(register, access.bytes, value);
+            }
+            return GUEST;
+        }
+        let (function, register) = (u64::from(number), u64::from(register));
         let words = [function, register, access.bytes.into(), value.into(), 0, 0];
         let (method, len, words) = match access.is_in {
             true => (method::READ, 3, [words[0], words[1], words[2], 0, 0, 0]),

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "device registers are reached by volatile accesses")]
 
 use bulkhead_hypervisor_core::plan::MachinePlan;
+use bulkhead_hypervisor_core::x86::pci::Functions;
 use bulkhead_hypervisor_core::x86::pic::Pic;
 use bulkhead_hypervisor_core::x86::{apic, msr};
 
@@ -22,6 +23,8 @@ pub(crate) struct Machine {
     pub(crate) pic: Pic,
     /// The address register of PCI configuration, as the guest wrote it.
     pub(crate) pci_address: u32,
+    /// The PCI functions that apps serve.
+    pub(crate) functions: Functions,
     /// The policy opens the local APIC's deadline register to the guest.
     pub(crate) has_deadline: bool,
 }
@@ -45,6 +48,7 @@ impl Machine {
             raised: 0,
             pic: Pic::new(),
             pci_address: 0,
+            functions: Functions::new(&plan.devices),
             has_deadline: msr::is_open(&plan.x86.guest_msrs, msr::TSC_DEADLINE, true),
         }
     }
@@ -52,6 +56,7 @@ impl Machine {
     /// As at power-on, for a guest that starts again.
     pub(crate) fn reset(&mut self) {
         (self.raised, self.pci_address, self.pic) = (0, 0, Pic::new());
+        self.functions.reset();
     }
 
     /// Raises a declared interrupt of the guest; false for others.

@@ -3,10 +3,10 @@
 #![no_main]
 #![expect(unsafe_code, reason = "guest memory and the policy are memory that the bundle maps for this app")]
 
-use bulkhead_abi::boot::{BootInfo, Range};
+use bulkhead_abi::boot::{BootInfo, Range, flags};
 use bulkhead_abi::wall;
 use bulkhead_app_bridge::{answer, ports, question, say};
-use bulkhead_devices::{Console, Line, MAX_PORTS, OutOfRange, SharedMem};
+use bulkhead_devices::{Console, Interface, Line, MAX_PORTS, OutOfRange, SharedMem};
 use bulkhead_model::{Policy, method};
 use bulkhead_user::{self as user, Call, Event, NOTIFY_GUEST_RESET, Reply, Request, Status, log};
 
@@ -116,9 +116,11 @@ extern "C" fn app_main() -> ! {
     };
     let own = info.apps.iter().find(|app| app.name.starts_with(b"bridge\0"));
     let (own_object, interrupt) = own.map_or((u16::MAX, 0), |app| (app.serves, app.irqs[0]));
+    let has_ports = own.is_some_and(|app| app.flags & flags::DEVICE_PORTS != 0);
+    let interface = if has_ports { Interface::LegacyPci } else { Interface::Mmio };
     let mut services = [u16::MAX; MAX_PORTS];
     services.iter_mut().zip(ports(&policy, own_object)).for_each(|(slot, (object, _))| *slot = object);
-    let console = Console::new(ports(&policy, own_object).map(|(_, name)| name));
+    let console = Console::new(interface, ports(&policy, own_object).map(|(_, name)| name));
     let window = Window { ranges: info.guest_ranges.get(..info.guest_range_count as usize).unwrap_or_default() };
     let mut bridge = Bridge { console, window, policy, services, interrupt };
     user::serve(|event| match event {

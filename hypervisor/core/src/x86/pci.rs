@@ -2,6 +2,8 @@
 //! its configuration space shows it (PCI 3.0 §6.1, §6.2). Constants, but for what a driver must be able to write and read
 //! back; its ports never move. What its ports hold, an app answers.
 
+use crate::plan::{DEVICES, Device, Range};
+
 /// Vendor, and device of a transitional console (virtio 1.2 §4.1.2.1, table 4.1).
 const IDENTITY: u32 = 0x1003_1af4;
 /// Simple communication controller, other; revision 0.
@@ -93,6 +95,41 @@ impl Function {
     }
 }
 
+/// The functions among the devices that apps serve, by their places in the plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Functions([Option<(u16, Function)>; DEVICES]);
+
+impl Functions {
+    /// Those of a plan.
+    #[must_use]
+    pub fn new(devices: &[Device; DEVICES]) -> Self {
+        let function = |device: &Device| {
+            let Range { base, bytes } = device.range;
+            let (first, count, line) =
+                (u16::try_from(base).ok()?, u16::try_from(bytes).ok()?, u8::try_from(device.intid).ok()?);
+            (device.function != 0).then_some((device.function, Function::new(first, count, line)))
+        };
+        Self(devices.each_ref().map(function))
+    }
+
+    /// As at the machine's start.
+    pub fn reset(&mut self) {
+        self.0.iter_mut().flatten().for_each(|(_, function)| function.reset());
+    }
+
+    /// The function that the guest finds at a place of the bus.
+    pub fn find(&mut self, number: u16) -> Option<&mut Function> {
+        self.0.iter_mut().flatten().find(|(known, _)| *known == number).map(|(_, function)| function)
+    }
+
+    /// The device among the plan's, and its register, that an access to ports reaches.
+    #[must_use]
+    pub fn reached(&self, port: u16, size: u8) -> Option<(usize, u64)> {
+        let all = self.0.iter().enumerate();
+        all.filter_map(|(place, function)| Some((place, function.as_ref()?.1.offset(port, size)?))).next()
+    }
+}
+
 /// Whether an access is of one, two or four bytes within a word.
 const fn is_whole(register: u16, size: u8) -> bool {
     matches!(size, 1 | 2 | 4) && (register & 3) + size as u16 <= 4
@@ -179,6 +216,21 @@ mod tests {
             (u32::MAX, 0xff, 0xff)
         );
         assert!((0x40..0x100).all(|register| function.config_read(register, 1) == 0));
+    }
+
+    #[test]
+    fn a_function_is_found_at_its_place_and_reached_when_it_is_on() {
+        let mut devices = [Device::default(); DEVICES];
+        devices[0] = Device { range: Range { base: 0x0a00_3e00, bytes: 0x200 }, object: 8, function: 0, intid: 79 };
+        devices[2] = Device { range: Range { base: 0xc040, bytes: 0x40 }, object: 9, function: 30 << 3, intid: 11 };
+        let mut functions = Functions::new(&devices);
+        assert!(functions.find(0).is_none() && functions.find(30 << 3 | 1).is_none());
+        assert_eq!(functions.reached(0xc052, 1), None, "off");
+        functions.find(30 << 3).unwrap().config_write(4, 2, 1);
+        assert_eq!(functions.reached(0xc052, 1), Some((2, 0x12)));
+        assert_eq!((functions.reached(0xc07f, 2), functions.reached(0x3f8, 1)), (None, None));
+        functions.reset();
+        assert_eq!(functions.reached(0xc052, 1), None);
     }
 
     proptest! {
