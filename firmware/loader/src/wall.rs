@@ -108,7 +108,12 @@ mod tests {
 
     #[test]
     fn the_walls_parts_are_disjoint_and_lie_within_what_is_taken() {
-        let sizes = Sizes { secure: BLOCK, policy: 9000, hypervisor: 0x2_d000, parts: [11_260_000, 1_200_001, 0, 5, 0, 0, 0, 0] };
+        let sizes = Sizes {
+            secure: BLOCK,
+            policy: 9000,
+            hypervisor: 0x2_d000,
+            parts: [11_260_000, 1_200_001, 0, 5, 0, 0, 0, 0],
+        };
         let wall = Wall::at(0x4000_0000, &sizes);
         let own = [wall.secure, wall.hypervisor, wall.policy, wall.plan, wall.audit, wall.store];
         for (index, range) in own.iter().enumerate() {

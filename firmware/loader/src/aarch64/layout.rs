@@ -73,8 +73,12 @@ pub fn image_header(image: &[u8]) -> Option<(u64, u64)> {
 mod tests {
     use super::*;
 
-    const SIZES: Sizes =
-        Sizes { secure: 2 << 20, policy: 9000, hypervisor: 0x2_d000, parts: [11_260_000, 1_200_001, 0x4000, 0, 0, 0, 0, 0] };
+    const SIZES: Sizes = Sizes {
+        secure: 2 << 20,
+        policy: 9000,
+        hypervisor: 0x2_d000,
+        parts: [11_260_000, 1_200_001, 0x4000, 0, 0, 0, 0, 0],
+    };
     const GUEST: Start =
         Start { kernel: 33_260_000, kernel_memory: 34_000_000, kernel_offset: 0, initrd: 1_200_001, tree: 0x4000 };
 

@@ -185,8 +185,12 @@ mod tests {
     use super::super::map::Entry;
     use super::*;
 
-    const SIZES: Sizes =
-        Sizes { secure: BLOCK, policy: 9000, hypervisor: 0x5_0000, parts: [7 << 20, 1_200_001, 0x2000, 60, 0, 0, 0, 0] };
+    const SIZES: Sizes = Sizes {
+        secure: BLOCK,
+        policy: 9000,
+        hypervisor: 0x5_0000,
+        parts: [7 << 20, 1_200_001, 0x2000, 60, 0, 0, 0, 0],
+    };
     const REGISTERS: [Range; 2] =
         [Range { base: 0xfec0_0000, bytes: 0x1000 }, Range { base: 0xb000_0000, bytes: 0x1000_0000 }];
 

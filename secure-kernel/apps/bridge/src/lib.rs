@@ -138,6 +138,10 @@ mod tests {
         interface Q { method q() -> () }\napp a\napp b\napp c\nservice plant: P by a\nservice hidden: Q by b\n\
         device ports: at 0x1000 size 0x200 interrupt 48 by c\nallow guest plant.set when rpm < 5\nallow guest ports.read\n";
 
+    /// The first and the third object after the wall's own.
+    const PLANT: u16 = bulkhead_model::object::POWER + 1;
+    const PORTS: u16 = PLANT + 2;
+
     fn with_policy<T>(act: impl FnOnce(&Policy<'_>) -> T) -> T {
         let compiled = bulkhead_lang::compile(&mut |_| Ok(SITE.to_string()), "site.policy").unwrap();
         act(&Policy::verify(&compiled.table).unwrap())
@@ -149,13 +153,13 @@ mod tests {
 
     #[test]
     fn only_services_that_the_guest_may_call_get_a_port() {
-        with_policy(|policy| assert_eq!(ports(policy, 7).collect::<Vec<_>>(), [(5, "plant")]));
+        with_policy(|policy| assert_eq!(ports(policy, PORTS).collect::<Vec<_>>(), [(PLANT, "plant")]));
     }
 
     #[test]
     fn a_line_becomes_a_call_with_its_arguments_by_type() {
         with_policy(|policy| {
-            let question = question(policy, 5, b"set 0x10 -3").unwrap();
+            let question = question(policy, PLANT, b"set 0x10 -3").unwrap();
             assert_eq!((question.method, question.count), (0, 2));
             assert_eq!(question.arguments[..2], [16, (-3_i64).cast_unsigned()]);
         });
@@ -164,7 +168,7 @@ mod tests {
     #[test]
     fn what_is_no_call_is_answered_with_the_reason() {
         with_policy(|policy| {
-            let refused = |line: &[u8]| question(policy, 5, line).unwrap_err().map(text);
+            let refused = |line: &[u8]| question(policy, PLANT, line).unwrap_err().map(text);
             assert_eq!(refused(b"set 1").unwrap(), "malformed 2-arguments-expected\n");
             assert_eq!(refused(b"set -1 1").unwrap(), "malformed rpm-is-no-number\n");
             assert_eq!(refused(b"sett 1 1").unwrap(), "unknown sett\n");
@@ -179,13 +183,13 @@ mod tests {
     fn answers_name_values_rules_and_errors() {
         with_policy(|policy| {
             let minus = (-7_i64).cast_unsigned();
-            assert_eq!(text(answer(policy, 5, 0, Ok([minus, 0, 0, 0, 0, 0]))), "ok level=-7\n");
-            assert_eq!(text(answer(policy, 5, 1, Ok([0; 6]))), "ok\n");
-            assert_eq!(text(answer(policy, 5, 0, Err((Status::Denied, 0)))), "denied site.policy:12\n");
-            assert_eq!(text(answer(policy, 5, 0, Err((Status::Denied, 0xffff)))), "denied no-rule\n");
-            assert_eq!(text(answer(policy, 5, 0, Err((Status::Malformed, 0xffff)))), "malformed out-of-range\n");
-            assert_eq!(text(answer(policy, 5, 0, Err((Status::Gone, 0xffff)))), "gone\n");
-            assert_eq!(text(answer(policy, 5, 0, Err((Status::TimedOut, 0xffff)))), "timed-out\n");
+            assert_eq!(text(answer(policy, PLANT, 0, Ok([minus, 0, 0, 0, 0, 0]))), "ok level=-7\n");
+            assert_eq!(text(answer(policy, PLANT, 1, Ok([0; 6]))), "ok\n");
+            assert_eq!(text(answer(policy, PLANT, 0, Err((Status::Denied, 0)))), "denied site.policy:12\n");
+            assert_eq!(text(answer(policy, PLANT, 0, Err((Status::Denied, 0xffff)))), "denied no-rule\n");
+            assert_eq!(text(answer(policy, PLANT, 0, Err((Status::Malformed, 0xffff)))), "malformed out-of-range\n");
+            assert_eq!(text(answer(policy, PLANT, 0, Err((Status::Gone, 0xffff)))), "gone\n");
+            assert_eq!(text(answer(policy, PLANT, 0, Err((Status::TimedOut, 0xffff)))), "timed-out\n");
         });
     }
 }
