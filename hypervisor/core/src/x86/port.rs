@@ -68,7 +68,9 @@ pub fn power(access: PortAccess, value: u32, x86: &X86) -> Option<Power> {
     if x86.pm1a_control != 0 && byte_at(x86.pm1a_control + 1).is_some_and(|high| high >> 5 & 1 != 0) {
         return Some(Power::Off);
     }
-    let resets = byte_at(RESET_CONTROL.into()).is_some_and(|value| value >> 2 & 1 != 0)
+    // Four bytes at PCI's address register are that register, not its neighbour.
+    let is_address = access.port == PCI_ADDRESS && access.bytes == 4;
+    let resets = !is_address && byte_at(RESET_CONTROL.into()).is_some_and(|value| value >> 2 & 1 != 0)
         || byte_at(SYSTEM_CONTROL.into()).is_some_and(|value| value & 1 != 0)
         || byte_at(KEYBOARD.into()).is_some_and(|value| value & 0xf0 == 0xf0 && value & 1 == 0)
         || x86.reset_port != 0 && x86.reset_port != u32::from(RESET_CONTROL) && byte_at(x86.reset_port).is_some();
@@ -137,7 +139,8 @@ mod tests {
         assert_eq!(power(write(0x92, 1), 3, &x86), Some(Power::Reset));
         assert_eq!(power(write(0x92, 1), 2, &x86), None);
         assert_eq!(power(write(0xcf9, 1), 6, &x86), Some(Power::Reset));
-        assert_eq!(power(write(0xcf8, 4), 0x8000_0610, &x86), Some(Power::Reset), "through its neighbour");
+        assert_eq!(power(write(0xcf8, 2), 0x0610, &x86), Some(Power::Reset), "through its neighbour");
+        assert_eq!(power(write(0xcf8, 4), 0x8000_0610, &x86), None, "an address of PCI configuration");
         assert_eq!(power(PortAccess { port: 0x64, bytes: 1, is_in: true }, 0xfe, &x86), None);
     }
 }
