@@ -18,8 +18,8 @@ pub struct Resource {
     pub object: u16,
     /// For a served device that is a PCI function: bus << 8 | device << 3 | function.
     pub function: u16,
-    /// Zero.
-    pub reserved: u32,
+    /// For a served device that is a PCI function: the I/O APIC's pin, where that is not `intid`; else 0.
+    pub pin: u32,
 }
 
 /// Kinds of [`Resource`].

@@ -50,7 +50,7 @@ pub fn give(plan: &mut MachinePlan, resources: &[Resource]) -> Result<(), Resour
 }
 
 fn place(plan: &mut MachinePlan, resource: &Resource, kind: ResourceKind) -> Result<(), ResourceError> {
-    let &Resource { intid, base, bytes, object, function, .. } = resource;
+    let &Resource { intid, base, bytes, object, function, pin, .. } = resource;
     let range = Range { base, bytes };
     let name = kind.name();
     match kind {
@@ -69,7 +69,7 @@ fn place(plan: &mut MachinePlan, resource: &Resource, kind: ResourceKind) -> Res
             put(&mut plan.x86.guest_msrs, Msrs { first, count, read_only }, name)?;
         }
         ResourceKind::Served | ResourceKind::ServedPorts => {
-            put(&mut plan.devices, Device { range, object, function, intid }, name)?;
+            put(&mut plan.devices, Device { range, object, function, intid, pin, reserved: 0 }, name)?;
         }
     }
     match kind {
@@ -107,7 +107,7 @@ mod tests {
     use zerocopy::FromZeros;
 
     fn resource(kind: ResourceKind, base: u64, bytes: u64, intid: u32) -> Resource {
-        Resource { kind: kind as u32, intid, base, bytes, object: 8, function: 0, reserved: 0 }
+        Resource { kind: kind as u32, intid, base, bytes, object: 8, function: 0, pin: 0 }
     }
 
     fn given(machine: u32, resources: &[Resource]) -> Result<MachinePlan, ResourceError> {
@@ -128,7 +128,7 @@ mod tests {
             resource(ResourceKind::Passthrough, 0xfec0_0000, 0x1000, 0),
             resource(ResourceKind::AppPorts, 0x2f8, 8, 3),
             resource(ResourceKind::Driven, 0xfe00_0000, 0x1000, 20),
-            Resource { function: 30 << 3, ..resource(ResourceKind::ServedPorts, 0xc040, 0x40, 11) },
+            Resource { function: 30 << 3, pin: 20, ..resource(ResourceKind::ServedPorts, 0xc040, 0x40, 11) },
         ];
         let plan = given(machine::SVM, &all).unwrap();
         assert_eq!(plan.x86.guest_ports[..2], [Ports { first: 0x3f8, count: 8 }, Ports { first: 0x1f0, count: 8 }]);
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!((plan.guest_mmio[0].base, plan.secure_mmio[0].base), (0xfec0_0000, 0xfe00_0000));
         assert_eq!(plan.secure_interrupts[..2], [3, 20]);
         let range = Range { base: 0xc040, bytes: 0x40 };
-        assert_eq!(plan.devices[0], Device { range, object: 8, function: 30 << 3, intid: 11 });
+        assert_eq!(plan.devices[0], Device { range, object: 8, function: 30 << 3, intid: 11, pin: 20, reserved: 0 });
     }
 
     #[test]

@@ -172,6 +172,10 @@ pub struct Device {
     pub function: u16,
     /// Its interrupt (INTID; x86-64: line), 0 if none.
     pub intid: u32,
+    /// The I/O APIC's pin of a PCI function, where that is not `intid`; else 0.
+    pub pin: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// All of it. `#[repr(C)]`, little-endian, no padding.
@@ -423,7 +427,7 @@ mod tests {
         plan.guest_ram[0] = range(0x4000_0000, 0x3f00_0000);
         plan.guest_mmio[0] = range(0x0900_0000, 0x1000);
         plan.guest_interrupts[0] = 33;
-        plan.devices[0] = Device { range: range(0x0a00_3e00, 0x200), object: 8, function: 0, intid: 79 };
+        plan.devices[0] = Device { range: range(0x0a00_3e00, 0x200), object: 8, intid: 79, ..Device::default() };
         plan.parts[0] = StoredPart { stored: range(0x7f26_0000, 100), target: range(0x4000_0000, 5000), encoding: 1 };
         (plan.guest_entry, plan.guest_argument) = (0x4000_0000, 0x4800_0000);
         (plan.gicd, plan.gicr) = (range(0x0800_0000, 0x1_0000), range(0x080a_0000, 0x2_0000));

@@ -111,8 +111,16 @@ impl Checker<'_> {
             }
             u16::try_from(bus << 8 | device << 3 | function).unwrap_or(0)
         });
+        let pin = range.pin.map(|pin| u32::try_from(pin).unwrap_or(0));
+        if pin.is_some_and(|pin| !(1..24).contains(&pin)) {
+            self.error(
+                range.span,
+                "an I/O APIC has no such pin",
+                "a pin is 1..23: the number that ACPI has for the interrupt",
+            );
+        }
         let (name, span) = (range.name.text.clone(), range.span);
-        self.policy.devices.push(Device { name, object, server, function, base, size, interrupt, span });
+        self.policy.devices.push(Device { name, object, server, function, base, size, interrupt, pin, span });
     }
 
     pub(crate) fn resource(&mut self, range: &tree::Range) {

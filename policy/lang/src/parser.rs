@@ -467,7 +467,7 @@ impl Parser<'_> {
 
     fn device(&mut self) -> Parsed<Item> {
         const FORM: &str = "device NAME: at ADDRESS size BYTES interrupt INTID by APP, or \
-            device NAME: pci BUS:DEVICE.FUNCTION ports FIRST size COUNT interrupt LINE by APP";
+            device NAME: pci BUS:DEVICE.FUNCTION ports FIRST size COUNT interrupt LINE or PIN by APP";
         let range = self.range(&[("at", Space::Memory), ("pci", Space::Ports)], FORM)?;
         self.expect_word("by", FORM)?;
         Ok(Item::Device(range, self.name("an app's name")?))
@@ -494,8 +494,10 @@ impl Parser<'_> {
         let size = self.whole("a length")?;
         let is_read_only = self.skip_words(&["read", "only"]);
         let interrupt = if self.skip_word("interrupt") { Some(self.whole("an interrupt's number")?) } else { None };
+        let has_pin = function.is_some() && interrupt.is_some() && self.skip_word("or");
+        let pin = if has_pin { Some(self.whole("an interrupt's number")?) } else { None };
         let span = start.to(self.last_span());
-        Ok(Range { name, space, base, size, is_read_only, interrupt, function, span })
+        Ok(Range { name, space, base, size, is_read_only, interrupt, pin, function, span })
     }
 
     /// `0:30.0 ports`: a number with one digit after its point is a device and its function.

@@ -612,6 +612,8 @@ pub struct Device {
     pub size: u64,
     /// Its interrupt: an INTID, or a line of x86-64's interrupt controllers.
     pub interrupt: Option<u32>,
+    /// The I/O APIC's pin, where that is another number.
+    pub pin: Option<u32>,
     /// Where it is declared.
     pub span: Span,
 }

@@ -191,6 +191,8 @@ pub struct Range {
     pub is_read_only: bool,
     /// Its interrupt, if it has one.
     pub interrupt: Option<i128>,
+    /// `or PIN`: the I/O APIC's pin, where a PCI function has another number there.
+    pub pin: Option<i128>,
     /// Bus, device and function, of a device that is found by PCI.
     pub function: Option<[i128; 3]>,
     /// Where its numbers stand.

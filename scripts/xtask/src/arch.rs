@@ -58,8 +58,8 @@ impl Targets for Arch {
         match self {
             Self::Aarch64 => &["virtio/virtio_mmio.ko", "char/virtio_console.ko"],
             Self::X86_64 => &[
-                "virtio/virtio.ko",
                 "virtio/virtio_ring.ko",
+                "virtio/virtio.ko",
                 "virtio/virtio_pci_legacy_dev.ko",
                 "virtio/virtio_pci_modern_dev.ko",
                 "virtio/virtio_pci.ko",

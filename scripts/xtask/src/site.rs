@@ -138,7 +138,7 @@ impl Site {
                 bytes: device.size,
                 object: device.object,
                 function: device.function.unwrap_or(0),
-                reserved: 0,
+                pin: device.pin.unwrap_or(0),
             }
         });
         let driven = policy.driven.iter().map(|(subject, resource)| {
@@ -233,7 +233,7 @@ impl Site {
 
 fn given(resource: &policy::Resource, kind: ResourceKind, object: u16) -> Resource {
     let &policy::Resource { base, size: bytes, interrupt, .. } = resource;
-    Resource { kind: kind as u32, intid: interrupt.unwrap_or(0), base, bytes, object, function: 0, reserved: 0 }
+    Resource { kind: kind as u32, intid: interrupt.unwrap_or(0), base, bytes, object, function: 0, pin: 0 }
 }
 
 fn rights(names: &[String]) -> Result<u32> {

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use bulkhead_abi::boot::MAX_GUEST_RANGES;
-use bulkhead_hypervisor_core::plan::{MAX_RANGES, Range};
+use bulkhead_hypervisor_core::plan::Range;
 
 use super::bzimage::{COMMAND_LINE, Kernel, ZERO_PAGE};
 use super::map::{Map, kind, subtract};

@@ -221,8 +221,20 @@ mod tests {
     #[test]
     fn a_function_is_found_at_its_place_and_reached_when_it_is_on() {
         let mut devices = [Device::default(); DEVICES];
-        devices[0] = Device { range: Range { base: 0x0a00_3e00, bytes: 0x200 }, object: 8, function: 0, intid: 79 };
-        devices[2] = Device { range: Range { base: 0xc040, bytes: 0x40 }, object: 9, function: 30 << 3, intid: 11 };
+        devices[0] = Device {
+            range: Range { base: 0x0a00_3e00, bytes: 0x200 },
+            object: 8,
+            function: 0,
+            intid: 79,
+            ..Device::default()
+        };
+        devices[2] = Device {
+            range: Range { base: 0xc040, bytes: 0x40 },
+            object: 9,
+            function: 30 << 3,
+            intid: 11,
+            ..Device::default()
+        };
         let mut functions = Functions::new(&devices);
         assert!(functions.find(0).is_none() && functions.find(30 << 3 | 1).is_none());
         assert_eq!(functions.reached(0xc052, 1), None, "off");

@@ -18,6 +18,8 @@ pub(crate) struct Machine {
     own_pin: Option<u32>,
     /// The lines of emulated devices.
     declared: u32,
+    /// For each line the pin that it has besides at the I/O APIC; 0: none.
+    other_pins: [u32; 32],
     /// Those that were raised and have not reached the guest.
     raised: u32,
     pub(crate) pic: Pic,
@@ -39,7 +41,14 @@ impl Machine {
     pub(crate) fn new(plan: &MachinePlan) -> Self {
         let lines = plan.devices.iter().filter(|device| device.intid != 0);
         let declared = lines.fold(0, |lines, device| lines | 1 << (device.intid & 31));
+        let mut other_pins = [0; 32];
+        for device in &plan.devices {
+            if let Some(pin) = other_pins.get_mut(device.intid as usize) {
+                *pin = device.pin;
+            }
+        }
         Self {
+            other_pins,
             local_apic: plan.x86.local_apic,
             io_apic: plan.x86.io_apic,
             pins: plan.x86.io_apic_pins,
@@ -84,7 +93,9 @@ impl Machine {
             if self.raised >> line & 1 == 0 {
                 continue;
             }
-            if let Some(vector) = self.entry_vector(line) {
+            let other = self.other_pins.get(line as usize).copied().filter(|pin| *pin != 0);
+            let vector = self.entry_vector(line).or_else(|| self.entry_vector(other?));
+            if let Some(vector) = vector {
                 self.raised &= !(1 << line);
                 write(self.local_apic + u64::from(COMMAND), apic::self_command(vector));
             } else if let Some(vector) = self.pic_vector(line) {
