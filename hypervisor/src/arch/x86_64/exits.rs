@@ -13,7 +13,7 @@ use bulkhead_model::{method, object, subject};
 
 use super::entry::{Frame, GUEST_FRAME};
 use super::faults;
-use super::field;
+use super::field::{self, Control};
 use super::guest::{self, PROTECTION, UNDEFINED};
 use super::{GUEST, Load, Next, instr, secure, svm, time, vmx};
 use crate::partition::Waiting;
@@ -26,10 +26,10 @@ fn length(exit: Exit) -> u64 {
 
 /// CPUID as the guest sees it; it has been stepped over.
 #[inline(always)]
-pub(crate) fn answer_cpuid(cpu: &Cpu, frame: &mut Frame) -> Next {
+pub(crate) fn answer_cpuid(cpu: &Cpu, frame: &mut Frame, control: Control) -> Next {
     #[expect(clippy::cast_possible_truncation, reason = "EAX and ECX")]
     let (leaf, subleaf) = (frame.get(0) as u32, frame.get(4) as u32);
-    let has_osxsave = field::CR4.read() & cr4::OSXSAVE != 0;
+    let has_osxsave = field::CR4.read_in(control) & cr4::OSXSAVE != 0;
     let context = cpuid::Context { has_osxsave, has_deadline: cpu.machine.has_deadline };
     let [a, b, c, d] = cpuid::filter(leaf, subleaf, context, instr::cpuid).map(u64::from);
     frame.set(0, a);
@@ -110,7 +110,7 @@ impl Cpu {
         let is_allowed = self.judge_guest(&message);
         guest::advance(length(Exit::Cpuid));
         if is_allowed {
-            return answer_cpuid(self, frame);
+            return answer_cpuid(self, frame, Control::current());
         }
         for register in [0, 13, 4, 3] {
             frame.set(register, 0);
@@ -369,7 +369,7 @@ impl Cpu {
         let value = frame.get(0) & 0xffff_ffff | frame.get(3) << 32;
         let [supported, ..] = instr::cpuid(0xd, 0);
         let is_sound = frame.get(4) & 0xffff_ffff == 0 && control::xcr0(value, supported.into());
-        if !is_sound || !guest::is_kernel() {
+        if !is_sound || !guest::is_kernel(Control::current()) {
             return self.refuse(Exit::SetXcr, PROTECTION);
         }
         instr::xsetbv(value);
@@ -517,7 +517,7 @@ pub(crate) fn secure_exit(registers: &mut Frame, exit: Exit) -> Next {
         }
         Exit::Interrupt | Exit::Window => return registers,
         // What a task may not do is its own fault, which its kernel hears of.
-        _ if !guest::is_kernel() => {
+        _ if !guest::is_kernel(Control::current()) => {
             let vector = if matches!(exit, Exit::Undefined | Exit::Call) { UNDEFINED } else { PROTECTION };
             guest::inject(vector, (vector == PROTECTION).then_some(0));
             return registers;

@@ -43,6 +43,32 @@ pub(crate) fn is_svm() -> bool {
     CURRENT.load(Ordering::Relaxed) != 0
 }
 
+/// Whose fields are meant. A handler of one back end names its own, so that nothing is asked at run time.
+#[derive(Clone, Copy)]
+pub(crate) enum Control {
+    /// The current VMCS.
+    Vmcs,
+    /// The VMCB at this address.
+    Vmcb(u64),
+}
+
+impl Control {
+    /// Of the partition that runs, or was left.
+    #[inline(always)]
+    pub(crate) fn current() -> Self {
+        match CURRENT.load(Ordering::Relaxed) {
+            0 => Self::Vmcs,
+            address => Self::Vmcb(address),
+        }
+    }
+
+    /// As [`Control::current`], of SVM's own handlers.
+    #[inline(always)]
+    pub(crate) fn current_vmcb() -> Self {
+        Self::Vmcb(CURRENT.load(Ordering::Relaxed))
+    }
+}
+
 /// Makes a VMCB the one that [`Field`] names.
 #[inline(always)]
 pub(crate) fn set_current(vmcb: u64) {
@@ -80,6 +106,8 @@ pub(crate) const EVENT_ERROR: Field = field(0x4018, 0x0ac, 4);
 pub(crate) const DELIVERING: Field = field(0x4408, 0x088, 4);
 /// Its error code.
 pub(crate) const DELIVERING_ERROR: Field = field(0x440a, 0x08c, 4);
+/// The four bytes of a VMCB whose last is CPL; a VMCS has none.
+pub(crate) const CPL: Field = field(0, 0x4c8, 4);
 /// Base of GDT and IDT, and their limits.
 pub(crate) const GDT_BASE: Field = field(0x6816, 0x468, 8);
 pub(crate) const GDT_LIMIT: Field = field(0x4810, 0x464, 4);
@@ -137,21 +165,30 @@ impl Field {
     /// Its value.
     #[inline(always)]
     pub(crate) fn read(self) -> u64 {
-        let vmcb = CURRENT.load(Ordering::Relaxed);
-        if vmcb == 0 {
-            return instr::vmread(self.vmcs);
-        }
-        read_vmcb(vmcb + u64::from(self.vmcb), self.bytes)
+        self.read_in(Control::current())
     }
 
     /// Changes it.
     #[inline(always)]
     pub(crate) fn write(self, value: u64) {
-        let vmcb = CURRENT.load(Ordering::Relaxed);
-        if vmcb == 0 {
-            instr::vmwrite(self.vmcs, value);
-        } else {
-            write_vmcb(vmcb + u64::from(self.vmcb), self.bytes, value);
+        self.write_in(Control::current(), value);
+    }
+
+    /// Its value there.
+    #[inline(always)]
+    pub(crate) fn read_in(self, control: Control) -> u64 {
+        match control {
+            Control::Vmcs => instr::vmread(self.vmcs),
+            Control::Vmcb(vmcb) => read_vmcb(vmcb + u64::from(self.vmcb), self.bytes),
+        }
+    }
+
+    /// Changes it there.
+    #[inline(always)]
+    pub(crate) fn write_in(self, control: Control, value: u64) {
+        match control {
+            Control::Vmcs => instr::vmwrite(self.vmcs, value),
+            Control::Vmcb(vmcb) => write_vmcb(vmcb + u64::from(self.vmcb), self.bytes, value),
         }
     }
 }

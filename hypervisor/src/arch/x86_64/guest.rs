@@ -9,7 +9,7 @@ use bulkhead_hypervisor_core::x86::walk::Regime;
 use bulkhead_hypervisor_core::x86::{msr, port};
 
 use super::entry::Frame;
-use super::field::{self, is_svm};
+use super::field::{self, CPL, Control, is_svm};
 use super::{instr, interrupts, svm, vmx};
 
 /// The exceptions that the wall gives to a guest.
@@ -29,31 +29,37 @@ const VALID: u64 = 1 << 31;
 
 /// Whether the partition that was left ran with the privilege of a kernel (CPL 0).
 #[inline(always)]
-pub(crate) fn is_kernel() -> bool {
+pub(crate) fn is_kernel(control: Control) -> bool {
     // CPL lies in a byte of the VMCB; in a VMCS it is the DPL of SS (SDM 3 §25.4.1).
-    let level = if is_svm() { field::vmcb(0x4c8) >> 24 & 3 } else { instr::vmread(0x4818) >> 5 & 3 };
-    level == 0
+    match control {
+        Control::Vmcs => instr::vmread(0x4818) & 3 << 5 == 0,
+        Control::Vmcb(_) => CPL.read_in(control) & 3 << 24 == 0,
+    }
 }
 
 /// Steps over the instruction that exited.
-#[inline(always)]
 pub(crate) fn advance(length: u64) {
-    let from = field::RIP.read();
+    advance_in(Control::current(), length);
+}
+
+/// As [`advance`], for handlers of one back end.
+#[inline(always)]
+pub(crate) fn advance_in(control: Control, length: u64) {
+    let from = field::RIP.read_in(control);
     let to = from.wrapping_add(length);
-    field::RIP.write(to);
-    let shadow = field::SHADOW.read();
-    if shadow & 3 != 0 {
-        field::SHADOW.write(shadow & !3);
-    }
-    if (from ^ to) >> 32 != 0 || field::RFLAGS.read() & TF != 0 {
-        advance_at_an_edge(to);
+    field::RIP.write_in(control, to);
+    let shadow = field::SHADOW.read_in(control);
+    let is_single_step = field::RFLAGS.read_in(control) & TF != 0;
+    if shadow & 3 != 0 || (from ^ to) >> 32 != 0 || is_single_step {
+        advance_at_an_edge(to, shadow);
     }
 }
 
-/// Over the end of 4 GiB, or of canonical addresses; or single-stepped.
+/// In the shadow of `sti` or `mov ss`, over the end of 4 GiB, or of canonical addresses; or single-stepped.
 #[cold]
 #[inline(never)]
-fn advance_at_an_edge(to: u64) {
+fn advance_at_an_edge(to: u64, shadow: u64) {
+    field::SHADOW.write(shadow & !3);
     if mode() != Mode::Bits64 {
         field::RIP.write(to & 0xffff_ffff);
     } else if !msr::is_canonical(to) {

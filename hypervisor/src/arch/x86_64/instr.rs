@@ -127,12 +127,12 @@ pub(crate) fn vmptrld(vmcs: &u64) {
     unsafe { asm!("vmptrld [{}]", in(reg) vmcs, options(readonly, nostack)) };
 }
 
-/// VMREAD of a field that every CPU has; of others the answer is 0.
+/// VMREAD of a field that every CPU has on which the wall runs.
 #[inline(always)]
 pub(crate) fn vmread(field: u32) -> u64 {
     let value;
     // SAFETY: a VMCS is current wherever this is called; reading has no effect.
-    unsafe { asm!("vmread {}, {}", inout(reg) 0_u64 => value, in(reg) u64::from(field), options(nomem, nostack)) };
+    unsafe { asm!("vmread {}, {}", out(reg) value, in(reg) u64::from(field), options(nomem, nostack)) };
     value
 }
 

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use bulkhead_abi::wall::x86_64 as entry;
 
 use super::entry::SECURE_FRAME;
-use super::field;
+use super::field::{self, Control};
 use super::{Next, guest, instr, svm, time, vmx};
 
 /// The registers of both partitions.
@@ -73,7 +73,7 @@ pub(crate) fn signal_if_due() {
     if !IS_RAISED.load(Ordering::Relaxed) {
         return;
     }
-    if guest::is_kernel() || guest::has_event() {
+    if guest::is_kernel(Control::current()) || guest::has_event() {
         IS_WAITING.store(true, Ordering::Relaxed);
         time::set(instr::rdtsc() + RETRY_TICKS);
         return;

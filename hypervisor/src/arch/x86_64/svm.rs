@@ -4,13 +4,14 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use bulkhead_hypervisor_core::call::{self, Hot};
 use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::x86::{Exit, svm};
 use bulkhead_model::{method, object};
 
 use super::entry::Frame;
-use super::field::{self, Page};
-use super::{exits, guest, instr};
+use super::field::{self, Control, Page};
+use super::{GUEST, exits, guest, instr};
 use crate::run::the_cpu;
 use crate::spaces::Roots;
 
@@ -45,12 +46,12 @@ pub(crate) mod fields {
 
 /// First word: NMI, INIT, INVD, CPUID, RSM, INVLPGA, port accesses, registers, task switches, shutdown. Not: interrupts, which go
 /// straight to the guest; HLT.
-const GUEST: u32 = 1 << 1 | 1 << 3 | 1 << 18 | 1 << 19 | 1 << 22 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 31;
+const GUEST_EXITS: u32 = 1 << 1 | 1 << 3 | 1 << 18 | 1 << 19 | 1 << 22 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 31;
 /// Second word: VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, XSETBV.
-const GUEST_MORE: u32 = 0x7f | 1 << 13;
+const GUEST_MORE_EXITS: u32 = 0x7f | 1 << 13;
 /// The secure partition besides: RDPMC, HLT, task switches; MONITOR, MWAIT.
-const SECURE: u32 = GUEST | 1 << 15 | 1 << 24 | 1 << 29;
-const SECURE_MORE: u32 = GUEST_MORE | 1 << 10 | 1 << 11;
+const SECURE_EXITS: u32 = GUEST_EXITS | 1 << 15 | 1 << 24 | 1 << 29;
+const SECURE_MORE_EXITS: u32 = GUEST_MORE_EXITS | 1 << 10 | 1 << 11;
 /// A virtual interrupt's window (VINTR).
 pub(crate) const WINDOW: u32 = 1 << 4;
 
@@ -82,11 +83,17 @@ pub(crate) fn build(plan: &MachinePlan, roots: &Roots) {
             *byte &= !(1 << (bit % 8));
         }
     });
-    make(&SECURE_VMCB, roots.secure, 2, [SECURE, SECURE_MORE], [ALL_PORTS.address(), ALL_REGISTERS.address()]);
+    make(
+        &SECURE_VMCB,
+        roots.secure,
+        2,
+        [SECURE_EXITS, SECURE_MORE_EXITS],
+        [ALL_PORTS.address(), ALL_REGISTERS.address()],
+    );
     // Control registers of the secure side never change.
     field::set_vmcb32(fields::CR_INTERCEPTS, 1 << 16 | 1 << 20 | 1 << 24);
     guest::set_secure(plan.secure_root);
-    make(&GUEST_VMCB, roots.guest, 1, [GUEST, GUEST_MORE], [PORTS.address(), REGISTERS.address()]);
+    make(&GUEST_VMCB, roots.guest, 1, [GUEST_EXITS, GUEST_MORE_EXITS], [PORTS.address(), REGISTERS.address()]);
 }
 
 fn make(vmcb: &Page<4096>, root: u64, asid: u32, [first, second]: [u32; 2], [ports, registers]: [u64; 2]) {
@@ -120,45 +127,50 @@ pub(crate) fn switch(to_secure: bool) {
 /// How long the instruction was that exited.
 #[inline(always)]
 pub(crate) fn length(exit: Exit) -> u64 {
+    let from = field::RIP.read_in(Control::current_vmcb());
     if HAS_NEXT_RIP.load(Ordering::Relaxed) {
-        return field::vmcb(fields::NEXT_RIP).wrapping_sub(field::RIP.read());
+        return field::vmcb(fields::NEXT_RIP).wrapping_sub(from);
     }
     match exit {
-        Exit::Port(_) => field::vmcb(fields::INFO2).wrapping_sub(field::RIP.read()),
+        Exit::Port(_) => field::vmcb(fields::INFO2).wrapping_sub(from),
         _ => svm::length(exit).unwrap_or(0),
     }
 }
 
-/// The guest was left.
+/// The guest was left. Null calls and what is open of CPUID end here; all else goes its longer way.
 pub(crate) extern "C" fn guest_exit(frame: &mut Frame) -> *mut Frame {
-    let cpu = the_cpu();
-    match field::vmcb(fields::CODE) {
-        svm::VMMCALL if guest::is_kernel() => {
-            guest::advance(length(Exit::Call));
-            cpu.register_call(frame)
+    let control = Control::current_vmcb();
+    let code = field::vmcb(fields::CODE);
+    if code == svm::VMMCALL && guest::is_kernel(control) {
+        guest::advance_in(control, length(Exit::Call));
+        if let Hot::Null(bits) = call::hot(frame.get(0)) {
+            frame.set(0, bits);
+            return GUEST;
         }
-        svm::CPUID if cpu.gate.is_open(object::CPUID, method::READ) => {
-            guest::advance(length(Exit::Cpuid));
-            exits::answer_cpuid(cpu, frame)
-        }
-        code => {
-            field::set_vmcb32(fields::FLUSH, 0);
-            let (info1, info2) = (field::vmcb(fields::INFO1), field::vmcb(fields::INFO2));
-            cpu.exit(frame, svm::decode(code, info1, info2))
-        }
+        return the_cpu().register_call(frame);
     }
+    other_exit(frame, code)
+}
+
+#[inline(never)]
+fn other_exit(frame: &mut Frame, code: u64) -> *mut Frame {
+    let (cpu, control) = (the_cpu(), Control::current_vmcb());
+    if code == svm::CPUID && cpu.gate.is_open(object::CPUID, method::READ) {
+        guest::advance_in(control, length(Exit::Cpuid));
+        return exits::answer_cpuid(cpu, frame, control);
+    }
+    field::set_vmcb32(fields::FLUSH, 0);
+    cpu.exit(frame, svm::decode(code, field::vmcb(fields::INFO1), field::vmcb(fields::INFO2)))
 }
 
 /// The secure partition was left.
 pub(crate) extern "C" fn secure_exit(frame: &mut Frame) -> *mut Frame {
-    match field::vmcb(fields::CODE) {
-        svm::VMMCALL if guest::is_kernel() => {
-            guest::advance(length(Exit::Call));
-            exits::secure_call(frame)
-        }
-        code => {
-            field::set_vmcb32(fields::FLUSH, 0);
-            exits::secure_exit(frame, svm::decode(code, field::vmcb(fields::INFO1), field::vmcb(fields::INFO2)))
-        }
+    let control = Control::current_vmcb();
+    let code = field::vmcb(fields::CODE);
+    if code == svm::VMMCALL && guest::is_kernel(control) {
+        guest::advance_in(control, length(Exit::Call));
+        return exits::secure_call(frame);
     }
+    field::set_vmcb32(fields::FLUSH, 0);
+    exits::secure_exit(frame, svm::decode(code, field::vmcb(fields::INFO1), field::vmcb(fields::INFO2)))
 }

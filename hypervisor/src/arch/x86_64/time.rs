@@ -89,7 +89,8 @@ pub(crate) fn set(at: u64) {
 #[inline(always)]
 pub(crate) fn rearm() {
     let left = DUE.load(Ordering::Relaxed).saturating_sub(instr::rdtsc()) >> SHIFT.load(Ordering::Relaxed);
-    instr::vmwrite(vmx::fields::TIMER, left.min(0xffff_ffff));
+    // The field has 32 bits: what is farther away ends early, finds nothing due, and is set again.
+    instr::vmwrite(vmx::fields::TIMER, left);
 }
 
 /// The time source interrupted (SVM). True if the timer is due.

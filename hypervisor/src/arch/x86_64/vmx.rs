@@ -1,13 +1,14 @@
 //! VMX: the control words, two VMCSs, and what an exit of each leads to (SDM 3 chapters 25 to 28).
 
+use bulkhead_hypervisor_core::call::{self, Hot};
 use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::x86::vmx::{self, Missing, adjust};
 use bulkhead_model::{method, object};
 
 use super::entry::{self, Frame, GUEST_FRAME, Place, SECURE_FRAME};
 use super::faults::{self, CODE, DATA, TASK};
-use super::field::{self, Page};
-use super::{exits, guest, instr, time};
+use super::field::{self, Control, Page};
+use super::{GUEST, exits, guest, instr, time};
 use crate::console::Piece::{Decimal, Text};
 use crate::run::the_cpu;
 use crate::spaces::Roots;
@@ -198,22 +199,37 @@ pub(crate) fn switch(to_secure: bool) {
     instr::vmptrld(&vmcs);
 }
 
-/// The guest was left.
+/// The guest was left. Null calls and what is open of CPUID end here; all else goes its longer way.
 pub(crate) extern "C" fn guest_exit(frame: &mut Frame) -> *mut Frame {
+    let reason = instr::vmread(fields::REASON);
+    if reason == vmx::VMCALL && guest::is_kernel(Control::Vmcs) {
+        guest::advance_in(Control::Vmcs, instr::vmread(fields::LENGTH));
+        if let Hot::Null(bits) = call::hot(frame.get(0)) {
+            frame.set(0, bits);
+            time::rearm();
+            return GUEST;
+        }
+        return guest_call(frame);
+    }
+    other_exit(frame, reason)
+}
+
+#[inline(never)]
+fn guest_call(frame: &mut Frame) -> *mut Frame {
+    let next = the_cpu().register_call(frame);
+    time::rearm();
+    next
+}
+
+#[inline(never)]
+fn other_exit(frame: &mut Frame, reason: u64) -> *mut Frame {
     let cpu = the_cpu();
-    let next = match instr::vmread(fields::REASON) {
-        vmx::VMCALL if guest::is_kernel() => {
-            guest::advance(instr::vmread(fields::LENGTH));
-            cpu.register_call(frame)
-        }
-        vmx::CPUID if cpu.gate.is_open(object::CPUID, method::READ) => {
-            guest::advance(instr::vmread(fields::LENGTH));
-            exits::answer_cpuid(cpu, frame)
-        }
-        reason => {
-            let (qualification, address) = (instr::vmread(fields::QUALIFICATION), instr::vmread(fields::GUEST_ADDRESS));
-            cpu.exit(frame, vmx::decode(reason, qualification, address))
-        }
+    let next = if reason == vmx::CPUID && cpu.gate.is_open(object::CPUID, method::READ) {
+        guest::advance_in(Control::Vmcs, instr::vmread(fields::LENGTH));
+        exits::answer_cpuid(cpu, frame, Control::Vmcs)
+    } else {
+        let (qualification, address) = (instr::vmread(fields::QUALIFICATION), instr::vmread(fields::GUEST_ADDRESS));
+        cpu.exit(frame, vmx::decode(reason, qualification, address))
     };
     time::rearm();
     next
@@ -221,12 +237,12 @@ pub(crate) extern "C" fn guest_exit(frame: &mut Frame) -> *mut Frame {
 
 /// The secure partition was left.
 pub(crate) extern "C" fn secure_exit(frame: &mut Frame) -> *mut Frame {
-    let next = match instr::vmread(fields::REASON) {
-        vmx::VMCALL if guest::is_kernel() => {
-            guest::advance(instr::vmread(fields::LENGTH));
-            exits::secure_call(frame)
-        }
-        reason => exits::secure_exit(frame, vmx::decode(reason, instr::vmread(fields::QUALIFICATION), 0)),
+    let reason = instr::vmread(fields::REASON);
+    let next = if reason == vmx::VMCALL && guest::is_kernel(Control::Vmcs) {
+        guest::advance_in(Control::Vmcs, instr::vmread(fields::LENGTH));
+        exits::secure_call(frame)
+    } else {
+        exits::secure_exit(frame, vmx::decode(reason, instr::vmread(fields::QUALIFICATION), 0))
     };
     time::rearm();
     next
