@@ -3,7 +3,7 @@
 use core::fmt;
 
 use bulkhead_bundle::{Resource, ResourceKind};
-use bulkhead_hypervisor_core::plan::{Device, MachinePlan, Msrs, Ports, Range, machine};
+use bulkhead_hypervisor_core::plan::{Device, MachinePlan, Msrs, Ports, Range, machine, time_source};
 
 /// Why the resources are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum ResourceError {
     Elsewhere(ResourceKind),
     /// Ports or registers that end beyond the last.
     Beyond(ResourceKind, u64),
+    /// The interval timer is the guest's, and the only timer of the secure side.
+    Timer,
 }
 
 impl fmt::Display for ResourceError {
@@ -26,6 +28,9 @@ impl fmt::Display for ResourceError {
             Self::Elsewhere(kind) => {
                 write!(f, "the policy is for another kind of machine: this one has no {}", kind.name())
             }
+            Self::Timer => f.write_str(
+                "two owners of the interval timer: the policy gives its ports (0x40 to 0x43) to the guest, and the secure side has no other timer on this machine",
+            ),
             Self::Beyond(kind, base) => write!(f, "one of the {} ends beyond the last: from {base:#x} on", kind.name()),
         }
     }
@@ -45,6 +50,11 @@ pub fn give(plan: &mut MachinePlan, resources: &[Resource]) -> Result<(), Resour
             return Err(ResourceError::Elsewhere(kind));
         }
         place(plan, resource, kind)?;
+    }
+    let has_pit = |ports: &Ports| ports.first < 0x44 && ports.first + ports.count > 0x40;
+    let x86 = &plan.x86;
+    if x86.time_source == time_source::PIT && x86.guest_ports.iter().any(has_pit) {
+        return Err(ResourceError::Timer);
     }
     Ok(())
 }
@@ -141,6 +151,20 @@ mod tests {
         assert_eq!(plan.secure_interrupts[..2], [3, 20]);
         let range = Range { base: 0xc040, bytes: 0x40 };
         assert_eq!(plan.devices[0], Device { range, object: 8, function: 30 << 3, intid: 11, pin: 20, reserved: 0 });
+    }
+
+    #[test]
+    fn the_interval_timer_is_the_guests_only_where_the_secure_side_has_another() {
+        let given = |source, base, count| {
+            let mut plan = MachinePlan::new_zeroed();
+            (plan.machine, plan.x86.time_source) = (machine::SVM, source);
+            give(&mut plan, &[resource(ResourceKind::Ports, base, count, 0)])
+        };
+        assert_eq!(given(time_source::HPET, 0x40, 4), Ok(()));
+        assert_eq!((given(time_source::PIT, 0x44, 1), given(time_source::PIT, 0x3e, 2)), (Ok(()), Ok(())));
+        for (base, count) in [(0x40, 4), (0x43, 1), (0x20, 0x21), (0, 0x1_0000)] {
+            assert_eq!(given(time_source::PIT, base, count), Err(ResourceError::Timer));
+        }
     }
 
     #[test]

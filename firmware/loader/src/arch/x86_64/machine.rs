@@ -14,6 +14,7 @@ use super::instr::{
     read_msr, read_port8, read_port16, read_port32, read_register, read_tsc, write_feature_control, write_port8,
     write_port16, write_port32, write_register,
 };
+use super::probe;
 
 /// Which kind of machine the CPU makes; VMX is locked open if the firmware left that to us (SDM 3 §24.7).
 pub(super) fn virtualization() -> Result<u32, String> {
@@ -102,21 +103,27 @@ pub(super) fn io_apic_pins(base: u64) -> u32 {
     (version >> 16 & 0xff) + 1
 }
 
-/// What brings the secure side its time, and the pin that it uses.
-pub(super) fn time_source(is_svm: bool, acpi: &Acpi, pins: u32) -> (u32, u32) {
+/// What brings the secure side its time, and the pin that it uses: the first whose interrupt is seen to come.
+pub(super) fn time_source(is_svm: bool, acpi: &Acpi, pins: u32, ticks_per_second: u64) -> Result<(u32, u32), String> {
     if !is_svm {
-        return (source::PREEMPTION_TIMER, 0);
+        return Ok((source::PREEMPTION_TIMER, 0));
     }
-    let first = acpi.io_apics.first().map_or(0, |(_, first)| *first);
+    let (io_apic, first) = acpi.io_apics.first().copied().unwrap_or_default();
     let isa: Vec<u32> = acpi.overrides.iter().map(|(_, global)| global.wrapping_sub(first)).collect();
     // IA-PC HPET specification §2.3.8: the upper half of comparator 0's configuration is where it can be routed to.
     let routes = if acpi.hpet == 0 { 0 } else { read_register(acpi.hpet + 0x104) };
     if let Some(pin) = timer::hpet_pin(routes, pins, &isa) {
-        return (source::HPET, pin);
+        let hpet = probe::Hpet { page: acpi.hpet, pin };
+        if probe::interrupts(&hpet, io_apic, pin, ticks_per_second) {
+            return Ok((source::HPET, pin));
+        }
     }
     // ISA interrupt 0 comes by pin 2 on nearly every machine, which says so by an override.
     let pit = acpi.overrides.iter().find(|(isa, _)| *isa == 0).map_or(0, |(_, global)| global.wrapping_sub(first));
-    (source::PIT, pit)
+    if pit < pins && probe::interrupts(&probe::Pit, io_apic, pit, ticks_per_second) {
+        return Ok((source::PIT, pit));
+    }
+    Err("no timer interrupts the CPU by NMI (neither HPET nor PIT): the secure side would get no time".to_string())
 }
 
 /// Bit 2 of every PCI function's command register is cleared (PCI 3.0 §6.2.2): what firmware left running writes to memory

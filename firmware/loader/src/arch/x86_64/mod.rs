@@ -4,13 +4,15 @@ mod console;
 mod entry;
 mod instr;
 mod machine;
+mod probe;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::arch::asm;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use bulkhead_hypervisor_core::plan::{MachinePlan, Range, StoredPart, machine as kind};
+use bulkhead_hypervisor_core::plan::{MachinePlan, Range, StoredPart, machine as kind, time_source};
 use bulkhead_loader::wall::Sizes;
 use bulkhead_loader::x86_64::acpi::{self, Acpi, Physical};
 use bulkhead_loader::x86_64::bzimage::{COMMAND_LINE, Kernel, START_BYTES, ZERO_PAGE};
@@ -108,22 +110,29 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
     plan.guest_ram.iter_mut().skip(own_ram).zip(&tables).for_each(|(slot, range)| *slot = *range);
     plan.guest_entry = kernel.load;
     plan.guest_argument = ZERO_PAGE;
-    fill(&mut plan, &acpi);
+    fill(&mut plan, &acpi)?;
+    let source = match plan.x86.time_source {
+        time_source::HPET => "the HPET",
+        time_source::PIT => "the PIT",
+        _ => "VMX's preemption timer",
+    };
+    let _ = writeln!(out, "loader: the secure side's time comes from {source}");
     enter(out, &parts, &wall, &mut plan)
 }
 
 /// What only an x86-64 plan has.
-fn fill(plan: &mut MachinePlan, acpi: &Acpi) {
-    let svm = plan.machine == kind::SVM;
+fn fill(plan: &mut MachinePlan, acpi: &Acpi) -> Result<(), String> {
+    let (is_svm, rate) = (plan.machine == kind::SVM, plan.ticks_per_second);
     let x86 = &mut plan.x86;
     x86.local_apic = acpi.local_apic;
     x86.io_apic = acpi.io_apics.first().map_or(0, |(base, _)| *base);
     x86.io_apic_pins = machine::io_apic_pins(x86.io_apic);
     x86.hpet = acpi.hpet;
-    (x86.time_source, x86.time_pin) = machine::time_source(svm, acpi, x86.io_apic_pins);
+    (x86.time_source, x86.time_pin) = machine::time_source(is_svm, acpi, x86.io_apic_pins, rate)?;
     x86.pm1a_control = acpi.pm1a_control;
     x86.smi_command = acpi.smi_command;
     x86.reset_port = acpi.reset_port;
+    Ok(())
 }
 
 /// Registers that are no memory, whatever the memory map says.
