@@ -154,7 +154,7 @@ impl Partition {
         self.limit = until;
         self.is_overdue = false;
         self.alarm = u64::MAX;
-        let next = self.sides.to_secure(arguments);
+        let next = self.sides.enter_secure(arguments);
         arch::set_timer(until);
         next
     }
@@ -169,7 +169,7 @@ impl Partition {
         }
         let has_more = flags & wall::SWITCH_MORE != 0 || self.interrupts != 0;
         self.share.sleep(if has_more { now } else { wake });
-        self.sides.to_guest();
+        self.sides.leave_secure();
         self.arm();
         if flags & wall::SWITCH_REPLY == 0 || token != self.token {
             return self.late(gate, guest, now);
@@ -197,7 +197,7 @@ impl Partition {
         self.is_alive = false;
         let now = arch::now();
         gate.record(Kind::KernelFatal, subject::KERNEL, cause, now);
-        self.sides.to_guest();
+        self.sides.leave_secure();
         self.arm();
         self.finish(Status::Gone, 0, NOTHING, gate, guest, now)
     }

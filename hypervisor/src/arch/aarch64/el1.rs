@@ -120,7 +120,7 @@ impl Sides {
 
     /// From the guest to the secure partition: it is entered at its upcall entry with constant registers, nothing of it was kept.
     #[inline(always)]
-    pub(crate) fn to_secure(&mut self, upcall: [u64; 9]) -> Next {
+    pub(crate) fn enter_secure(&mut self, upcall: [u64; 9]) -> Next {
         self.upcall = upcall;
         to_secure(self.stage2, &self.secure, &mut self.guest);
         &raw const self.upcall
@@ -128,7 +128,7 @@ impl Sides {
 
     /// Back to the guest.
     #[inline(always)]
-    pub(crate) fn to_guest(&self) {
+    pub(crate) fn leave_secure(&self) {
         to_guest(self.stage2, &self.guest);
     }
 

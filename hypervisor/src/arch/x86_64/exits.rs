@@ -3,8 +3,8 @@
 
 use core::sync::atomic::Ordering;
 
-use bulkhead_abi::Message;
 use bulkhead_abi::audit::Kind;
+use bulkhead_abi::{Message, wall};
 use bulkhead_hypervisor_core::plan::Range;
 use bulkhead_hypervisor_core::x86::control::{self, cr4};
 use bulkhead_hypervisor_core::x86::decode::{self, Instruction, LONGEST, Mode, Move};
@@ -488,7 +488,13 @@ fn guest_is_stuck() -> bool {
     matches!(exit, Exit::Shutdown | Exit::BadState)
 }
 
-/// A call of the secure kernel; it has been stepped over.
+/// Whether the secure kernel's call returns to it: not if it gives the CPU back.
+#[inline(always)]
+pub(crate) fn comes_back(registers: &Frame) -> bool {
+    registers.get(0) != wall::SWITCH
+}
+
+/// A call of the secure kernel; it has been stepped over if it comes back.
 #[inline(always)]
 pub(crate) fn secure_call(registers: &mut Frame) -> Next {
     // SAFETY: the guest does not run, and its handler does not either: nobody holds its frame.
@@ -501,28 +507,24 @@ pub(crate) fn secure_call(registers: &mut Frame) -> Next {
 pub(crate) fn secure_exit(registers: &mut Frame, exit: Exit) -> Next {
     let cpu = the_cpu();
     guest::redeliver();
-    match exit {
+    let goes_on = match exit {
         Exit::Nmi => {
             instr::take_nmi();
-            if !time::interrupted() || cpu.partition.time_passes() {
-                secure::signal_if_due();
-                return registers;
-            }
+            !time::interrupted() || cpu.partition.time_passes()
         }
-        Exit::Timer => {
-            if secure::retry() || cpu.partition.time_passes() {
-                secure::signal_if_due();
-                return registers;
-            }
-        }
-        Exit::Interrupt | Exit::Window => return registers,
+        Exit::Timer => secure::retry() || cpu.partition.time_passes(),
+        Exit::Interrupt | Exit::Window => true,
         // What a task may not do is its own fault, which its kernel hears of.
         _ if !guest::is_kernel(Control::current()) => {
             let vector = if matches!(exit, Exit::Undefined | Exit::Call) { UNDEFINED } else { PROTECTION };
             guest::inject(vector, (vector == PROTECTION).then_some(0));
-            return registers;
+            true
         }
-        _ => {}
+        _ => false,
+    };
+    if goes_on {
+        secure::signal_if_due();
+        return registers;
     }
     let reason = if field::is_svm() { field::vmcb(svm::fields::CODE) } else { instr::vmread(vmx::fields::REASON) };
     let cause = [reason, field::RIP.read(), if let Exit::Memory(address) = exit { address } else { 0 }];

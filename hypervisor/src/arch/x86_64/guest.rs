@@ -150,6 +150,9 @@ pub(crate) fn reset_guest(plan: &MachinePlan, frame: &mut Frame) {
     frame.clear();
     frame.set(2, plan.guest_argument);
     flat(0x10, 0xc9b, 0xc93);
+    // The loader's page behind boot_params holds the table of these segments, which older kernels reload.
+    field::GDT_BASE.write(plan.guest_argument + 0x1000);
+    field::GDT_LIMIT.write(0x1f);
     field::RIP.write(plan.guest_entry);
     set_control(effective_cr0(cr0::PE | cr0::ET), 0, 0, 0);
     if !is_svm() {

@@ -31,7 +31,7 @@ impl Sides {
 
     /// From the guest to the secure partition, which is entered at its upcall entry; nothing of it was kept but its tables.
     #[inline(always)]
-    pub(crate) fn to_secure(&mut self, upcall: [u64; 9]) -> Next {
+    pub(crate) fn enter_secure(&mut self, upcall: [u64; 9]) -> Next {
         if field::is_svm() {
             svm::switch(true);
         } else {
@@ -52,7 +52,7 @@ impl Sides {
 
     /// Back to the guest.
     #[inline(always)]
-    pub(crate) fn to_guest(&mut self) {
+    pub(crate) fn leave_secure(&mut self) {
         if field::is_svm() {
             svm::switch(false);
         } else {

@@ -168,7 +168,9 @@ pub(crate) extern "C" fn secure_exit(frame: &mut Frame) -> *mut Frame {
     let control = Control::current_vmcb();
     let code = field::vmcb(fields::CODE);
     if code == svm::VMMCALL && guest::is_kernel(control) {
-        guest::advance_in(control, length(Exit::Call));
+        if exits::comes_back(frame) {
+            guest::advance_in(control, length(Exit::Call));
+        }
         return exits::secure_call(frame);
     }
     field::set_vmcb32(fields::FLUSH, 0);

@@ -112,7 +112,7 @@ fn arm(at: u64) {
     }
     let now = instr::rdtsc();
     let scale = SCALE.load(Ordering::Relaxed);
-    let in_source = |ticks: u64| u64::try_from(u128::from(ticks) * u128::from(scale) >> 32).unwrap_or(u64::MAX);
+    let in_source = |ticks: u64| u64::try_from((u128::from(ticks) * u128::from(scale)) >> 32).unwrap_or(u64::MAX);
     let wanted = in_source(at.saturating_sub(now));
     // A source that cannot wait so long interrupts earlier, and is set again then.
     let ticks = match SOURCE.load(Ordering::Relaxed) {

@@ -239,7 +239,9 @@ fn other_exit(frame: &mut Frame, reason: u64) -> *mut Frame {
 pub(crate) extern "C" fn secure_exit(frame: &mut Frame) -> *mut Frame {
     let reason = instr::vmread(fields::REASON);
     let next = if reason == vmx::VMCALL && guest::is_kernel(Control::Vmcs) {
-        guest::advance_in(Control::Vmcs, instr::vmread(fields::LENGTH));
+        if exits::comes_back(frame) {
+            guest::advance_in(Control::Vmcs, instr::vmread(fields::LENGTH));
+        }
         exits::secure_call(frame)
     } else {
         exits::secure_exit(frame, vmx::decode(reason, instr::vmread(fields::QUALIFICATION), 0))
