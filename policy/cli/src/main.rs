@@ -16,6 +16,7 @@ mod prove;
 mod replay;
 mod report;
 mod test;
+mod types;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -131,6 +132,15 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Prints the interfaces as Rust: types, a trait for who serves them, a client for who calls them
+    Types {
+        /// The site's folder
+        #[arg(default_value = ".")]
+        site: PathBuf,
+        /// Only this one
+        #[arg(long)]
+        interface: Option<String>,
+    },
     /// Runs the tests that stand in the policy
     Test {
         /// The site's folder
@@ -170,6 +180,7 @@ fn main() -> ExitCode {
         Verb::Prove { site } => prove::run(site, cli.json),
         Verb::Diff { old, new, fail_on_new } => diff::run(old, new, *fail_on_new, cli.json),
         Verb::Lint { site } => lint::run(site, cli.json),
+        Verb::Types { site, interface } => types::run(site, interface.as_deref(), cli.json),
         Verb::Fmt { site, check } => format::run(site, *check, cli.json),
         Verb::Test { site, min_coverage, min_branches, min_states } => {
             let least = test::Least { rules: *min_coverage, branches: *min_branches, states: *min_states };

@@ -88,10 +88,26 @@ fn the_compiled_table_is_what_the_monitor_takes() {
 fn completions_and_the_manual_page_know_every_verb() {
     for words in [["completions", "bash"].as_slice(), &["man"]] {
         let said = text(&bulkhead(words));
-        for verb in ["check", "compile", "explain", "test", "prove", "diff", "lint", "fmt"] {
+        for verb in ["check", "compile", "explain", "test", "prove", "diff", "lint", "fmt", "types"] {
             assert!(said.contains(verb), "{words:?} {verb}");
         }
     }
+}
+
+#[test]
+fn interfaces_are_printed_as_rust() {
+    let output = bulkhead(&["types"]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for wanted in
+        ["pub mod plant {", "fn set_pump(&mut self, rpm: u16);", "pub mod historian {", "pub const PLANT: u16 = 7;"]
+    {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    let said = text(&bulkhead(&["types", "--interface", "Clock"]));
+    assert!(said.starts_with("/// Interface `Clock`.") && !said.contains("pub mod plant"), "{said}");
+    let output = bulkhead(&["types", "--interface", "Plan"]);
+    assert!(output.status.code() == Some(2) && text(&output).contains("did you mean `Plant`?"), "{}", text(&output));
 }
 
 fn policies() -> Vec<PathBuf> {

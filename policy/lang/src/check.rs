@@ -1,19 +1,22 @@
 //! Statements to a [`Policy`]: every name is found, every number fits. All findings are gathered.
 
-use crate::diagnostic::{Diagnostic, Span, nearest};
+use crate::diagnostic::{Diagnostic, Span, nearest, twice};
 use crate::expressions::Scope;
 use crate::policy::{
     Body, Device, Effect, Expression, Field, Kind, Method, Never, NeverWhat, Object, Place, Policy, Presence, Resource,
-    Rule, Values,
+    Rule, Shape, Values,
 };
 use crate::tree::{self, Constant, Decision, Event, Interface, Item, Name, Number, Targets};
 
+/// What a declared error is called in rules, and the word for what is none.
+const ERROR: &str = "error";
+const OTHER: &str = "other";
 /// The most flags of a set.
 const FLAGS: usize = 63;
 /// The most methods of an interface: a capability has a bit for each.
 const METHODS: usize = 64;
 
-const TYPES: [(&str, Values); 9] = [
+pub(crate) const TYPES: [(&str, Values); 9] = [
     ("bool", (0, 1)),
     ("u8", (0, 0xff)),
     ("u16", (0, 0xffff)),
@@ -107,7 +110,7 @@ impl Checker<'_> {
         }
     }
 
-    fn interfaces(&mut self, items: &[Item]) {
+    pub(crate) fn interfaces(&mut self, items: &[Item]) {
         for item in items {
             if let Item::Interface(interface) = item {
                 if self.interfaces.iter().any(|(name, _)| *name == interface.name.text) {
@@ -120,13 +123,22 @@ impl Checker<'_> {
     }
 
     pub(crate) fn twice(&mut self, name: &Name) {
-        self.error(name.span, format!("`{}` is declared twice", name.text), "give one of them another name");
+        self.error(name.span, twice(&name.text), "give one of them another name");
     }
 
     fn methods(&mut self, interface: &Interface) -> Vec<Method> {
         if interface.methods.len() > METHODS {
             self.error(interface.name.span, "an interface has at most 64 methods", "split it in two");
         }
+        let sets = interface.enums.iter().chain(&interface.flags).map(|(_, words)| words);
+        for words in sets.chain([&interface.errors]) {
+            for (at, word) in words.iter().enumerate() {
+                if words.iter().take(at).any(|before| before.text == word.text) {
+                    self.twice(word);
+                }
+            }
+        }
+        let (errors, error_shapes) = self.declared_errors(interface);
         let mut methods: Vec<Method> = Vec::new();
         for method in interface.methods.iter().take(METHODS) {
             if methods.iter().any(|known| known.name == method.name.text) {
@@ -135,9 +147,28 @@ impl Checker<'_> {
             let (arguments, argument_shapes) = self.message(interface, &method.name, &method.arguments);
             let (replies, reply_shapes) = self.message(interface, &method.name, &method.replies);
             let name = method.name.text.clone();
-            methods.push(Method { name, arguments, replies, argument_shapes, reply_shapes });
+            let (errors, error_shapes) = (errors.clone(), error_shapes.clone());
+            methods.push(Method { name, arguments, replies, argument_shapes, reply_shapes, errors, error_shapes });
         }
         methods
+    }
+
+    /// What an error says: its number, from 1 on. An answer that is none (the service is gone, it took too long) has 0, and nothing
+    /// keeps a service from a number that its interface does not declare: so it may be any.
+    fn declared_errors(&mut self, interface: &Interface) -> (Vec<Field>, Vec<(String, Shape)>) {
+        if interface.errors.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        if let Some(name) = interface.errors.iter().find(|name| name.text == OTHER) {
+            let help = "`other` is what the interface does not declare, such as a service that is gone";
+            self.error(name.span, "no error can be called `other`", help);
+        }
+        let words = std::iter::once(OTHER).chain(interface.errors.iter().map(|name| name.text.as_str()));
+        let range = (0, u64::MAX.into());
+        let kind = Kind { words: words.map(str::to_string).collect(), ..Kind::plain(range) };
+        let (name, presence) = (ERROR.to_string(), Presence::Always);
+        let field = Field { name: name.clone(), range, kind, is_secret: false, presence, head: None };
+        (vec![field], vec![(name, Shape::One)])
     }
 
     pub(crate) fn field(&mut self, interface: &Interface, field: &tree::Field) -> Field {

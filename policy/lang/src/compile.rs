@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use bulkhead_model::build::{Tables, word};
 use bulkhead_model::code::{EFFECTS, WRITES};
-use bulkhead_model::{self as model, NONE, kind};
+use bulkhead_model::{self as model, NONE, form, kind};
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::index;
 use crate::normal::{self, ROWS};
-use crate::policy::{Body, Expression, Field, Policy, Presence, Rule, State, StateKind};
+use crate::policy::{Body, Expression, Field, Head, Policy, Presence, Rule, State, StateKind};
 use crate::tree::{Decision, Event};
 
 /// What the compiler knows about the worst decision.
@@ -85,13 +85,15 @@ fn objects(policy: &Policy, tables: &mut Tables) -> Vec<usize> {
         let first_method = number(tables.methods.len());
         for method in &object.methods {
             let first_field = number(tables.fields.len());
-            method.arguments.iter().chain(&method.replies).for_each(|field| add_field(tables, field));
+            let fields = method.arguments.iter().chain(&method.replies).chain(&method.errors);
+            fields.for_each(|field| add_field(tables, field));
             let name = tables.add_text(&method.name);
             let count = |fields: &[Field]| u8::try_from(fields.len()).unwrap_or(u8::MAX);
             let (arguments, replies) = (count(&method.arguments), count(&method.replies));
             let mut words = method.arguments.iter().chain(&method.replies);
             let has_guards = words.any(|field| field.presence != Presence::Always).into();
-            tables.methods.push(model::Method { name, first_field, arguments, replies, has_guards });
+            let errors = count(&method.errors);
+            tables.methods.push(model::Method { name, first_field, arguments, replies, has_guards, errors });
         }
         let (method_count, server) = (small(object.methods.len()), object.server.unwrap_or(NONE));
         tables.objects.push(model::Object { name, first_method, method_count, server });
@@ -351,7 +353,32 @@ fn add_field(tables: &mut Tables, field: &Field) {
         Presence::Above(guard, above) => (model::Field::ABOVE, place(guard), above),
         Presence::Bytes(guard, first) => (model::Field::BYTES, place(guard), first),
     };
-    tables.fields.push(model::Field { min, max, name, signed, secret, presence, guard, above, reserved: [0; 3] });
+    let (reserved, label) = (0, written(tables, field));
+    tables.fields.push(model::Field { min, max, name, signed, secret, presence, guard, above, reserved, label });
+}
+
+/// How people write a field's values, for the programs that read and print messages: a label for each way, once.
+fn written(tables: &mut Tables, field: &Field) -> u16 {
+    let kind = &field.kind;
+    let (form, words) = match field.head {
+        Some(Head::Text(false)) => (form::TEXT, String::new()),
+        Some(Head::Text(true)) => (form::BYTES, String::new()),
+        Some(Head::List(width)) => (form::LIST, width.to_string()),
+        Some(Head::Optional) => (form::OPTIONAL, String::new()),
+        None if kind.is_flags => (form::FLAGS, kind.words.join(" ")),
+        None if !kind.words.is_empty() => (form::WORDS, kind.words.join(" ")),
+        None if kind.step != (1, 0) || !kind.unit.is_empty() => {
+            (form::SCALED, format!("{} {} {}", kind.step.0, kind.step.1, kind.unit))
+        }
+        None => return 0,
+    };
+    let label = model::Label { name: tables.add_text(form), because: tables.add_text(&words) };
+    let at = tables.labels.iter().position(|known| *known == label).unwrap_or_else(|| {
+        tables.labels.push(label);
+        tables.labels.len() - 1
+    });
+    // Beyond so many ways, values are plain numbers: what decides does not look at them.
+    u16::try_from(at + 1).unwrap_or(0)
 }
 
 fn signed(value: i128) -> i64 {

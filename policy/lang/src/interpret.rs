@@ -2,6 +2,7 @@
 //! tells people what the monitor has no room to tell: every rule that had a part in a refusal.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::iter::repeat;
 
 use bulkhead_model::Reason;
 
@@ -85,7 +86,9 @@ impl Remembered {
             return refused(Reason::UnknownMethod, None);
         }
         let fields = policy.fields(object, method, event);
-        let values: Vec<i128> = fields.iter().zip(words).map(|(field, &word)| field.value(word)).collect();
+        // An error may have fewer words than its interface declares.
+        let values = fields.iter().zip(words.iter().chain(repeat(&0)));
+        let values: Vec<i128> = values.map(|(field, &word)| field.value(word)).collect();
         let fits = fields.iter().zip(&values).all(|(field, value)| {
             let is_in = (field.range.0..=field.range.1).contains(value);
             let guard = |at: usize, above: u8| values.get(at).copied().unwrap_or(0) - i128::from(above);

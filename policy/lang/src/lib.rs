@@ -27,6 +27,7 @@ mod states;
 #[cfg(test)]
 mod tests;
 pub mod tree;
+pub mod types;
 
 use std::fs;
 use std::path::{Component, Path};
@@ -55,6 +56,8 @@ pub struct Compiled {
     pub policy: Policy,
     /// Its files.
     pub sources: Sources,
+    /// The interfaces that it declares.
+    pub interfaces: Vec<tree::Interface>,
     /// Warnings.
     pub warnings: Vec<Diagnostic>,
     /// What the most expensive decision costs.
@@ -80,7 +83,7 @@ pub fn compile(load: &mut dyn FnMut(&str) -> Result<String, String>, main: &str)
     let builtin = Source { name: "builtin.policy".to_string(), text: include_str!("builtin.policy").to_string() };
     let mut items = read(&mut sources, builtin, &mut findings);
     let mut waiting = vec![(main.to_string(), Span { file: 1, ..Span::default() })];
-    let mut imports: Vec<String> = Vec::new();
+    let (mut imports, mut renamed): (Vec<String>, _) = (Vec::new(), Vec::new());
     while let Some((name, span)) = waiting.pop() {
         if sources.0.iter().any(|source| source.name == name) {
             continue;
@@ -115,16 +118,12 @@ pub fn compile(load: &mut dyn FnMut(&str) -> Result<String, String>, main: &str)
             let Item::Import(import) = item else { continue };
             if imports.contains(&import.name.text) {
                 let help = "each import has a name of its own";
-                findings.push(Diagnostic::error(
-                    import.name.span,
-                    format!("`{}` is declared twice", import.name.text),
-                    help,
-                ));
+                findings.push(Diagnostic::error(import.name.span, diagnostic::twice(&import.name.text), help));
                 continue;
             }
             imports.push(import.name.text.clone());
             match load(&import.file).and_then(bounded) {
-                Ok(text) => imported.extend(parts::items(&mut sources, import, text, &mut findings)),
+                Ok(text) => imported.extend(parts::items(&mut sources, import, text, &mut renamed, &mut findings)),
                 Err(why) => findings.push(Diagnostic::error(
                     import.span,
                     format!("cannot read {}: {why}", import.file),
@@ -142,12 +141,18 @@ pub fn compile(load: &mut dyn FnMut(&str) -> Result<String, String>, main: &str)
         items.extend(imported);
     }
     let policy = check::check(&items, &mut findings);
+    parts::tell_origins(&renamed, &mut findings);
     let (table, worst) = compile::compile(&policy, &sources, &mut findings);
     findings.sort_by_key(|finding| (finding.span.file, finding.span.start));
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         return Err(Box::new(Report { findings, sources }));
     }
-    Ok(Compiled { table, policy, sources, warnings: findings, worst })
+    // The first file is the language's own.
+    let interfaces = items.into_iter().filter_map(|item| match item {
+        Item::Interface(interface) if interface.name.span.file != 0 => Some(interface),
+        _ => None,
+    });
+    Ok(Compiled { table, policy, sources, interfaces: interfaces.collect(), warnings: findings, worst })
 }
 
 /// Compiles the policy of a site's folder, which begins with [`MAIN`]. Files outside the folder are not read.

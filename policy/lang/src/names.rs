@@ -31,8 +31,9 @@ pub(crate) const DECLARING: [&str; 21] = [
 ];
 
 /// Words of clauses and expressions, which an editor may offer besides the statements' and the policy's own.
-const WORDS: [&str; 54] = [
+const WORDS: [&str; 55] = [
     "method",
+    "errors",
     "enum",
     "flags",
     "record",

@@ -523,8 +523,8 @@ impl Parser<'_> {
     fn interface(&mut self) -> Parsed<Interface> {
         let name = self.name("the interface's name")?;
         self.expect("{", "interface NAME { method … }")?;
-        let (enums, flags, records, methods) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut interface = Interface { name, enums, flags, records, methods };
+        let (enums, flags, records) = (Vec::new(), Vec::new(), Vec::new());
+        let mut interface = Interface { name, enums, flags, records, errors: Vec::new(), methods: Vec::new() };
         loop {
             if self.skip("}") {
                 return Ok(interface);
@@ -537,24 +537,30 @@ impl Parser<'_> {
             } else if self.skip_word("record") {
                 let name = self.name("the record's name")?;
                 interface.records.push((name, self.fields("{", "}")?));
+            } else if self.skip_word("errors") {
+                interface.errors.extend(self.words("errors { first, second }")?);
             } else if self.skip_word("method") {
                 interface.methods.push(self.method()?);
             } else {
                 let help = "method NAME(FIELD: TYPE, …) -> (FIELD: TYPE, …)";
-                return self.error("expected `method`, `enum`, `flags`, `record` or `}`", help);
+                return self.error("expected `method`, `enum`, `flags`, `record`, `errors` or `}`", help);
             }
         }
     }
 
     fn enumeration(&mut self) -> Parsed<(Name, Vec<Name>)> {
         let name = self.name("the enumeration's name")?;
-        self.expect("{", "enum NAME { first, second }")?;
+        Ok((name, self.words("enum NAME { first, second }")?))
+    }
+
+    fn words(&mut self, help: &str) -> Parsed<Vec<Name>> {
+        self.expect("{", help)?;
         let mut words = vec![self.name("a word")?];
         while self.skip(",") {
             words.push(self.name("a word")?);
         }
-        self.expect("}", "enum NAME { first, second }")?;
-        Ok((name, words))
+        self.expect("}", help)?;
+        Ok(words)
     }
 
     fn method(&mut self) -> Parsed<Method> {

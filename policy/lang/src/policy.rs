@@ -76,6 +76,10 @@ pub struct Method {
     pub argument_shapes: Vec<(String, Shape)>,
     /// What the words of the reply make up.
     pub reply_shapes: Vec<(String, Shape)>,
+    /// The one word of an error, if the interface declares errors: which.
+    pub errors: Vec<Field>,
+    /// The same.
+    pub error_shapes: Vec<(String, Shape)>,
 }
 
 /// What one word, or several, make up.
@@ -683,7 +687,8 @@ impl Policy {
         match (self.method(object, method), event) {
             (Some(method), Event::Request) => &method.argument_shapes,
             (Some(method), Event::Reply) => &method.reply_shapes,
-            _ => &[],
+            (Some(method), Event::Error) => &method.error_shapes,
+            (None, _) => &[],
         }
     }
 
@@ -693,7 +698,8 @@ impl Policy {
         match (self.method(object, method), event) {
             (Some(method), Event::Request) => &method.arguments,
             (Some(method), Event::Reply) => &method.replies,
-            _ => &[],
+            (Some(method), Event::Error) => &method.errors,
+            (None, _) => &[],
         }
     }
 }

@@ -840,3 +840,34 @@ proptest! {
         let _ = build(&text);
     }
 }
+
+#[test]
+fn declared_errors_are_told_apart_by_their_words() {
+    const STORE: &str = "edition 1\npolicy p\ninterface Store {\n errors { not_found, full }\n method get(key: u8) -> ()\n method put(key: u8) -> ()\n}\n\
+        interface Plain { method ping() -> () }\napp a\napp b\nservice store: Store by a\nservice plain: Plain by b\ncounter misses in 0..3\n\
+        allow guest store.*, plain.ping\non guest store.get error when error == not_found then count misses\n\
+        deny guest store.put error when error == full as no_full\n";
+    let compiled = build(&format!("{STORE}deny guest store.put error when error > full as undeclared\n")).unwrap();
+    let mut store = Both::new(&compiled);
+    assert_eq!(store.ask("guest", "store.get", &[1]).0, YES);
+    for (event, words, counted) in
+        [(Event::Error, &[1][..], 1), (Event::Error, &[2], 1), (Event::Error, &[], 1), (Event::Error, &[1], 2)]
+    {
+        assert_eq!(store.tell(event, "guest", "store.get", words).reason, YES);
+        assert_eq!(store.remembered.memory(&compiled.policy, 0, &[]), Some(Memory::Counter(counted)), "{words:?}");
+    }
+    for (words, wanted) in [(&[1][..], YES), (&[2], Reason::DeniedByRule), (&[77], Reason::DeniedByRule), (&[], YES)] {
+        assert_eq!(store.tell(Event::Error, "guest", "store.put", words).reason, wanted, "{words:?}");
+    }
+    for (rules, message) in [
+        ("deny guest store.put error when error == ful", "did you mean `full`"),
+        ("deny guest plain.ping error when error == full", "there is no"),
+        ("interface X { errors { a, a } method m() -> () }", "`a` is declared twice"),
+        ("interface X { enum K { a, a } method m(k: K) -> () }", "`a` is declared twice"),
+        ("interface X { errors { other } method m() -> () }", "no error can be called `other`"),
+        ("interface X { errors { } method m() -> () }", "expected a word"),
+    ] {
+        let findings = build(&format!("{STORE}{rules}\n")).err().unwrap_or_default();
+        assert!(findings.contains(message), "{rules}: {findings}");
+    }
+}

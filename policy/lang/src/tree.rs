@@ -179,6 +179,8 @@ pub struct Interface {
     pub flags: Vec<(Name, Vec<Name>)>,
     /// Its records.
     pub records: Vec<(Name, Vec<Field>)>,
+    /// The errors that its service answers, numbered from 1 on.
+    pub errors: Vec<Name>,
     /// Its methods, in order.
     pub methods: Vec<Method>,
 }

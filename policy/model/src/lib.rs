@@ -46,6 +46,25 @@ pub mod kind {
     pub const MAP: u32 = 5;
 }
 
+/// What kind of value a field is, for who reads and prints messages (a field's [`Label`]). Words stand in the label's text.
+#[cfg(feature = "names")]
+pub mod form {
+    /// A text's length; the words behind it hold it.
+    pub const TEXT: &str = "text";
+    /// As [`TEXT`], of bytes.
+    pub const BYTES: &str = "bytes";
+    /// A list's length. Text: how many words an element has.
+    pub const LIST: &str = "list";
+    /// Whether the value behind it is there.
+    pub const OPTIONAL: &str = "optional";
+    /// A number for each of these words, from 0 on.
+    pub const WORDS: &str = "words";
+    /// A bit for each of these words, the lowest first.
+    pub const FLAGS: &str = "flags";
+    /// A number that is worth so much: a number, how many of its digits stand after the point, a unit.
+    pub const SCALED: &str = "scaled";
+}
+
 /// Subjects that every policy has; apps follow in the order of their declaration.
 pub mod subject {
     /// The legacy partition.

@@ -93,7 +93,9 @@ pub struct Field {
     /// It is there if that value is above this one.
     pub above: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: u8,
+    /// How people write its values: a [`Label`] of a form and words, from 1 on; 0 for a plain number.
+    pub label: u16,
 }
 
 impl Field {
@@ -164,13 +166,13 @@ pub struct Source {
     pub label: u32,
 }
 
-/// What people are told of a rule.
+/// What people are told of a rule, or how they write a field's values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Label {
-    /// Its name; empty without one.
+    /// Its name; empty without one. Of a field: what kind of value it is.
     pub name: Text,
-    /// Its reason; empty without one.
+    /// Its reason; empty without one. Of a field: the words for its values, or what one is worth.
     pub because: Text,
 }
 
@@ -265,14 +267,16 @@ pub struct Object {
 pub struct Method {
     /// Name.
     pub name: Text,
-    /// First field: the request's, then the reply's.
+    /// First field: the request's, then the reply's, then the error's.
     pub first_field: u32,
     /// How many arguments.
     pub arguments: u8,
     /// How many reply values.
     pub replies: u8,
     /// 1: whether some of its values are there depends on others.
-    pub has_guards: u16,
+    pub has_guards: u8,
+    /// 1: the interface declares errors, and a field has the words for their numbers.
+    pub errors: u8,
 }
 
 /// What the rules say of one subject, object and method. Cell `subject * methods + method` (over all methods).
