@@ -401,10 +401,13 @@ impl Module<'_> {
     }
 
     fn dispatch(&mut self) {
-        self.line(
-            "/// Answers a request: a method's number, and the words of the message.\n#[must_use]\n#[inline(always)]\npub fn dispatch(server: &mut impl \
-             Server, method: u16, words: &[u64; ::bulkhead_types::WORDS]) -> ::bulkhead_types::Answer {\n    match method {",
-        );
+        let methods = &self.interface.methods;
+        let server = if methods.is_empty() { "_server" } else { "server" };
+        let words = if methods.iter().all(|method| method.arguments.is_empty()) { "_words" } else { "words" };
+        self.line(&format!(
+            "/// Answers a request: a method's number, and the words of the message.\n#[must_use]\n#[inline(always)]\npub fn dispatch({server}: &mut impl \
+             Server, method: u16, {words}: &[u64; ::bulkhead_types::WORDS]) -> ::bulkhead_types::Answer {{\n    match method {{"
+        ));
         for method in &self.interface.methods {
             let arguments: Vec<String> =
                 method.arguments.iter().map(|field| format!("request.{}", lower(&field.name.text))).collect();

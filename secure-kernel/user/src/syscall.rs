@@ -6,6 +6,7 @@ use core::panic::PanicInfo;
 
 use bulkhead_abi::syscall as number;
 use bulkhead_abi::{Message, Status};
+use bulkhead_types::{Transport, WORDS};
 
 use crate::{Event, Reply, Request};
 
@@ -77,6 +78,35 @@ impl Call<'_> {
             Some(Status::Failed) => Err((Status::Failed, u16::try_from(r0).unwrap_or(0xffff))),
             other => Err((other.unwrap_or(Status::Failed), u16::try_from(rule).unwrap_or(0xffff))),
         }
+    }
+}
+
+/// A service, for the client that its interface becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service(
+    /// Its number.
+    pub u16,
+);
+
+/// A call that did not get to its service, or not back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub status: Status,
+    /// For `Denied` the rule; 0xffff: none.
+    pub rule: u16,
+}
+
+impl Transport for Service {
+    type Refusal = Refusal;
+
+    fn call(&mut self, method: u16, count: u8, words: &[u64; WORDS]) -> Result<[u64; WORDS], Result<u64, Refusal>> {
+        let arguments = words.get(..count.into()).unwrap_or(words);
+        let answer = Call { object: self.0, method, arguments }.send();
+        answer.map_err(|(status, number)| match status {
+            Status::Failed => Ok(number.into()),
+            status => Err(Refusal { status, rule: number }),
+        })
     }
 }
 

@@ -7,11 +7,7 @@ use core::fmt;
 use bulkhead_abi::audit::{Kind, RING_RECORDS, Record};
 use bulkhead_model::{Policy, Reason};
 
-/// Methods of the interface `Audit`.
-pub mod method {
-    /// `totals() -> (records: u64, lost: u64, unprinted: u64)`.
-    pub const TOTALS: u16 = 0;
-}
+include!(concat!(env!("OUT_DIR"), "/interfaces.rs"));
 
 /// The ring as this app sees it: memory that the wall writes to at any time.
 pub trait Ring {

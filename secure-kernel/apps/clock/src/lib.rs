@@ -2,16 +2,12 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-/// Methods of the interface `Clock`.
-pub mod method {
-    /// `now() -> (seconds: u64, ticks: u64)`.
-    pub const NOW: u16 = 0;
-}
+include!(concat!(env!("OUT_DIR"), "/interfaces.rs"));
 
-/// The reply to `now`.
+/// The reply to `now`, without a real-time clock.
 #[must_use]
-pub fn now(ticks: u64, ticks_per_second: u64) -> [u64; 2] {
-    [ticks / ticks_per_second.max(1), ticks]
+pub fn since_start(ticks: u64, ticks_per_second: u64) -> clock::NowReply {
+    clock::NowReply { seconds: ticks / ticks_per_second.max(1), ticks }
 }
 
 /// Whether a heartbeat, one a second, is said: each for half a minute, then one a minute. The console is for people.
@@ -22,7 +18,7 @@ pub const fn is_said(beat: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_said, now};
+    use super::{clock::NowReply, is_said, since_start};
 
     #[test]
     fn heartbeats_become_rare_after_half_a_minute() {
@@ -31,8 +27,8 @@ mod tests {
 
     #[test]
     fn seconds_are_whole_and_a_counter_without_a_rate_does_not_divide_by_zero() {
-        assert_eq!(now(124, 62), [2, 124]);
-        assert_eq!(now(123, 62), [1, 123]);
-        assert_eq!(now(7, 0), [7, 7]);
+        assert_eq!(since_start(124, 62), NowReply { seconds: 2, ticks: 124 });
+        assert_eq!(since_start(123, 62), NowReply { seconds: 1, ticks: 123 });
+        assert_eq!(since_start(7, 0), NowReply { seconds: 7, ticks: 7 });
     }
 }

@@ -7,8 +7,9 @@
 
 use bulkhead_abi::boot::BootInfo;
 use bulkhead_abi::wall;
-use bulkhead_app_clock::{is_said, method, now};
-use bulkhead_user::{self as user, Event, NOTIFY_IRQ, NOTIFY_TIMER, Reply, Status, log};
+use bulkhead_app_clock::clock::{self, NowReply};
+use bulkhead_app_clock::{is_said, since_start};
+use bulkhead_user::{self as user, Event, NOTIFY_IRQ, NOTIFY_TIMER, Reply, log};
 
 /// The real-time clock.
 #[derive(Clone, Copy)]
@@ -50,10 +51,25 @@ impl Rtc {
     }
 }
 
+/// The service.
+struct Time {
+    rtc: Option<Rtc>,
+    second: u64,
+}
+
+impl clock::Server for Time {
+    fn now(&mut self) -> NowReply {
+        let ticks = user::now();
+        let since_start = since_start(ticks, self.second);
+        self.rtc.map_or(since_start, |rtc| NowReply { seconds: rtc.read(DATA).into(), ticks })
+    }
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn app_main() -> ! {
     let second = user::ticks_per_second();
     let rtc = Rtc::find();
+    let mut time = Time { rtc, second };
     let mut beats = 0_u64;
     let mut next = user::now() + second;
     match rtc {
@@ -61,12 +77,7 @@ extern "C" fn app_main() -> ! {
         None => user::set_timer(next),
     }
     user::serve(|event| match event {
-        Event::Request(request) if request.message.method == method::NOW => {
-            let ticks = user::now();
-            let since_start = now(ticks, second);
-            Reply::ok(&rtc.map_or(since_start, |rtc| [rtc.read(DATA).into(), ticks]))
-        }
-        Event::Request(_) => Reply::error(Status::Unknown),
+        Event::Request(request) => clock::dispatch(&mut time, request.message.method, &request.message.words).into(),
         Event::Notification(bits) => {
             beats += 1;
             if is_said(beats) {
