@@ -55,6 +55,7 @@ fn plant(line: &str) -> String {
     match line {
         "?" => "ok level() set_pump(rpm)\n".to_string(),
         "level" => "ok millimetres=1000\n".to_string(),
+        "all" => "ok on=true speed=-47.11 mode=auto name=\"a \\\"b\\\" \\x0a\" l=[1,2] m=[auto] p={1,2} o=none big=18446744073709551615\n".to_string(),
         "set_pump -5" => "malformed rpm-is-no-number\n".to_string(),
         "set_pump 2900" => "denied site.policy:12\n".to_string(),
         "silence" => String::new(),
@@ -74,6 +75,10 @@ fn services_are_listed_and_called() {
     assert_eq!((said.status.code(), String::from_utf8_lossy(&said.stdout).as_ref()), (Some(0), "millimetres=1000\n"));
     let said = guest(&root, &["--json", "call", "plant", "level"]);
     assert_eq!(String::from_utf8_lossy(&said.stdout), "{\"millimetres\": 1000}\n");
+    let said = guest(&root, &["--json", "call", "plant", "all"]);
+    let wanted = "{\"on\": true, \"speed\": -47.11, \"mode\": \"auto\", \"name\": \"a \\\"b\\\"  \", \"l\": [1, 2], \"m\": [\"auto\"], \
+        \"p\": \"{1,2}\", \"o\": null, \"big\": 18446744073709551615}\n";
+    assert_eq!(String::from_utf8_lossy(&said.stdout), wanted);
     let said = guest(&root, &["--count", "5", "bench", "plant", "level"]);
     assert!(String::from_utf8_lossy(&said.stdout).starts_with("5 calls, "));
 }

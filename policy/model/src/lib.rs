@@ -12,6 +12,8 @@ pub mod code;
 #[cfg(feature = "names")]
 mod names;
 mod table;
+#[cfg(feature = "names")]
+mod values;
 #[cfg(feature = "verify")]
 mod verify;
 mod view;
@@ -20,6 +22,8 @@ pub use table::{
     Cell, Field, FlowState, Header, Index, Interval, Label, MAGIC, Method, Object, Row, Source, State, Test, Text,
     VERSION,
 };
+#[cfg(feature = "names")]
+pub use values::{Step, Values, form};
 pub use view::{FormatError, Policy};
 
 /// The most arguments a call carries.
@@ -44,25 +48,6 @@ pub mod kind {
     pub const SET: u32 = 4;
     /// Two halves, the one that is committed and the working one. Each: word 0 how many, then keys and values in turn.
     pub const MAP: u32 = 5;
-}
-
-/// What kind of value a field is, for who reads and prints messages (a field's [`Label`]). Words stand in the label's text.
-#[cfg(feature = "names")]
-pub mod form {
-    /// A text's length; the words behind it hold it.
-    pub const TEXT: &str = "text";
-    /// As [`TEXT`], of bytes.
-    pub const BYTES: &str = "bytes";
-    /// A list's length. Text: how many words an element has.
-    pub const LIST: &str = "list";
-    /// Whether the value behind it is there.
-    pub const OPTIONAL: &str = "optional";
-    /// A number for each of these words, from 0 on.
-    pub const WORDS: &str = "words";
-    /// A bit for each of these words, the lowest first.
-    pub const FLAGS: &str = "flags";
-    /// A number that is worth so much: a number, how many of its digits stand after the point, a unit.
-    pub const SCALED: &str = "scaled";
 }
 
 /// Subjects that every policy has; apps follow in the order of their declaration.

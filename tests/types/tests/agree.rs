@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use bulkhead_lang::{Compiled, compile_folder};
-use bulkhead_model::{Phase, Policy, Reason};
+use bulkhead_model::{Phase, Policy, Reason, Values};
 use bulkhead_monitor::{Call, Clock, decide};
 use bulkhead_test_types::gateway::{self, Access as Rights};
 use bulkhead_test_types::shapes::{
@@ -146,6 +146,59 @@ fn written(compiled: &Compiled, call: &str) -> [u64; 6] {
     let written = compiled.call(call).unwrap().words;
     words.iter_mut().zip(written).for_each(|(slot, word)| *slot = word);
     words
+}
+
+/// A call as the audit app writes it.
+fn recorded(compiled: &Compiled, call: &str, redacted: u8) -> String {
+    let policy = Policy::verify(&compiled.table).unwrap();
+    let call = compiled.call(call).unwrap();
+    let method = policy.method(policy.object(call.object).unwrap(), call.method).unwrap().1;
+    let fields = policy.fields(method, false);
+    let policy = &policy;
+    format!("{}", Values { policy, fields, words: &call.words, redacted, is_plain: false })
+}
+
+#[test]
+fn records_are_written_as_the_tools_write_calls() {
+    let compiled = shapes();
+    for call in [
+        "numbers(1, -5, 77, -9, 47.11 Hz, 9)",
+        "words(auto, manual, true, local | service)",
+        "words(off, auto, false, 0)",
+        "maybe(none, manual)",
+        "maybe_point({-1000, -1})",
+        "numbers_of([-9, 9])",
+        "numbers_of([])",
+        "points([{1, 2}, {3, -4}])",
+        "named(\"a b\", \"\")",
+        "raw(\"0103ff\")",
+        "nested({{-1, 2}, auto})",
+        "nothing()",
+    ] {
+        let call = format!("guest -> shapes.{call}");
+        let shown = compiled.show(&compiled.call(&call).unwrap());
+        let (_, values) = shown.split_once('(').unwrap();
+        assert_eq!(format!("{})", recorded(&compiled, &call, 0)), values);
+    }
+    assert_eq!(recorded(&compiled, "guest -> shapes.unlock(7, 3)", 1), "code: (secret), who: 3");
+    assert_eq!(recorded(&compiled, "guest -> shapes.named(\"ab\", \"c\")", 0b11), "tag: (secret), other: \"c\"");
+}
+
+#[test]
+fn words_that_fit_no_field_are_written_as_numbers() {
+    let compiled = shapes();
+    let policy = Policy::verify(&compiled.table).unwrap();
+    let object = policy.object(compiled.object("shapes").unwrap()).unwrap();
+    let shown = |method, words: &[u64]| {
+        let fields = policy.fields(policy.method(object, method).unwrap().1, false);
+        Values { policy: &policy, fields, words, redacted: 0, is_plain: false }.to_string()
+    };
+    use bulkhead_test_types::shapes::method;
+    assert_eq!(shown(method::WORDS, &[9, 1, 2, 8]), "mode: 9, some: manual, on: 2, access: 8");
+    assert_eq!(shown(method::NAMED, &[99, 0, 0]), "tag: 99");
+    assert_eq!(shown(method::NUMBERS_OF, &[77]), "values: 77");
+    assert_eq!(shown(method::NOTHING, &[1, 0x1_0000]), "?: 1, ?: 0x10000");
+    assert_eq!(shown(method::NESTED, &[1]), "pair: {{1, 0}, off}");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use core::fmt;
 
 use bulkhead_abi::audit::{Kind, RING_RECORDS, Record};
-use bulkhead_model::{Policy, Reason};
+use bulkhead_model::{Phase, Policy, Reason, Values};
 
 include!(concat!(env!("OUT_DIR"), "/interfaces.rs"));
 
@@ -128,23 +128,21 @@ impl Line<'_> {
         write!(f, "{verdict} {subject} -> ")?;
         match (object, method) {
             (Some(object), Some(method)) => {
-                let is_reply = record.phase != 0;
                 write!(f, "{}.{}", policy.text(object.name), policy.text(method.name))?;
-                f.write_str(if is_reply { " reply(" } else { "(" })?;
-                let fields = policy.fields(method, is_reply);
-                for (index, value) in record.args.iter().take(record.len.into()).enumerate() {
-                    let separator = if index == 0 { "" } else { ", " };
-                    let field = fields.get(index);
-                    let name = field.map_or("?", |field| policy.text(field.name));
-                    write!(f, "{separator}{name}: ")?;
-                    match field {
-                        _ if record.redacted >> index & 1 != 0 => f.write_str("(secret)")?,
-                        Some(field) if field.signed != 0 => write!(f, "{}", value.cast_signed())?,
-                        _ if *value > 0xffff => write!(f, "{value:#x}")?,
-                        _ => write!(f, "{value}")?,
+                let words = record.args.get(..record.len.into()).unwrap_or(&record.args);
+                let redacted = record.redacted;
+                if record.phase == Phase::Error as u8 {
+                    let code = words.first().copied().unwrap_or(0);
+                    match policy.error_name(method, code) {
+                        Some(name) => write!(f, " error({name})")?,
+                        None => write!(f, " error({code})")?,
                     }
+                } else {
+                    let is_reply = record.phase != 0;
+                    let values =
+                        Values { policy, fields: policy.fields(method, is_reply), words, redacted, is_plain: false };
+                    write!(f, "{}({values})", if is_reply { " reply" } else { "" })?;
                 }
-                f.write_str(")")?;
             }
             _ => write!(f, "object {} method {}", record.object, record.method)?,
         }
