@@ -95,6 +95,25 @@ fn completions_and_the_manual_page_know_every_verb() {
 }
 
 #[test]
+fn a_never_of_ages_and_hours_is_proved_where_the_rules_themselves_keep_it() {
+    let text = "edition 1\npolicy p\ninterface I { method go() -> ()\n method mark() -> () }\napp a\nservice s: I by a\ntimer t\n\
+        allow guest s.mark then start t\nallow guest s.go when age of t >= 10 s and time of day between 8 h and 16 h\n";
+    let folder = site(
+        "moments",
+        &format!("{text}never guest s.go when age of t below 5 s\nnever guest s.go when time of day above 16 h\n"),
+    );
+    let output = bulkhead(&["prove", &folder.to_string_lossy()]);
+    assert_eq!((output.status.code(), text_count(&output, "proved ")), (Some(0), 2), "{}", crate::text(&output));
+    let folder = site("moments_open", &format!("{text}never guest s.go when age of t below 15 s\n"));
+    let output = bulkhead(&["prove", &folder.to_string_lossy()]);
+    assert_eq!((output.status.code(), text_count(&output, "UNDECIDED")), (Some(1), 1), "{}", crate::text(&output));
+}
+
+fn text_count(output: &Output, word: &str) -> usize {
+    text(output).matches(word).count()
+}
+
+#[test]
 fn interfaces_are_printed_as_rust() {
     let output = bulkhead(&["types"]);
     let said = text(&output);

@@ -176,7 +176,8 @@ impl Remembered {
     /// Why it has no value.
     pub fn matches(&self, policy: &Policy, times: Times, message: &Message<'_>, body: &Body) -> Result<bool, String> {
         let fields = policy.fields(message.object, message.method, message.event);
-        let values: Vec<i128> = fields.iter().zip(message.words).map(|(field, &word)| field.value(word)).collect();
+        let values = fields.iter().zip(message.words.iter().chain(repeat(&0)));
+        let values: Vec<i128> = values.map(|(field, &word)| field.value(word)).collect();
         let context = Context { policy, remembered: self, times, subject: message.subject, fields, values: &values };
         context.matches(body).map(|matched| matches!(matched, Matched::Yes))
     }
@@ -227,7 +228,8 @@ impl Remembered {
     #[must_use]
     pub fn failure(&self, policy: &Policy, times: Times, message: &Message<'_>, rule: usize) -> Option<String> {
         let fields = policy.fields(message.object, message.method, message.event);
-        let values: Vec<i128> = fields.iter().zip(message.words).map(|(field, &word)| field.value(word)).collect();
+        let values = fields.iter().zip(message.words.iter().chain(repeat(&0)));
+        let values: Vec<i128> = values.map(|(field, &word)| field.value(word)).collect();
         let context = Context { policy, remembered: self, times, subject: message.subject, fields, values: &values };
         let rule = policy.rules.get(rule)?;
         let mut bodies = rule.bodies_for(message.subject, message.object, message.method, message.event);

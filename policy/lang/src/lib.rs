@@ -14,6 +14,7 @@ mod index;
 pub mod interpret;
 mod lexer;
 mod messages;
+pub mod moment;
 pub mod names;
 mod normal;
 mod parser;
