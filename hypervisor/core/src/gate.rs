@@ -101,7 +101,7 @@ impl<'a> Gate<'a> {
         self.judge(call, 0, now).is_allowed()
     }
 
-    /// Decides and records: refusals always, allowed calls where the rule says so.
+    /// Decides and records, where the verdict says so.
     #[inline(always)]
     pub fn judge(&mut self, call: &Call<'_>, pc: u64, now: u64) -> Verdict {
         let verdict = self.decide(call);
@@ -146,7 +146,7 @@ impl<'a> Gate<'a> {
         self.trail.begin(&key, now, |record| {
             record.pc = pc;
             record.len = call.len;
-            record.redacted = redacted(policy, call);
+            record.redacted = redacted(policy, call, verdict.rule);
             for ((bit, &argument), slot) in (0..call.len).zip(call.args).zip(&mut record.args) {
                 *slot = if record.redacted >> bit & 1 == 0 { argument } else { 0 };
             }

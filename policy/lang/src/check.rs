@@ -2,6 +2,7 @@
 
 use crate::diagnostic::{Diagnostic, Span, nearest, twice};
 use crate::expressions::Scope;
+use crate::profiles::Samples;
 use crate::policy::{
     Body, Device, Effect, Expression, Field, Kind, Method, Never, NeverWhat, Object, Place, Policy, Presence, Resource,
     Rule, Shape, Values,
@@ -41,11 +42,13 @@ pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
     checker.declarations(items);
     checker.tables(items);
     checker.states(items);
+    checker.profiles(items);
     for item in items {
         if let Item::Rule(rule) = item {
             checker.rule(rule);
         }
     }
+    checker.idle_profiles();
     checker.nevers(items);
     checker.measure();
     checker.tests(items);
@@ -65,19 +68,25 @@ pub(crate) struct Checker<'a> {
     groups: Vec<(Name, Vec<Name>)>,
     /// Resources that have an owner.
     given: Vec<String>,
+    pub(crate) profiles: Vec<crate::profiles::Profile>,
 }
 
 impl<'a> Checker<'a> {
     /// For what is said of a policy after it was checked: its named sets are gone by then.
     pub(crate) fn for_policy(policy: Policy, findings: &'a mut Vec<Diagnostic>) -> Self {
         let (resources, interfaces, sets) = (Vec::new(), Vec::new(), Vec::new());
-        Self { findings, policy, resources, interfaces, sets, groups: Vec::new(), given: Vec::new() }
+        let (groups, given, profiles) = (Vec::new(), Vec::new(), Vec::new());
+        Self { findings, policy, resources, interfaces, sets, groups, given, profiles }
     }
 }
 
 impl Checker<'_> {
     pub(crate) fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
         self.findings.push(Diagnostic::error(span, message, help));
+    }
+
+    pub(crate) fn finding(&mut self, finding: Diagnostic) {
+        self.findings.push(finding);
     }
 
     pub(crate) fn unknown<'k>(&mut self, name: &Name, what: &str, known: impl IntoIterator<Item = &'k str> + Clone) {
@@ -346,7 +355,7 @@ impl Checker<'_> {
     }
 
     /// A name, or the members of the group of that name. Groups have no groups among their members.
-    fn members(&self, name: &Name) -> Vec<Name> {
+    pub(crate) fn members(&self, name: &Name) -> Vec<Name> {
         let group = self.groups.iter().find(|(known, _)| known.text == name.text);
         group.map_or_else(|| vec![name.clone()], |(_, members)| members.clone())
     }
@@ -388,7 +397,7 @@ impl Checker<'_> {
                 }
             };
             let clauses = never.limits.len() + never.rates.len() + never.grants.len() + never.effects.len();
-            if clauses > 0 || never.audit || never.event != Event::Request || matches!(never.targets, Targets::Use(_)) {
+            if clauses > 0 || never.audit.is_some() || never.event != Event::Request || matches!(never.targets, Targets::Use(_)) {
                 let help = "write `never SUBJECT OBJECT.METHOD when CONDITION`";
                 self.error(never.span, "`never` says which requests are never allowed", help);
                 continue;
@@ -411,7 +420,7 @@ impl Checker<'_> {
             && rule.rates.is_empty()
             && rule.grants.is_empty()
             && rule.effects.is_empty()
-            && !rule.audit;
+            && rule.audit.is_none();
         let &[subject] = subjects else {
             return self.error(rule.subject.span, "a resource has one owner", "name the guest or one app");
         };
@@ -454,11 +463,13 @@ impl Checker<'_> {
         self.check_clauses(rule);
         let own: Vec<Option<u16>> = rule.limits.iter().map(|limit| self.own_rate(limit)).collect();
         let own: Vec<Place> = own.into_iter().flatten().map(|state| Place { state, keys: Vec::new() }).collect();
-        let bodies: Vec<Option<Body>> = targets.iter().map(|&target| self.body(rule, target, &own)).collect();
+        let mut samples = Vec::new();
+        let bodies: Vec<Option<Body>> =
+            targets.iter().map(|&target| self.body(rule, target, &own, &mut samples)).collect();
         if self.findings.iter().skip(before).all(|finding| finding.severity == crate::Severity::Warning) {
-            let tree::Rule { decision, event, audit, because, name, span, .. } = rule.clone();
+            let tree::Rule { decision, event, because, name, span, .. } = rule.clone();
             let (bodies, name) = (bodies.into_iter().flatten().collect(), name.map(|name| name.text));
-            self.policy.rules.push(Rule { decision, subjects, event, bodies, audit, because, name, span });
+            self.policy.rules.push(Rule { decision, subjects, event, bodies, because, name, span });
         }
     }
 
@@ -474,7 +485,9 @@ impl Checker<'_> {
                 "`on` observes what is allowed elsewhere: a reply, an error or the guest's start",
                 "write `allow … then …`",
             ),
-            (Decision::Observe, _) if rule.effects.is_empty() => ("this rule remembers nothing", "add `then …`"),
+            (Decision::Observe, _) if rule.effects.is_empty() && rule.audit.is_none() => {
+                ("this rule remembers and records nothing", "add `then …` or `audit`")
+            }
             (Decision::Deny | Decision::Observe, _) if limits > 0 => {
                 ("only an allowing rule has a rate or a grant", "turn it round: allow what may be done so often")
             }
@@ -483,8 +496,9 @@ impl Checker<'_> {
         if !message.is_empty() {
             self.error(rule.span, message, help);
         }
-        if rule.audit && rule.decision != Decision::Allow {
-            let finding = Diagnostic::warning(rule.span, "refusals are always recorded", "remove `audit`");
+        if rule.audit == Some(None) && rule.decision == Decision::Deny {
+            let help = "remove `audit`, or name a profile: `audit by NAME`";
+            let finding = Diagnostic::warning(rule.span, "refusals are recorded without it", help);
             self.findings.push(finding);
         }
         if rule.decision == Decision::Deny && !rule.effects.iter().all(|effect| matches!(effect, tree::Effect::Add(..)))
@@ -495,7 +509,13 @@ impl Checker<'_> {
     }
 
     /// What a rule says of one method.
-    fn body(&mut self, rule: &tree::Rule, (object, method, register): Target, own: &[Place]) -> Option<Body> {
+    fn body(
+        &mut self,
+        rule: &tree::Rule,
+        (object, method, register): Target,
+        own: &[Place],
+        samples: &mut Samples,
+    ) -> Option<Body> {
         let mut fields = self.policy.fields(object, method, rule.event).to_vec();
         let mut is_meant = None;
         if let Some((table, row)) = register {
@@ -538,7 +558,8 @@ impl Checker<'_> {
             let help = "effects all see what was before the call: one rule changes a state object once";
             self.error(rule.span, format!("this rule changes `{name}` twice"), help);
         }
-        Some(Body { object, method, condition, rates, effects })
+        let recording = self.recording(rule, (object, method), &fields, samples);
+        Some(Body { object, method, condition, rates, effects, recording })
     }
 
     /// The registers of a table that a rule names.

@@ -192,13 +192,14 @@ fn rows<'p>(
             (at, steps)
         }
     };
-    let has_effects = !body.effects.is_empty() || !body.rates.is_empty();
+    let recording = body.recording.as_ref();
+    let left_out = u16::from(recording.map_or(0, |recording| recording.left_out));
     let flags = [
         (rule.decision == Decision::Deny, model::Row::DENY),
-        (rule.audit, model::Row::AUDIT),
-        (has_effects, model::Row::EFFECTS),
+        (recording.is_some(), model::Row::AUDIT),
+        (body.changes() > 0, model::Row::EFFECTS),
     ];
-    let flags = flags.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag);
+    let flags = flags.iter().filter(|(is_set, _)| *is_set).fold(left_out << model::Row::LEFT_OUT, |all, (_, flag)| all | flag);
     for tests in rows {
         let ranges: Vec<(u16, i128, i128)> = tests.iter().map(|&(at, (low, high))| (small(at), low, high)).collect();
         let row = tables.add_row(model::Row { source: number(source), code, test_count: 0, flags }, &ranges);
@@ -242,7 +243,9 @@ fn cells(
     tables.cells = vec![nothing; subjects * methods * tables.phases as usize];
     for (at, mut rows) in of_cell {
         // Refusing rows first, then those that are recorded; then in the order of the text.
-        rows.sort_by_key(|written| (written.rule.decision != Decision::Deny, !written.rule.audit, written.row));
+        rows.sort_by_key(|written| {
+            (written.rule.decision != Decision::Deny, written.body.recording.is_none(), written.row)
+        });
         rows.dedup_by_key(|written| written.row);
         quarrels(policy, &rows, findings);
         gathered(&rows, findings);
@@ -268,7 +271,7 @@ fn cells(
 /// Two rules that may both decide a call and both change state: which of them should?
 fn quarrels(policy: &Policy, rows: &[&Written<'_>], findings: &mut Vec<Diagnostic>) {
     let changing: Vec<&&Written<'_>> =
-        rows.iter().filter(|written| !written.body.effects.is_empty() || !written.body.rates.is_empty()).collect();
+        rows.iter().filter(|written| written.body.remembers()).collect();
     for (at, one) in changing.iter().enumerate() {
         for other in changing.iter().skip(at + 1) {
             let is_same = one.source == other.source || one.rule.decision != other.rule.decision;
@@ -306,13 +309,13 @@ fn quarrels(policy: &Policy, rows: &[&Written<'_>], findings: &mut Vec<Diagnosti
     }
 }
 
-/// Refuses rules that one call may match together and that change more than the monitor gathers: all that deny or observe, and
-/// one that allows.
+/// Refuses rules that one call may match together and that change more than the monitor gathers: all that deny, observe or only
+/// count what they record, and one that allows and remembers.
 fn gathered(rows: &[&Written<'_>], findings: &mut Vec<Diagnostic>) {
     let mut bodies: Vec<&Written<'_>> = rows.iter().copied().filter(|written| written.body.changes() > 0).collect();
     bodies.dedup_by_key(|written| std::ptr::from_ref(written.body));
     let (allowing, others): (Vec<_>, Vec<_>) =
-        bodies.into_iter().partition(|written| written.rule.decision == Decision::Allow);
+        bodies.into_iter().partition(|written| written.rule.decision == Decision::Allow && written.body.remembers());
     let together: usize = others.iter().map(|written| written.body.changes()).sum();
     let most = allowing.iter().max_by_key(|written| written.body.changes());
     let total = together + most.map_or(0, |written| written.body.changes());

@@ -6,7 +6,7 @@ use std::iter::repeat;
 
 use bulkhead_model::Reason;
 
-use crate::policy::{Body, Effect, Expression, Field, FlowState, Place, Policy, Presence, State, StateKind};
+use crate::policy::{Body, Effect, Expression, Field, FlowState, Place, Policy, Presence, Recording, State, StateKind};
 use crate::tree::{Decision, Event, Operator};
 
 /// The decision on a message.
@@ -108,17 +108,20 @@ impl Remembered {
         let context = Context { policy, remembered: self, times, subject, fields, values: &values };
         let mut against: Vec<(Reason, usize)> = Vec::new();
         let mut matching: Vec<(usize, &Body)> = Vec::new();
+        let mut is_recorded: Vec<usize> = Vec::new();
         for (number, rule) in policy.rules.iter().enumerate() {
             for body in rule.bodies_for(subject, object, method, event) {
                 match context.matches(body) {
                     Err(_) => against.push((Reason::Failed, number)),
                     Ok(Matched::No) => {}
                     Ok(Matched::TooOften) => against.push((Reason::Rate, number)),
-                    Ok(Matched::Yes) if rule.decision == Decision::Deny => {
-                        against.push((Reason::DeniedByRule, number));
+                    Ok(Matched::Yes) => {
+                        if rule.decision == Decision::Deny {
+                            against.push((Reason::DeniedByRule, number));
+                        }
                         matching.push((number, body));
+                        is_recorded.extend(context.is_recorded(body).then_some(number));
                     }
-                    Ok(Matched::Yes) => matching.push((number, body)),
                 }
             }
         }
@@ -134,8 +137,12 @@ impl Remembered {
         }
         // A rule that fails outweighs all, then one that denies, then one that allows. Of several, the one that is told is
         // one that denies before one that is recorded before one that is not; then the first in the text.
-        let audit = |number: &usize| policy.rules.get(*number).is_some_and(|rule| rule.audit);
-        let rank = |rule: &usize| (!is_deny(*rule), !audit(rule), *rule);
+        let may_record = |number: &usize| {
+            let rule = policy.rules.get(*number);
+            let mut bodies = rule.into_iter().flat_map(|rule| rule.bodies_for(subject, object, method, event));
+            bodies.any(|body| body.recording.is_some())
+        };
+        let rank = |rule: &usize| (!is_deny(*rule), !may_record(rule), *rule);
         let fails = |reason| {
             let found = against.iter().filter(|(found, _)| *found == reason);
             found.map(|(_, rule)| *rule).min_by_key(rank)
@@ -143,9 +150,12 @@ impl Remembered {
         let allowed = matching.iter().map(|(number, _)| *number).filter(|number| !is_deny(*number)).min_by_key(rank);
         let mut verdict = match (fails(Reason::Failed), fails(Reason::DeniedByRule), allowed, fails(Reason::Rate)) {
             (Some(rule), ..) => refused(Reason::Failed, Some(rule)),
-            (_, Some(rule), ..) => refused(Reason::DeniedByRule, Some(rule)),
+            (_, Some(rule), ..) => Verdict {
+                audit: is_recorded.iter().any(|number| is_deny(*number)),
+                ..refused(Reason::DeniedByRule, Some(rule))
+            },
             (_, _, Some(rule), _) => {
-                let is_recorded = matching.iter().any(|(number, _)| !is_deny(*number) && audit(number));
+                let is_recorded = is_recorded.iter().any(|number| !is_deny(*number));
                 Verdict {
                     reason: Reason::Allowed,
                     rule: Some(rule),
@@ -332,6 +342,14 @@ impl Context<'_> {
         Ok(Matched::Yes)
     }
 
+    /// Whether a message that a rule decides is recorded.
+    fn is_recorded(&self, body: &Body) -> bool {
+        let Some(recording) = &body.recording else { return false };
+        let holds = recording.condition.as_ref().is_none_or(|condition| self.value(condition) == Ok(1));
+        let is_first = |(place, _): &(Place, u32)| self.value(&Expression::Count(place.clone())) == Ok(0);
+        holds && recording.sample.as_ref().is_none_or(is_first)
+    }
+
     fn now(&self) -> Result<u64, String> {
         self.times.microseconds.ok_or_else(|| "there is no clock".to_string())
     }
@@ -464,6 +482,12 @@ impl Context<'_> {
         let mut all = Vec::new();
         for effect in &body.effects {
             all.extend(self.change(effect)?);
+        }
+        if let Some(Recording { condition, sample: Some((place, many)), .. }) = &body.recording
+            && condition.as_ref().is_none_or(|condition| self.value(condition) == Ok(1))
+            && let (_, at, Memory::Counter(count)) = self.find(place)?
+        {
+            all.push((at, Memory::Counter((count + 1) % i128::from(*many))));
         }
         for rate in &body.rates {
             let (state, at, memory) = self.find(rate)?;

@@ -19,6 +19,7 @@ pub mod names;
 mod normal;
 mod parser;
 mod parts;
+mod profiles;
 pub mod policy;
 pub mod reach;
 pub mod regions;
@@ -256,8 +257,8 @@ impl Compiled {
             let is_named = |method| requests(method).any(|(rule, _)| rule.decision == Decision::Allow);
             let is_open = |method: u16| {
                 let is_plain = |(rule, body): (&policy::Rule, &policy::Body)| {
-                    let is_unbound = body.condition.is_none() && body.rates.is_empty() && body.effects.is_empty();
-                    rule.decision == Decision::Allow && is_unbound && !rule.audit
+                    let is_unbound = body.condition.is_none() && !body.remembers();
+                    rule.decision == Decision::Allow && is_unbound && body.recording.is_none()
                 };
                 let signature = object.methods.get(usize::from(method));
                 requests(method).count() > 0

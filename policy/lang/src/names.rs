@@ -6,7 +6,7 @@ use crate::lexer::{Placed, Token, tokens};
 use crate::parser::STATEMENTS;
 
 /// Words after which a name is declared.
-pub(crate) const DECLARING: [&str; 21] = [
+pub(crate) const DECLARING: [&str; 22] = [
     "interface",
     "app",
     "group",
@@ -28,10 +28,11 @@ pub(crate) const DECLARING: [&str; 21] = [
     "record",
     "as",
     "policy",
+    "profile",
 ];
 
 /// Words of clauses and expressions, which an editor may offer besides the statements' and the policy's own.
-const WORDS: [&str; 55] = [
+const WORDS: [&str; 60] = [
     "method",
     "errors",
     "enum",
@@ -54,6 +55,11 @@ const WORDS: [&str; 55] = [
     "using",
     "then",
     "audit",
+    "audit by",
+    "allowed",
+    "denied",
+    "only",
+    "to caller",
     "because",
     "as",
     "reply",

@@ -6,8 +6,8 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
 use crate::tree::{
     Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Import, Interface, Item, Key,
-    Limit, Literal, Method, Name, Never, Number, Operator, Range, Register, Registers, Rule, Shape, State, StateKind,
-    Step, Targets, Test,
+    Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range, Record, Register, Registers, Rule, Shape,
+    State, StateKind, Step, Targets, Test,
 };
 
 /// How deep expressions may nest.
@@ -15,7 +15,7 @@ const DEPTH: usize = 32;
 /// How many operands and negations the expressions of a rule may have.
 const TERMS: usize = 256;
 /// The words that begin a statement.
-pub(crate) const STATEMENTS: [&str; 25] = [
+pub(crate) const STATEMENTS: [&str; 26] = [
     "edition",
     "policy",
     "include",
@@ -35,6 +35,7 @@ pub(crate) const STATEMENTS: [&str; 25] = [
     "set",
     "map",
     "grant",
+    "profile",
     "allow",
     "deny",
     "on",
@@ -43,7 +44,7 @@ pub(crate) const STATEMENTS: [&str; 25] = [
     "test",
 ];
 /// Words that are never a unit, as they may follow a number.
-const RESERVED: [&str; 37] = [
+const RESERVED: [&str; 38] = [
     "and",
     "or",
     "not",
@@ -81,6 +82,7 @@ const RESERVED: [&str; 37] = [
     "starts",
     "ends",
     "matches",
+    "record",
 ];
 
 type Parsed<T> = Result<T, Diagnostic>;
@@ -279,6 +281,7 @@ impl Parser<'_> {
                 self.state(&word, start).map(Item::State)
             }
             "registers" => self.registers().map(Item::Registers),
+            "profile" => self.profile().map(Item::Profile),
             "never" => self.never(start).map(Item::Never),
             "test" => self.test(start).map(Item::Test),
             "allow" => self.rule(Decision::Allow, start).map(|rule| Item::Rule(Box::new(rule))),
@@ -358,6 +361,56 @@ impl Parser<'_> {
             }
         }
         Ok(table)
+    }
+
+    fn profile(&mut self) -> Parsed<Profile> {
+        let name = self.name("the profile's name")?;
+        let targets = if self.skip_word("for") { self.list(Self::target)? } else { Vec::new() };
+        self.expect("{", "profile NAME { record allowed when CONDITION }")?;
+        let mut profile = Profile { name, targets, allowed: None, denied: None, only: None };
+        while !self.skip("}") {
+            if !self.skip(";") {
+                self.record(&mut profile)?;
+            }
+        }
+        Ok(profile)
+    }
+
+    /// A line of a profile.
+    fn record(&mut self, profile: &mut Profile) -> Parsed<()> {
+        const FORM: &str = "record allowed when CONDITION; record 1 in 10 denied; record only ARGUMENT, ARGUMENT";
+        let start = self.span();
+        self.expect_word("record", FORM)?;
+        let is_again = if self.skip_word("only") {
+            profile.only.replace(self.list(|parser| parser.name("an argument"))?).is_some()
+        } else {
+            let sample = match self.peek() {
+                Token::Number(1, 0) => {
+                    self.at += 1;
+                    self.expect_word("in", FORM)?;
+                    self.whole("one in how many")?
+                }
+                _ => 1,
+            };
+            let kind = self.span();
+            let what = self.name("allowed, denied or only")?.text;
+            let which = match what.as_str() {
+                "allowed" => &mut profile.allowed,
+                "denied" => &mut profile.denied,
+                "refused" | "no" | "malformed" | "failed" | "too" => {
+                    let help = "a profile is about what a rule allows or denies; leave this line out";
+                    return Err(Diagnostic::error(kind, "what no rule decides is always recorded", help));
+                }
+                _ => return Err(Diagnostic::error(kind, format!("`{what}` is nothing that is recorded"), FORM)),
+            };
+            self.terms = 0;
+            let condition = if self.skip_word("when") { Some(self.expression(0)?) } else { None };
+            which.replace(Record { sample, condition, span: start.to(self.last_span()) }).is_some()
+        };
+        if is_again {
+            return Err(Diagnostic::error(start, "this profile says it twice", "join conditions by `and`"));
+        }
+        Ok(())
     }
 
     /// `speed 40001 in 0.00..50.00 step 0.01 unit Hz`
@@ -764,7 +817,7 @@ impl Parser<'_> {
             rates: Vec::new(),
             grants: Vec::new(),
             effects: Vec::new(),
-            audit: false,
+            audit: None,
             because: None,
             name: None,
             span: start,
@@ -797,10 +850,10 @@ impl Parser<'_> {
         } else if self.skip_word("then") {
             rule.effects.extend(self.list(Self::effect)?);
         } else if self.skip_word("audit") {
-            if rule.audit {
+            let profile = if self.skip_word("by") { Some(self.name("a profile's name")?) } else { None };
+            if rule.audit.replace(profile).is_some() {
                 return again("audit");
             }
-            rule.audit = true;
         } else if self.skip_word("because") {
             if rule.because.replace(self.text("the reason")?).is_some() {
                 return again("because");

@@ -321,8 +321,6 @@ pub struct Rule {
     pub event: Event,
     /// What it says of each method that it names.
     pub bodies: Vec<Body>,
-    /// Allowed calls are recorded.
-    pub audit: bool,
     /// The reason, for people.
     pub because: Option<String>,
     /// Its name.
@@ -332,6 +330,12 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether the messages that it decides may be recorded.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.bodies.iter().any(|body| body.recording.is_some())
+    }
+
     /// What it says of a method, to a subject, at an event.
     pub fn bodies_for(&self, subject: u16, object: u16, method: u16, event: Event) -> impl Iterator<Item = &Body> {
         let is_meant = self.event == event && self.subjects.contains(&subject);
@@ -352,6 +356,47 @@ pub struct Body {
     pub rates: Vec<Place>,
     /// What is remembered.
     pub effects: Vec<Effect>,
+    /// What is recorded of the messages that it decides; `None`: nothing.
+    pub recording: Option<Recording>,
+}
+
+/// Which of the messages that a rule decides are recorded, and what of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recording {
+    /// Under which condition, which cannot fail; `None`: always.
+    pub condition: Option<Expression>,
+    /// One in so many, counted by a counter of its own.
+    pub sample: Option<(Place, u32)>,
+    /// Bit i: word i of the message is left out.
+    pub left_out: u8,
+}
+
+impl Recording {
+    /// Whether a message is recorded, as an expression; `None`: always.
+    #[must_use]
+    pub fn holds(&self) -> Option<Expression> {
+        let is_first = |place: &Place| {
+            let count = Box::new(Expression::Count(place.clone()));
+            Expression::Binary(Operator::Equal, count, Box::new(Expression::Number(0)))
+        };
+        match (self.condition.clone(), &self.sample) {
+            (Some(condition), Some((place, _))) => {
+                Some(Expression::And(Box::new(condition), Box::new(is_first(place))))
+            }
+            (condition, sample) => condition.or(sample.as_ref().map(|(place, _)| is_first(place))),
+        }
+    }
+
+    /// What counts the messages for which the condition holds, round and round.
+    #[must_use]
+    pub fn counting(&self) -> Option<Effect> {
+        let (place, many) = self.sample.clone()?;
+        let (count, one) = (Expression::Count(place.clone()), Expression::Number(1));
+        let more = Box::new(self.condition.clone().unwrap_or(one));
+        let sum = Box::new(Expression::Binary(Operator::Add, Box::new(count), more));
+        let many = Box::new(Expression::Number(many.into()));
+        Some(Effect::Set(place, Expression::Binary(Operator::Remainder, sum, many)))
+    }
 }
 
 /// A test.
@@ -407,7 +452,14 @@ impl Body {
     /// The most changes that the monitor makes for it.
     #[must_use]
     pub fn changes(&self) -> usize {
-        self.effects.iter().map(Effect::changes).sum::<usize>() + 2 * self.rates.len()
+        let counting = self.recording.as_ref().is_some_and(|recording| recording.sample.is_some());
+        self.effects.iter().map(Effect::changes).sum::<usize>() + 2 * self.rates.len() + usize::from(counting)
+    }
+
+    /// Whether it remembers anything of its own.
+    #[must_use]
+    pub fn remembers(&self) -> bool {
+        !self.effects.is_empty() || !self.rates.is_empty()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bulkhead_model::{MAX_ARGS, NO_RULE, Phase, Policy, Reason, method, object};
-use bulkhead_monitor::{Call, Clock, decide};
+use bulkhead_monitor::{Call, Clock, decide, redacted};
 use proptest::prelude::*;
 
 use crate::interpret::{Memory, Message, Remembered, Times, Verdict};
@@ -82,19 +82,28 @@ impl<'a> Both<'a> {
         args[..words.len()].copy_from_slice(&words);
         let len = u8::try_from(words.len()).unwrap();
         let phase = [Phase::Request, Phase::Reply, Phase::Error][event as usize];
-        let by_table = decide(
-            &self.table,
-            &mut self.words,
-            &self.times,
-            &Call { subject, object, method, phase, len, args: &args },
-        );
+        let call = Call { subject, object, method, phase, len, args: &args };
+        let by_table = decide(&self.table, &mut self.words, &self.times, &call);
         let message = Message { subject, object, method, event, words: &words };
         let by_tree = self.remembered.decide(&self.compiled.policy, self.times, &message);
         let rule = by_tree.rule.map_or(NO_RULE, |rule| u32::try_from(rule).unwrap());
         assert_eq!((by_table.reason, by_table.rule), (by_tree.reason, rule), "monitor and interpreter");
-        assert_eq!(by_table.audit, by_tree.audit);
+        assert_eq!(by_table.audit, by_tree.audit, "recorded");
+        assert_eq!(redacted(&self.table, &call, by_table.rule), self.left_out(&message, by_tree.rule), "arguments");
         self.same_state();
         by_tree
+    }
+
+    /// The words of a message that are not recorded.
+    fn left_out(&self, message: &Message<'_>, rule: Option<usize>) -> u8 {
+        let policy = &self.compiled.policy;
+        let &Message { subject, object, method, event, .. } = message;
+        let secrets = policy.fields(object, method, event).iter().zip(0..);
+        let secrets = secrets.fold(0, |bits, (field, bit)| bits | u8::from(field.is_secret) << bit);
+        let rule = rule.map(|rule| &policy.rules[rule]);
+        let mut bodies = rule.into_iter().flat_map(|rule| rule.bodies_for(subject, object, method, event));
+        let recording = bodies.next().and_then(|body| body.recording.as_ref());
+        secrets | recording.map_or(0, |recording| recording.left_out)
     }
 
     fn ask(&mut self, subject: &str, target: &str, arguments: &[i128]) -> (Reason, Option<u32>) {
@@ -720,7 +729,7 @@ fn effects() -> impl Strategy<Value = String> {
             "reset f(a)",
             "f(1) becomes one(a)",
         ]),
-        one(vec!["start t", "reset t"]),
+        one(vec!["start t", "reset t", "set level to a", "mode becomes alert", "mode becomes calm"]),
         one(vec!["add a to s", "add b to s", "remove a from s", "reset s"]),
         one(vec!["put a at b in m", "put b at a in m", "remove a from m", "commit m", "roll back m", "reset m"]),
     );
@@ -737,15 +746,17 @@ fn stateful_rule() -> impl Strategy<Value = String> {
     let limit = prop::sample::select(vec!["", "", "", " at most 2 per 3 s", " at most 5 per s burst 2", " within r"]);
     let method = || prop::sample::select(vec!["s.m", "s.n", "s.m, s.n"]);
     let who = || prop::sample::select(vec!["guest", "guest", "all"]);
-    let audit = prop::sample::select(vec!["", " audit"]);
+    let audit = prop::sample::select(vec!["", " audit", " audit by loud", " audit by thin", " audit by calm"]);
+    let audit_reply = audit.clone();
+    let deny_audit = prop::sample::select(vec!["", "", " audit by loud", " audit by thin", " audit by calm"]);
     prop_oneof![
         3 => (who(), method(), condition(), limit, effects(), audit)
             .prop_map(move |(who, method, c, limit, effects, audit)| format!("allow {who} {method}{}{limit}{effects}{audit}", when(c))),
-        1 => (who(), method(), condition(), any::<bool>())
-            .prop_map(move |(who, method, c, counts)| format!("deny {who} {method}{}{}", when(c), if counts { " then count made" } else { "" })),
-        1 => (condition(), effects()).prop_map(move |(c, effects)| {
-            let effects = if effects.is_empty() { " then count made".to_string() } else { effects };
-            format!("on guest s.m reply{}{effects}", when(c))
+        1 => (who(), method(), condition(), any::<bool>(), deny_audit)
+            .prop_map(move |(who, method, c, counts, audit)| format!("deny {who} {method}{}{}{audit}", when(c), if counts { " then count made" } else { "" })),
+        1 => (condition(), effects(), audit_reply).prop_map(move |(c, effects, audit)| {
+            let effects = if effects.is_empty() && audit.is_empty() { " then count made".to_string() } else { effects };
+            format!("on guest s.m reply{}{effects}{audit}", when(c))
         }),
         1 => condition().prop_map(move |c| format!("deny guest s.m reply{}", when(c))),
     ]
@@ -754,6 +765,10 @@ fn stateful_rule() -> impl Strategy<Value = String> {
 const STATEFUL: &str = "edition 1\npolicy p\ninterface I {\n method m(a: u8, b: i8) -> (a: u8, b: i8)\n method n(a: u8, b: i8) -> ()\n}\n\
     app x\nservice s: I by x\ngroup all: guest, x\ncounter made in -3..20\ncounter tally per a in 0..9 in 0..50 start 5\n\
     flow f per a in 0..9 { one -> two, three\n two -> one, two\n three -> one\n one holds x\n three holds x, y\n one lasts 4 s -> two }\n\
+    counter level in 0..12\nflow mode { calm -> alert\n alert -> calm }\n\
+    profile loud { record allowed when level >= 2 and mode is calm; record 1 in 3 denied when level < 9; record only b }\n\
+    profile thin { record 1 in 2 allowed; record denied when mode is alert or not level in 2..5 }\n\
+    profile calm for s.n { record 1 in 4 allowed when mode is calm; record 1 in 2 denied }\n\
     timer t\nrate r at most 3 per 2 s\nset s max 3\nmap m max 2\n";
 
 proptest! {

@@ -55,6 +55,8 @@ pub enum Item {
     Registers(Registers),
     /// `counter …`, `flow …`, …
     State(State),
+    /// `profile NAME for TARGETS { record … }`
+    Profile(Profile),
     /// `allow …`, `deny …`, `on …`
     Rule(Box<Rule>),
     /// `never SUBJECT TARGETS [when CONDITION] [unless TARGET came before]`, `never when CONDITION`
@@ -379,6 +381,32 @@ pub struct Limit {
     pub span: Span,
 }
 
+/// What is recorded of the messages that rules decide.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Its name.
+    pub name: Name,
+    /// `for OBJECT.METHOD, …`: whose rules follow it without naming it.
+    pub targets: Vec<(Name, Option<Name>)>,
+    /// `record 1 in 10 allowed when …`
+    pub allowed: Option<Record>,
+    /// `record denied when …`
+    pub denied: Option<Record>,
+    /// `record only ARGUMENT, …`
+    pub only: Option<Vec<Name>>,
+}
+
+/// Which messages of a kind are recorded.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// One in so many.
+    pub sample: i128,
+    /// Under which condition.
+    pub condition: Option<Expression>,
+    /// Where it stands.
+    pub span: Span,
+}
+
 /// What a rule does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -422,8 +450,8 @@ pub struct Rule {
     pub grants: Vec<Expression>,
     /// `then …`
     pub effects: Vec<Effect>,
-    /// Allowed calls are recorded.
-    pub audit: bool,
+    /// `audit`, `audit by PROFILE`: the messages that it allows are recorded, as the profile says.
+    pub audit: Option<Option<Name>>,
     /// The reason, for people.
     pub because: Option<String>,
     /// `as NAME`

@@ -143,10 +143,12 @@ impl Row {
     pub const PLAIN: u32 = u32::MAX;
     /// Flag: it refuses.
     pub const DENY: u16 = 1;
-    /// Flag: calls that it allows are recorded.
+    /// Flag: what it decides is recorded, unless its condition ends with 2.
     pub const AUDIT: u16 = 2;
     /// Flag: effects follow the condition.
     pub const EFFECTS: u16 = 4;
+    /// From this bit on: words of the message that are left out of the record.
+    pub const LEFT_OUT: u16 = 8;
 
     /// Whether it refuses.
     #[must_use]
