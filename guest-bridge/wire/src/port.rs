@@ -5,8 +5,10 @@
 //!                                        their unit (50.00, 50.00Hz), words (true, off), flags (local|remote), "text",
 //!                                        bytes ("0aff"), lists ([1,2]), records ({1,2}), none for an optional value
 //! reply:    ok [NAME=VALUE ...] \n
-//!           denied RULE \n               RULE: file:line of the rule, or "no-rule"
-//!           malformed WHY \n  unknown WHAT \n  busy \n  gone \n  timed-out \n  failed ERROR \n     ERROR: its name in the interface, or its number
+//!           denied RULE [REASON] \n      RULE: file:line of the rule, or "no-rule"; REASON: its text, where the policy tells it
+//!           busy [REASON] \n
+//!           malformed WHY \n  unknown WHAT \n  gone \n  timed-out \n
+//!           failed ERROR \n              ERROR: its name in the interface, or its number
 //! ```
 //!
 //! A request `?` is answered with one `ok` line that lists the methods with their arguments' names. A line longer than

@@ -56,7 +56,8 @@ pub(crate) fn run(site: &Path, log: &Path, as_json: bool) -> Result<ExitCode, St
         if is_allowed == record.was_allowed {
             same += 1;
         } else {
-            changed.push((number + 1, compiled.show(&call), is_allowed, verdict.reason.word()));
+            let told = pair.told(&message(&call), &verdict).map_or(String::new(), |told| format!(": {told}"));
+            changed.push((number + 1, compiled.show(&call), is_allowed, format!("{}{told}", verdict.reason.word())));
         }
     }
     if as_json {

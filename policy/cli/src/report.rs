@@ -138,14 +138,20 @@ fn conditions(compiled: &Compiled, html: &mut String) {
         let Rule { decision, because, span, .. } = rule;
         let (file, line, ..) = compiled.sources.place(*span);
         let recorded = match decision {
-            _ if rule.bodies.iter().any(|body| body.recording.as_ref().is_some_and(|recording| recording.holds().is_some())) => "as its profile says",
+            _ if rule
+                .bodies
+                .iter()
+                .any(|body| body.recording.as_ref().is_some_and(|recording| recording.holds().is_some())) =>
+            {
+                "as its profile says"
+            }
             Decision::Allow | Decision::Observe if rule.is_recorded() => "always",
             Decision::Allow => "refusals",
             Decision::Observe => "never",
             Decision::Deny => "when it refuses",
         };
         let text = compiled.sources.text(*span);
-        let because = escaped(because.as_deref().unwrap_or_default());
+        let because = escaped(because.as_ref().map_or("", |reason| &reason.written));
         let _ = write!(
             html,
             "<tr><td>{}:{line}</td><td><code>{}</code></td><td>{recorded}</td><td>{because}</td></tr>",

@@ -2,11 +2,11 @@
 
 use crate::diagnostic::{Diagnostic, Span, nearest, twice};
 use crate::expressions::Scope;
-use crate::profiles::Samples;
 use crate::policy::{
-    Body, Device, Effect, Expression, Field, Kind, Method, Never, NeverWhat, Object, Place, Policy, Presence, Resource,
-    Rule, Shape, Values,
+    Body, Device, Effect, Expression, Field, Kind, Method, Never, NeverWhat, Object, Place, Policy, Presence, Reason,
+    Resource, Rule, Shape, Values,
 };
+use crate::profiles::Samples;
 use crate::tree::{self, Constant, Decision, Event, Interface, Item, Name, Number, Targets};
 
 /// What a declared error is called in rules, and the word for what is none.
@@ -397,7 +397,11 @@ impl Checker<'_> {
                 }
             };
             let clauses = never.limits.len() + never.rates.len() + never.grants.len() + never.effects.len();
-            if clauses > 0 || never.audit.is_some() || never.event != Event::Request || matches!(never.targets, Targets::Use(_)) {
+            if clauses > 0
+                || never.audit.is_some()
+                || never.event != Event::Request
+                || matches!(never.targets, Targets::Use(_))
+            {
                 let help = "write `never SUBJECT OBJECT.METHOD when CONDITION`";
                 self.error(never.span, "`never` says which requests are never allowed", help);
                 continue;
@@ -466,11 +470,43 @@ impl Checker<'_> {
         let mut samples = Vec::new();
         let bodies: Vec<Option<Body>> =
             targets.iter().map(|&target| self.body(rule, target, &own, &mut samples)).collect();
+        let told = self.told_of(rule, &targets);
         if self.findings.iter().skip(before).all(|finding| finding.severity == crate::Severity::Warning) {
-            let tree::Rule { decision, event, because, name, span, .. } = rule.clone();
+            let tree::Rule { decision, event, name, span, .. } = rule.clone();
             let (bodies, name) = (bodies.into_iter().flatten().collect(), name.map(|name| name.text));
+            let because = rule.because.as_ref().zip(told).map(|(reason, told)| Reason {
+                written: reason.text.clone(),
+                told,
+                to_caller: reason.to_caller,
+            });
             self.policy.rules.push(Rule { decision, subjects, event, bodies, because, name, span });
         }
+    }
+
+    /// A rule's reason, which is one text for all its methods.
+    fn told_of(&mut self, rule: &tree::Rule, targets: &[Target]) -> Option<String> {
+        let reason = rule.because.as_ref()?;
+        if targets.is_empty() {
+            return self.reason(reason, &[]);
+        }
+        let mut all: Vec<String> = Vec::new();
+        for &target in targets {
+            let fields = self.fields(rule.event, target)?;
+            all.push(self.reason(reason, &fields)?);
+        }
+        if all.iter().any(|told| Some(told) != all.first()) {
+            let help = "its values have other units, steps or words in another method: write a rule for each";
+            self.error(reason.span, "this reason is not the same for all methods that the rule names", help);
+        }
+        all.pop()
+    }
+
+    /// The fields of a message as a rule sees them: a register's value has the register's unit and range.
+    fn fields(&self, event: Event, (object, method, register): Target) -> Option<Vec<Field>> {
+        let fields = self.policy.fields(object, method, event);
+        let Some((table, row)) = register else { return Some(fields.to_vec()) };
+        let table = self.policy.tables.get(table)?;
+        Some(table.fields(table.rows.get(row)?, fields))
     }
 
     /// Which clauses go with which kind of rule.
@@ -516,13 +552,11 @@ impl Checker<'_> {
         own: &[Place],
         samples: &mut Samples,
     ) -> Option<Body> {
-        let mut fields = self.policy.fields(object, method, rule.event).to_vec();
+        let fields = self.fields(rule.event, (object, method, register))?;
         let mut is_meant = None;
         if let Some((table, row)) = register {
             let table = self.policy.tables.get(table)?;
-            let register = table.rows.get(row)?;
-            fields = table.fields(register, &fields);
-            is_meant = Some(table.condition(register));
+            is_meant = Some(table.condition(table.rows.get(row)?));
         }
         let scope = Scope { fields: &fields, element: None };
         let mut condition = match &rule.condition {

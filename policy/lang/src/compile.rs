@@ -152,8 +152,9 @@ fn label(tables: &mut Tables, rule: &Rule) -> u32 {
         return 0;
     }
     let name = tables.add_text(rule.name.as_deref().unwrap_or_default());
-    let because = tables.add_text(rule.because.as_deref().unwrap_or_default());
-    tables.labels.push(model::Label { name, because });
+    let because = tables.add_text(rule.because.as_ref().map_or("", |reason| &reason.told));
+    let to_caller = rule.because.as_ref().is_some_and(|reason| reason.to_caller).into();
+    tables.labels.push(model::Label { name, because, to_caller });
     number(tables.labels.len())
 }
 
@@ -199,7 +200,8 @@ fn rows<'p>(
         (recording.is_some(), model::Row::AUDIT),
         (body.changes() > 0, model::Row::EFFECTS),
     ];
-    let flags = flags.iter().filter(|(is_set, _)| *is_set).fold(left_out << model::Row::LEFT_OUT, |all, (_, flag)| all | flag);
+    let flags =
+        flags.iter().filter(|(is_set, _)| *is_set).fold(left_out << model::Row::LEFT_OUT, |all, (_, flag)| all | flag);
     for tests in rows {
         let ranges: Vec<(u16, i128, i128)> = tests.iter().map(|&(at, (low, high))| (small(at), low, high)).collect();
         let row = tables.add_row(model::Row { source: number(source), code, test_count: 0, flags }, &ranges);
@@ -270,8 +272,7 @@ fn cells(
 
 /// Two rules that may both decide a call and both change state: which of them should?
 fn quarrels(policy: &Policy, rows: &[&Written<'_>], findings: &mut Vec<Diagnostic>) {
-    let changing: Vec<&&Written<'_>> =
-        rows.iter().filter(|written| written.body.remembers()).collect();
+    let changing: Vec<&&Written<'_>> = rows.iter().filter(|written| written.body.remembers()).collect();
     for (at, one) in changing.iter().enumerate() {
         for other in changing.iter().skip(at + 1) {
             let is_same = one.source == other.source || one.rule.decision != other.rule.decision;
@@ -375,7 +376,7 @@ fn written(tables: &mut Tables, field: &Field) -> u16 {
         }
         None => return 0,
     };
-    let label = model::Label { name: tables.add_text(form), because: tables.add_text(&words) };
+    let label = model::Label { name: tables.add_text(form), because: tables.add_text(&words), to_caller: 0 };
     let at = tables.labels.iter().position(|known| *known == label).unwrap_or_else(|| {
         tables.labels.push(label);
         tables.labels.len() - 1

@@ -19,9 +19,10 @@ pub mod names;
 mod normal;
 mod parser;
 mod parts;
-mod profiles;
 pub mod policy;
+mod profiles;
 pub mod reach;
+mod reasons;
 pub mod regions;
 mod registers;
 pub mod show;
@@ -215,7 +216,7 @@ impl Compiled {
     pub fn request(&self, (subject, object, method): regions::Place, values: &[i128]) -> policy::Call {
         let words = values.iter().map(|&value| bulkhead_model::build::word(value)).collect();
         let (event, expected) = (tree::Event::Request, tree::Expected::Allowed);
-        policy::Call { subject, object, method, event, words, expected, by: None, recorded: None }
+        policy::Call { subject, object, method, event, words, expected, by: None, recorded: None, because: None }
     }
 
     /// A call as a person writes it: `guest -> plant.set_pump(1500)`; `reply` or `error` before the values.

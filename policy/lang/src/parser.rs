@@ -6,8 +6,8 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
 use crate::tree::{
     Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Import, Interface, Item, Key,
-    Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range, Record, Register, Registers, Rule, Shape,
-    State, StateKind, Step, Targets, Test,
+    Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range, Reason, Record, Register, Registers, Rule,
+    Shape, State, StateKind, Step, Targets, Test,
 };
 
 /// How deep expressions may nest.
@@ -721,8 +721,8 @@ impl Parser<'_> {
             }
             arguments.push(self.literal(0)?);
         }
-        let (expected, by, recorded) = (Expected::Refused, None, None);
-        Ok(Call { subject, object, method, event, arguments, expected, by, recorded })
+        let (expected, by, recorded, because) = (Expected::Refused, None, None, None);
+        Ok(Call { subject, object, method, event, arguments, expected, by, recorded, because })
     }
 
     /// A value of a call.
@@ -763,8 +763,7 @@ impl Parser<'_> {
     }
 
     fn call(&mut self) -> Parsed<Call> {
-        const VERDICTS: &str =
-            "allowed, refused, denied, refused no rule, failed, too often or malformed; then by NAME, recorded";
+        const VERDICTS: &str = "allowed, refused, denied, refused no rule, failed, too often or malformed; then by NAME, recorded, because \"TEXT\"";
         let mut call = self.bare_call()?;
         let known: [(&[&str], Expected); 7] = [
             (&["allowed"], Expected::Allowed),
@@ -786,6 +785,9 @@ impl Parser<'_> {
             call.recorded = Some(false);
         } else if self.skip_word("recorded") {
             call.recorded = Some(true);
+        }
+        if self.skip_word("because") {
+            call.because = Some(self.text("what people are told")?);
         }
         Ok(call)
     }
@@ -855,7 +857,10 @@ impl Parser<'_> {
                 return again("audit");
             }
         } else if self.skip_word("because") {
-            if rule.because.replace(self.text("the reason")?).is_some() {
+            let span = self.span();
+            let text = self.text("the reason")?;
+            let to_caller = self.skip_words(&["to", "caller"]);
+            if rule.because.replace(Reason { text, span, to_caller }).is_some() {
                 return again("because");
             }
         } else if self.skip_word("as") {

@@ -322,7 +322,7 @@ pub struct Rule {
     /// What it says of each method that it names.
     pub bodies: Vec<Body>,
     /// The reason, for people.
-    pub because: Option<String>,
+    pub because: Option<Reason>,
     /// Its name.
     pub name: Option<String>,
     /// Where it stands.
@@ -341,6 +341,17 @@ impl Rule {
         let is_meant = self.event == event && self.subjects.contains(&subject);
         self.bodies.iter().filter(move |body| is_meant && body.object == object && body.method == method)
     }
+}
+
+/// A rule's reason, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// As it is written.
+    pub written: String,
+    /// As the table has it: text, and values in braces with their form.
+    pub told: String,
+    /// Who is refused is told as well.
+    pub to_caller: bool,
 }
 
 /// A rule, for one method.
@@ -446,6 +457,8 @@ pub struct Call {
     pub by: Option<String>,
     /// Whether a record shall be made.
     pub recorded: Option<bool>,
+    /// What people shall be told.
+    pub because: Option<String>,
 }
 
 impl Body {

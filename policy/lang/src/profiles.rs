@@ -45,7 +45,8 @@ impl Checker<'_> {
                     self.targets(&object, method.as_ref(), &mut methods);
                 }
             }
-            if let Some(known) = self.profiles.iter().find(|known| methods.iter().any(|one| known.methods.contains(one)))
+            if let Some(known) =
+                self.profiles.iter().find(|known| methods.iter().any(|one| known.methods.contains(one)))
             {
                 let message = format!("`{}` is for the same method already", known.name.text);
                 self.error(profile.name.span, message, "a method follows one profile; a rule may name another");

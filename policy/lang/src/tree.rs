@@ -134,6 +134,8 @@ pub struct Call {
     pub by: Option<Name>,
     /// `recorded`, `not recorded`
     pub recorded: Option<bool>,
+    /// `because "…"`: what people are told.
+    pub because: Option<String>,
 }
 
 /// What a test expects of a call.
@@ -453,11 +455,22 @@ pub struct Rule {
     /// `audit`, `audit by PROFILE`: the messages that it allows are recorded, as the profile says.
     pub audit: Option<Option<Name>>,
     /// The reason, for people.
-    pub because: Option<String>,
+    pub because: Option<Reason>,
     /// `as NAME`
     pub name: Option<Name>,
     /// The whole rule.
     pub span: Span,
+}
+
+/// `because "…"`, `because "…" to caller`
+#[derive(Clone, Debug)]
+pub struct Reason {
+    /// The text, with values in braces.
+    pub text: String,
+    /// Where the text stands.
+    pub span: Span,
+    /// Who is refused is told as well.
+    pub to_caller: bool,
 }
 
 /// Whom or what a rule names.

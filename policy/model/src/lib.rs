@@ -18,6 +18,8 @@ mod values;
 mod verify;
 mod view;
 
+#[cfg(feature = "names")]
+pub use names::Told;
 pub use table::{
     Cell, Field, FlowState, Header, Index, Interval, Label, MAGIC, Method, Object, Row, Source, State, Test, Text,
     VERSION,

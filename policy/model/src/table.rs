@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// "BHPL", little-endian.
 pub const MAGIC: u32 = 0x4c50_4842;
 /// Layout version.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The first bytes. Each count is that of a section's rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -174,8 +174,11 @@ pub struct Source {
 pub struct Label {
     /// Its name; empty without one. Of a field: what kind of value it is.
     pub name: Text,
-    /// Its reason; empty without one. Of a field: the words for its values, or what one is worth.
+    /// Its reason; empty without one. Values stand in braces, as `Told` writes them. Of a field: the words for its values, or what
+    /// one is worth.
     pub because: Text,
+    /// 1: who is refused is told the reason.
+    pub to_caller: u32,
 }
 
 /// A piece of remembered state: `count` instances of `stride` words each, from word `base` of the state on. What an

@@ -53,14 +53,20 @@ impl<'a> Policy<'a> {
     #[must_use]
     pub fn form(&self, field: &Field) -> (&'a str, &'a str) {
         let label = usize::from(field.label).checked_sub(1).and_then(|at| self.labels.get(at));
-        label.map_or(("", ""), |Label { name, because }| (self.text(*name), self.text(*because)))
+        label.map_or(("", ""), |Label { name, because, .. }| (self.text(*name), self.text(*because)))
+    }
+
+    /// The fields of an error: one if the interface declares errors.
+    #[must_use]
+    pub fn error_fields(&self, method: &Method) -> &'a [Field] {
+        let first = method.first_field as usize + usize::from(method.arguments) + usize::from(method.replies);
+        self.fields.get(first..first + usize::from(method.errors)).unwrap_or(&[])
     }
 
     /// The name that an interface gives to an error's number.
     #[must_use]
     pub fn error_name(&self, method: &Method, code: u64) -> Option<&'a str> {
-        let first = method.first_field as usize + usize::from(method.arguments) + usize::from(method.replies);
-        let field = self.fields.get(first).filter(|_| method.errors != 0 && code != 0)?;
+        let field = self.error_fields(method).first().filter(|_| code != 0)?;
         self.form(field).1.split(' ').nth(usize::try_from(code).ok()?)
     }
 
@@ -87,7 +93,7 @@ pub struct Values<'a> {
     pub fields: &'a [Field],
     /// Its words.
     pub words: &'a [u64],
-    /// Bit i: word i is secret, and not there.
+    /// Bit i: word i is secret or left out, and not there.
     pub redacted: u8,
     /// For programs: ` speed=50.00 tag="P01"`, without units and spaces within a value, and no hexadecimal numbers.
     pub is_plain: bool,
@@ -150,7 +156,7 @@ impl<'a> Values<'a> {
         *at += 1 + behind;
         let Some(field) = self.fields.get(first) else { return Ok(()) };
         if self.redacted.checked_shr(u32::try_from(first).unwrap_or(u32::MAX)).unwrap_or(0) & 1 != 0 {
-            return f.write_str("(secret)");
+            return f.write_str(if field.secret == 0 { "(not recorded)" } else { "(secret)" });
         }
         let word = self.word(first);
         let (form, words) = self.policy.form(field);

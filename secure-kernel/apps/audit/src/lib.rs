@@ -5,7 +5,7 @@
 use core::fmt;
 
 use bulkhead_abi::audit::{Kind, RING_RECORDS, Record};
-use bulkhead_model::{Phase, Policy, Reason, Values};
+use bulkhead_model::{Phase, Policy, Reason, Told, Values};
 
 include!(concat!(env!("OUT_DIR"), "/interfaces.rs"));
 
@@ -126,21 +126,24 @@ impl Line<'_> {
         let method = object.and_then(|object| policy.method(object, record.method)).map(|(_, method)| method);
         let verdict = if record.allowed != 0 { "allowed" } else { "REFUSED" };
         write!(f, "{verdict} {subject} -> ")?;
+        let words = record.args.get(..record.len.into()).unwrap_or(&record.args);
+        let (redacted, is_reply) = (record.redacted, record.phase == Phase::Reply as u8);
+        let fields = method.map_or(&[][..], |method| match record.phase == Phase::Error as u8 {
+            true => policy.error_fields(method),
+            false => policy.fields(method, is_reply),
+        });
         match (object, method) {
             (Some(object), Some(method)) => {
                 write!(f, "{}.{}", policy.text(object.name), policy.text(method.name))?;
-                let words = record.args.get(..record.len.into()).unwrap_or(&record.args);
-                let redacted = record.redacted;
                 if record.phase == Phase::Error as u8 {
                     let code = words.first().copied().unwrap_or(0);
                     match policy.error_name(method, code) {
+                        _ if redacted & 1 != 0 => write!(f, " error((not recorded))")?,
                         Some(name) => write!(f, " error({name})")?,
                         None => write!(f, " error({code})")?,
                     }
                 } else {
-                    let is_reply = record.phase != 0;
-                    let values =
-                        Values { policy, fields: policy.fields(method, is_reply), words, redacted, is_plain: false };
+                    let values = Values { policy, fields, words, redacted, is_plain: false };
                     write!(f, "{}({values})", if is_reply { " reply" } else { "" })?;
                 }
             }
@@ -158,7 +161,11 @@ impl Line<'_> {
         if !matches!(reason, Reason::Allowed | Reason::DeniedByRule) {
             write!(f, ", {}", reason.word())?;
         }
-        if because.is_empty() { Ok(()) } else { write!(f, ": {because}") }
+        if because.is_empty() {
+            return Ok(());
+        }
+        let Record { rule, subject, .. } = *record;
+        write!(f, ": {}", Told { policy, rule, subject, fields, words, left_out: redacted })
     }
 }
 
@@ -232,7 +239,7 @@ mod tests {
         tables.objects.push(Object { name: plant, first_method: 0, method_count: 1, server: 0 });
         tables.subjects = std::vec![guest];
         let (name, because) = (tables.add_text("calm"), tables.add_text("it is loud"));
-        tables.labels.push(Label { name, because });
+        tables.labels.push(Label { name, because, to_caller: 0 });
         let place = tables.add_file("site.policy") << 24 | 12;
         tables.sources = std::vec![Source { place, label: 0 }, Source { place, label: 1 }];
         tables.cells.push(Cell { index: Cell::PLAIN, ..Cell::default() });

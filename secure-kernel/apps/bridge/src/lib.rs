@@ -5,10 +5,10 @@
 
 mod values;
 
-use core::fmt::Write;
+use core::fmt::{self, Write};
 
 use bulkhead_abi::Status;
-use bulkhead_model::{NONE, Object, Policy, Values, subject};
+use bulkhead_model::{NONE, Object, Policy, Told, Values, subject};
 use bulkhead_wire::port::{ARGUMENTS, BadLine, LineWriter, Request};
 
 /// What a line asks for.
@@ -65,31 +65,51 @@ pub fn question(policy: &Policy<'_>, object: u16, line: &[u8]) -> Result<Questio
     Ok(question)
 }
 
-/// The line that tells how a call went.
+/// The line that tells how a call went; of a refusal with the rule's reason, if the policy tells it to callers.
 #[must_use]
-pub fn answer(policy: &Policy<'_>, object: u16, method: u16, result: Result<[u64; 6], (Status, u16)>) -> LineWriter {
+pub fn answer(
+    policy: &Policy<'_>,
+    object: u16,
+    question: &Question,
+    result: Result<[u64; 6], (Status, u16)>,
+) -> LineWriter {
     let mut line = LineWriter::new();
+    let method =
+        policy.object(object).and_then(|object| policy.method(object, question.method)).map(|(_, method)| method);
+    let reason = |rule: u16| {
+        let fields = method.map_or(&[][..], |method| policy.fields(method, false));
+        Reason(Told { policy, rule, subject: subject::GUEST, fields, words: &question.arguments, left_out: 0 })
+    };
     // A reply that is too long for a line is cut; names in the policy are short enough that it is not.
-    let called = policy.object(object).and_then(|object| policy.method(object, method)).map(|(_, method)| method);
     let _ = match result {
         Ok(words) => {
-            let fields = called.map_or(&[][..], |method| policy.fields(method, true));
+            let fields = method.map_or(&[][..], |method| policy.fields(method, true));
             let words = words.get(..fields.len()).unwrap_or(&words);
             write!(line, "ok{}", Values { policy, fields, words, redacted: 0, is_plain: true })
         }
         Err((Status::Denied, rule)) => match policy.rule_place(rule) {
-            Some((file, number)) => write!(line, "denied {file}:{number}"),
+            Some((file, number)) => write!(line, "denied {file}:{number}{}", reason(rule)),
             None => write!(line, "denied no-rule"),
         },
         // The number of arguments was checked before: a value is out of its field's range.
         Err((Status::Malformed, _)) => write!(line, "malformed out-of-range"),
-        Err((Status::Failed, code)) => match called.and_then(|method| policy.error_name(method, code.into())) {
+        Err((Status::Failed, code)) => match method.and_then(|method| policy.error_name(method, code.into())) {
             Some(name) => write!(line, "failed {name}"),
             None => write!(line, "failed {code}"),
         },
+        Err((Status::Busy, rule)) => write!(line, "busy{}", reason(rule)),
         Err((status, _)) => write!(line, "{}", status.word()),
     };
     line
+}
+
+/// A reason behind a space; nothing if callers are not told.
+struct Reason<'a>(Told<'a>);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.policy.tells_caller(self.0.rule) { write!(f, " {}", self.0) } else { Ok(()) }
+    }
 }
 
 fn methods(policy: &Policy<'_>, service: &Object) -> LineWriter {
@@ -110,7 +130,7 @@ fn methods(policy: &Policy<'_>, service: &Object) -> LineWriter {
 
 /// One line.
 #[must_use]
-pub fn say(text: core::fmt::Arguments<'_>) -> LineWriter {
+pub fn say(text: fmt::Arguments<'_>) -> LineWriter {
     let mut line = LineWriter::new();
     // What does not fit is cut.
     let _ = line.write_fmt(text);
@@ -124,9 +144,11 @@ mod tests {
     use std::string::{String, ToString};
     use std::vec::Vec;
 
-    const SITE: &str = "edition 1\npolicy t\ninterface P { method set(rpm: u16, trim: i8) -> (level: i32)\n method go() -> () }\n\
+    const SITE: &str = "edition 1\npolicy t\ninterface P { method set(rpm: u16 unit rpm, trim: i8) -> (level: i32)\n method go() -> () }\n\
         interface Q { method q() -> () }\napp a\napp b\napp c\nservice plant: P by a\nservice hidden: Q by b\n\
-        device ports: at 0x1000 size 0x200 interrupt 48 by c\nallow guest plant.set when rpm < 5\nallow guest ports.read\n";
+        device ports: at 0x1000 size 0x200 interrupt 48 by c\nallow guest plant.set when rpm < 5\nallow guest ports.read\n\
+        deny guest plant.set when rpm == 9 because \"{rpm} with trim {trim} is too fast for {caller}\" to caller\n\
+        deny guest plant.set when rpm == 8 because \"the operator knows\"\n";
 
     fn with_policy<T>(act: impl FnOnce(&Policy<'_>) -> T) -> T {
         let compiled = bulkhead_lang::compile(&mut |_| Ok(SITE.to_string()), "site.policy").unwrap();
@@ -266,14 +288,15 @@ mod tests {
     #[test]
     fn answers_are_written_as_the_policy_writes_them() {
         with_shapes(|_, policy, object| {
-            let said = |method, words| text(answer(policy, object, method, Ok(words)));
+            let of = |method| Question { method, arguments: [0; ARGUMENTS], count: 0 };
+            let said = |method, words| text(answer(policy, object, &of(method), Ok(words)));
             assert_eq!(said(1, [5, 0, 0, 0, 0, 0]), "ok access=local|service\n");
             assert_eq!(said(2, [0, 0, 0, 0, 0, 0]), "ok value=none\n");
             assert_eq!(said(4, [2, 1, 2, 0, 0, 0]), "ok values=[1,2]\n");
             assert_eq!(said(5, [2, 1, 2, 0, 0, 0]), "ok values=[manual,auto]\n");
             assert_eq!(said(6, [3, 0x6122_0a00 << 32, 0, 0, 0, 0]), "ok tag=\"a\\\"\\x0a\"\n");
             assert_eq!(said(8, [1, 2, 2, 0, 0, 0]), "ok pair={{1,2},auto}\n");
-            let failed = |code| text(answer(policy, object, 0, Err((Status::Failed, code))));
+            let failed = |code| text(answer(policy, object, &of(0), Err((Status::Failed, code))));
             assert_eq!((failed(1), failed(2)), ("failed not_found\n".to_string(), "failed full\n".to_string()));
             assert_eq!((failed(0), failed(3)), ("failed 0\n".to_string(), "failed 3\n".to_string()));
         });
@@ -283,13 +306,31 @@ mod tests {
     fn answers_name_values_rules_and_errors() {
         with_policy(|policy| {
             let minus = (-7_i64).cast_unsigned();
-            assert_eq!(text(answer(policy, 5, 0, Ok([minus, 0, 0, 0, 0, 0]))), "ok level=-7\n");
-            assert_eq!(text(answer(policy, 5, 1, Ok([0; 6]))), "ok\n");
-            assert_eq!(text(answer(policy, 5, 0, Err((Status::Denied, 0)))), "denied site.policy:12\n");
-            assert_eq!(text(answer(policy, 5, 0, Err((Status::Denied, 0xffff)))), "denied no-rule\n");
-            assert_eq!(text(answer(policy, 5, 0, Err((Status::Malformed, 0xffff)))), "malformed out-of-range\n");
-            assert_eq!(text(answer(policy, 5, 0, Err((Status::Gone, 0xffff)))), "gone\n");
-            assert_eq!(text(answer(policy, 5, 0, Err((Status::TimedOut, 0xffff)))), "timed-out\n");
+            let of = |method, arguments: [u64; 2]| Question {
+                method,
+                arguments: [arguments[0], arguments[1], 0, 0, 0, 0],
+                count: 2,
+            };
+            let told = |method, result| text(answer(policy, 5, &of(method, [7, minus]), result));
+            assert_eq!(told(0, Ok([minus, 0, 0, 0, 0, 0])), "ok level=-7\n");
+            assert_eq!(told(1, Ok([0; 6])), "ok\n");
+            assert_eq!(told(0, Err((Status::Denied, 0))), "denied site.policy:12\n");
+            assert_eq!(told(0, Err((Status::Denied, 0xffff))), "denied no-rule\n");
+            assert_eq!(told(0, Err((Status::Malformed, 0xffff))), "malformed out-of-range\n");
+            assert_eq!(told(0, Err((Status::Gone, 0xffff))), "gone\n");
+            assert_eq!(told(0, Err((Status::TimedOut, 0xffff))), "timed-out\n");
+            assert_eq!(told(0, Err((Status::Busy, 0xffff))), "busy\n");
+        });
+    }
+
+    #[test]
+    fn a_reason_reaches_the_caller_only_if_its_rule_says_so() {
+        with_policy(|policy| {
+            let question = Question { method: 0, arguments: [9, (-3_i64).cast_unsigned(), 0, 0, 0, 0], count: 2 };
+            let told = |status, rule| text(answer(policy, 5, &question, Err((status, rule))));
+            assert_eq!(told(Status::Denied, 2), "denied site.policy:14 9 rpm with trim -3 is too fast for guest\n");
+            assert_eq!(told(Status::Busy, 2), "busy 9 rpm with trim -3 is too fast for guest\n");
+            assert_eq!(told(Status::Denied, 3), "denied site.policy:15\n", "for records only");
         });
     }
 }
