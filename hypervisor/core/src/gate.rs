@@ -3,7 +3,7 @@
 
 use bulkhead_abi::Message;
 use bulkhead_abi::audit::Kind;
-use bulkhead_model::{MAX_ARGS, NONE, Phase, Policy, Reason, Row, method, object, subject};
+use bulkhead_model::{MAX_ARGS, NONE, Phase, Policy, Reason, Row, object, subject};
 use bulkhead_monitor::{Call, Clock, Verdict, decide, redacted};
 
 use crate::audit::{Key, Trail};
@@ -115,19 +115,11 @@ impl<'a> Gate<'a> {
         decide(&self.policy, self.state, self.clock, call)
     }
 
-    /// Lets the policy remember that the guest starts, at first or again.
-    pub fn guest_starts(&mut self) {
+    /// Lets the policy remember what happens to a subject: a method of [`object::LIFE`].
+    pub fn happens(&mut self, subject: u16, method: u16, now: u64) {
         if self.policy.judges_replies() {
             let (phase, args) = (Phase::Reply, &[0; MAX_ARGS]);
-            let call = Call {
-                subject: subject::GUEST,
-                object: object::LIFE,
-                method: method::GUEST_START,
-                phase,
-                len: 0,
-                args,
-            };
-            let _ = self.decide(&call);
+            self.judge(&Call { subject, object: object::LIFE, method, phase, len: 0, args }, 0, now);
         }
     }
 
@@ -220,6 +212,7 @@ mod tests {
     extern crate std;
     use super::*;
     use bulkhead_abi::audit::{RING_RECORDS, Record, RingHeader};
+    use bulkhead_model::method;
     use zerocopy::FromZeros;
 
     /// The policy of the text, and what the gate does with it.
@@ -237,7 +230,7 @@ mod tests {
         (header, records)
     }
 
-    const CALL: Message = Message { object: 5, method: 0, len: 2, words: [7, 9, 0, 0, 0, 0] };
+    const CALL: Message = Message { object: 6, method: 0, len: 2, words: [7, 9, 0, 0, 0, 0] };
 
     #[test]
     fn what_is_open_for_good_needs_no_record_and_what_has_a_condition_is_never_open() {
@@ -280,7 +273,7 @@ mod tests {
         with_gate(rules, |gate| {
             let ask = |gate: &mut Gate<'_>| gate.judge(&guest_call(&CALL), 0, 5).is_allowed();
             assert_eq!([ask(gate), ask(gate), ask(gate)], [true, true, false]);
-            gate.guest_starts();
+            gate.happens(subject::GUEST, method::GUEST_START, 6);
             assert_eq!([ask(gate), ask(gate), ask(gate)], [true, true, false]);
         });
     }
@@ -294,12 +287,41 @@ mod tests {
     }
 
     #[test]
+    fn the_guest_cannot_ask_a_services_question_and_what_it_tries_changes_nothing() {
+        let rules = "interface Q {\n question q(a: u8)\n method n() -> ()\n}\napp y\nservice t: Q by y\ncounter asked in 0..1\n\
+            allow guest t.q when a == 7 then count asked";
+        let (header, _) = with_gate(rules, |gate| {
+            let message = Message { object: 7, method: 0, len: 1, words: [7, 0, 0, 0, 0, 0] };
+            let judge = |gate: &mut Gate<'_>, phase| gate.judge(&call(subject::GUEST, phase, &message), 0, 5).reason;
+            assert_eq!(judge(gate, Phase::Request), Reason::UnknownMethod);
+            assert_eq!(judge(gate, Phase::Question), Reason::Allowed, "the attempt did not count");
+            assert_eq!(judge(gate, Phase::Question), Reason::Failed, "the counter is full");
+            assert!(!gate.policy().is_callable(subject::GUEST, gate.policy().object(7).unwrap()));
+        });
+        assert_eq!(header.events, 2, "both refusals");
+    }
+
+    #[test]
+    fn a_profile_thins_out_denials_and_leaves_arguments_out() {
+        let rules = "counter level in 0..3\nprofile p { record denied when level >= 2; record only b }\n\
+            allow guest s.m audit by p\ndeny guest s.m when a == 7 audit by p";
+        let (header, records) = with_gate(rules, |gate| {
+            assert_eq!(gate.judge(&guest_call(&CALL), 0, 5).reason, Reason::DeniedByRule);
+            assert!(gate.judge(&guest_call(&Message { words: [1, 9, 0, 0, 0, 0], ..CALL }), 0, 6).is_allowed());
+            assert!(!gate.judge(&guest_call(&Message { len: 1, ..CALL }), 0, 7).is_allowed());
+        });
+        assert_eq!(header.events, 2, "not the denial");
+        assert_eq!((records[0].allowed, records[0].redacted, records[0].args), (1, 3, [0; 6]), "b is secret");
+        assert_eq!((records[1].reason, records[1].args[0]), (Reason::Malformed as u8, 7), "no profile has a say");
+    }
+
+    #[test]
     fn only_services_that_the_guest_may_call_are_described() {
         with_gate("allow guest s.m", |gate| {
             let info = gate.service_info(0).expect("one service");
-            assert_eq!((info[0], info[1]), (5 | 1 << 16, u64::from(b's')));
+            assert_eq!((info[0], info[1]), (6 | 1 << 16, u64::from(b's')));
             assert_eq!(gate.service_info(1), None);
-            assert!(gate.is_served(5) && !gate.is_served(object::PSCI) && !gate.is_served(99));
+            assert!(gate.is_served(6) && !gate.is_served(object::PSCI) && !gate.is_served(99));
         });
         with_gate("deny guest s.m", |gate| assert_eq!(gate.service_info(0), None));
     }

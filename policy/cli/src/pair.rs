@@ -5,7 +5,7 @@ use bulkhead_lang::Compiled;
 use bulkhead_lang::interpret::{Memory, Message, Remembered, Times, Verdict};
 use bulkhead_lang::policy::{Body, Effect, Expression};
 use bulkhead_lang::tree::Event;
-use bulkhead_model::{MAX_ARGS, NO_RULE, Phase, Policy, Told};
+use bulkhead_model::{MAX_ARGS, NO_RULE, Policy, Told};
 use bulkhead_monitor::{Call, Clock, decide};
 
 /// Both, with what they remember and their clocks.
@@ -47,11 +47,7 @@ impl<'a> Pair<'a> {
         let mut args = [0; MAX_ARGS];
         args.iter_mut().zip(words).for_each(|(slot, &word)| *slot = word);
         let len = u8::try_from(words.len()).unwrap_or(u8::MAX);
-        let phase = match event {
-            Event::Request => Phase::Request,
-            Event::Reply => Phase::Reply,
-            Event::Error => Phase::Error,
-        };
+        let phase = self.compiled.policy.phase(object, method, event);
         let call = Call { subject, object, method, phase, len, args: &args };
         let by_table = decide(&self.table, &mut self.words, &Clocks(self.times), &call);
         let by_tree = self.remembered.decide(&self.compiled.policy, self.times, message);

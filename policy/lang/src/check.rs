@@ -14,6 +14,8 @@ const ERROR: &str = "error";
 const OTHER: &str = "other";
 /// The most flags of a set.
 const FLAGS: usize = 63;
+/// The farthest zone, in seconds.
+const ZONE: i32 = 14 * 3600;
 /// The most methods of an interface: a capability has a bit for each.
 const METHODS: usize = 64;
 
@@ -30,8 +32,14 @@ pub(crate) const TYPES: [(&str, Values); 9] = [
 ];
 
 /// The wall's own objects, in the order of `bulkhead_model::object`, with their interfaces.
-const OWN: [(&str, &str); 5] =
-    [("psci", "Psci"), ("sysreg", "Registers"), ("mmio", "Memory"), ("task", "Tasks"), ("life", "Life")];
+const OWN: [(&str, &str); 6] = [
+    ("psci", "Psci"),
+    ("sysreg", "Registers"),
+    ("mmio", "Memory"),
+    ("task", "Tasks"),
+    ("life", "Life"),
+    ("time", "Time"),
+];
 
 /// Checks the statements of all files.
 pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
@@ -85,6 +93,10 @@ impl Checker<'_> {
         self.findings.push(Diagnostic::error(span, message, help));
     }
 
+    pub(crate) fn has_errors(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == crate::Severity::Error)
+    }
+
     pub(crate) fn finding(&mut self, finding: Diagnostic) {
         self.findings.push(finding);
     }
@@ -111,12 +123,27 @@ impl Checker<'_> {
                     }
                 }
                 Item::Policy(name) => self.policy.name.clone_from(&name.text),
+                Item::Zone(ahead, span) => self.zone(ahead.as_ref(), *span),
                 _ => {}
             }
         }
         if !has_edition {
             self.error(Span { file: 1, ..Span::default() }, "the edition is not stated", "begin with `edition 1`");
         }
+    }
+
+    /// The farthest that local times are from UTC.
+    fn zone(&mut self, ahead: Option<&Number>, span: Span) {
+        let ahead = ahead.map_or(Some(0), |ahead| self.number(ahead, &Kind::time()));
+        let seconds = ahead.map(|ahead| ahead / 1_000_000);
+        let zone = seconds.and_then(|seconds| i32::try_from(seconds).ok()).filter(|zone| zone.abs() <= ZONE);
+        if zone.is_none() && seconds.is_some() {
+            self.error(span, "no zone is so far from UTC", "write UTC - 14 h to UTC + 14 h");
+        }
+        if self.policy.zone.is_some() {
+            self.error(span, "the zone is stated twice", "remove one of them");
+        }
+        self.policy.zone = zone.or(self.policy.zone);
     }
 
     pub(crate) fn interfaces(&mut self, items: &[Item]) {
@@ -157,7 +184,17 @@ impl Checker<'_> {
             let (replies, reply_shapes) = self.message(interface, &method.name, &method.replies);
             let name = method.name.text.clone();
             let (errors, error_shapes) = (errors.clone(), error_shapes.clone());
-            methods.push(Method { name, arguments, replies, argument_shapes, reply_shapes, errors, error_shapes });
+            let is_question = method.is_question;
+            methods.push(Method {
+                name,
+                arguments,
+                replies,
+                argument_shapes,
+                reply_shapes,
+                errors,
+                error_shapes,
+                is_question,
+            });
         }
         methods
     }
@@ -465,6 +502,7 @@ impl Checker<'_> {
         targets.sort_unstable();
         targets.dedup();
         self.check_clauses(rule);
+        self.check_questions(rule, &subjects, &targets);
         let own: Vec<Option<u16>> = rule.limits.iter().map(|limit| self.own_rate(limit)).collect();
         let own: Vec<Place> = own.into_iter().flatten().map(|state| Place { state, keys: Vec::new() }).collect();
         let mut samples = Vec::new();
@@ -480,6 +518,30 @@ impl Checker<'_> {
                 to_caller: reason.to_caller,
             });
             self.policy.rules.push(Rule { decision, subjects, event, bodies, because, name, span });
+        }
+    }
+
+    /// Questions are asked by the app that serves their object, for itself or for the guest, and have no reply.
+    fn check_questions(&mut self, rule: &tree::Rule, subjects: &[u16], targets: &[Target]) {
+        for &(object, method, _) in targets {
+            let Some(found) = self.policy.objects.get(usize::from(object)) else { continue };
+            let Some(question) = found.methods.get(usize::from(method)).filter(|method| method.is_question) else {
+                continue;
+            };
+            let (name, server) = (format!("{}.{}", found.name, question.name), found.server);
+            if rule.event != Event::Request {
+                let help = "allow or deny the question itself";
+                return self.error(rule.span, format!("`{name}` is a question, which has no reply"), help);
+            }
+            let asks = |subject: &u16| *subject == bulkhead_model::subject::GUEST || Some(*subject) == server;
+            if !subjects.iter().all(asks) {
+                let help = "name that app, or the guest, for whom it asks";
+                return self.error(
+                    rule.subject.span,
+                    format!("`{name}` is asked by the app that serves it alone"),
+                    help,
+                );
+            }
         }
     }
 
@@ -618,7 +680,10 @@ impl Checker<'_> {
         let methods: Vec<String> = self.policy.objects[place].methods.iter().map(|known| known.name.clone()).collect();
         let number = |at: usize| u16::try_from(at).unwrap_or(bulkhead_model::NONE);
         match method {
-            None => targets.extend((0..methods.len()).map(|at| (number(place), number(at)))),
+            None => {
+                let called = (0..).zip(&self.policy.objects[place].methods).filter(|(_, method)| !method.is_question);
+                targets.extend(called.map(|(at, _)| (number(place), number(at))));
+            }
             Some(method) => match methods.iter().position(|known| *known == method.text) {
                 Some(at) => targets.push((number(place), number(at))),
                 None => {

@@ -40,6 +40,7 @@ struct Written<'p> {
 /// Writes the table; findings say which rules can never decide anything, and which of them quarrel.
 pub(crate) fn compile(policy: &Policy, sources: &Sources, findings: &mut Vec<Diagnostic>) -> (Vec<u8>, Cost) {
     let mut tables = Tables::default();
+    tables.zone = policy.zone.unwrap_or(0);
     let first_of_object = objects(policy, &mut tables);
     states(policy, &mut tables);
     let mut all: Vec<Written<'_>> = Vec::new();
@@ -91,9 +92,10 @@ fn objects(policy: &Policy, tables: &mut Tables) -> Vec<usize> {
             let count = |fields: &[Field]| u8::try_from(fields.len()).unwrap_or(u8::MAX);
             let (arguments, replies) = (count(&method.arguments), count(&method.replies));
             let mut words = method.arguments.iter().chain(&method.replies);
-            let has_guards = words.any(|field| field.presence != Presence::Always).into();
+            let guards = if words.any(|field| field.presence != Presence::Always) { model::Method::GUARDS } else { 0 };
+            let flags = if method.is_question { guards | model::Method::QUESTION } else { guards };
             let errors = count(&method.errors);
-            tables.methods.push(model::Method { name, first_field, arguments, replies, has_guards, errors });
+            tables.methods.push(model::Method { name, first_field, arguments, replies, flags, errors });
         }
         let (method_count, server) = (small(object.methods.len()), object.server.unwrap_or(NONE));
         tables.objects.push(model::Object { name, first_method, method_count, server });

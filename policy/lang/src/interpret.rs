@@ -6,7 +6,9 @@ use std::iter::repeat;
 
 use bulkhead_model::Reason;
 
-use crate::policy::{Body, Effect, Expression, Field, FlowState, Place, Policy, Presence, Recording, State, StateKind};
+use crate::policy::{
+    Body, Effect, Expression, Field, FlowState, Method, Place, Policy, Presence, Recording, State, StateKind,
+};
 use crate::tree::{Decision, Event, Operator};
 
 /// The decision on a message.
@@ -82,7 +84,8 @@ impl Remembered {
         if usize::from(subject) >= policy.subjects.len() || usize::from(object) >= policy.objects.len() {
             return refused(Reason::UnknownObject, None);
         }
-        if policy.method(object, method).is_none() {
+        let is_unknown = |method: &Method| method.is_question && event != Event::Request;
+        if policy.method(object, method).is_none_or(is_unknown) {
             return refused(Reason::UnknownMethod, None);
         }
         let fields = policy.fields(object, method, event);

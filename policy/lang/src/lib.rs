@@ -251,7 +251,11 @@ impl Compiled {
             let requests = |method| {
                 let of_subject = self.policy.rules.iter().filter(move |rule| rule.subjects.contains(&subject));
                 of_subject.flat_map(move |rule| {
-                    let bodies = rule.bodies.iter().filter(move |body| body.object == number && body.method == method);
+                    let bodies = rule.bodies.iter().filter(move |body| {
+                        let is_question =
+                            object.methods.get(usize::from(method)).is_some_and(|method| method.is_question);
+                        body.object == number && body.method == method && !is_question
+                    });
                     bodies.map(move |body| (rule, body))
                 })
             };

@@ -6,7 +6,7 @@ use crate::lexer::{Placed, Token, tokens};
 use crate::parser::STATEMENTS;
 
 /// Words after which a name is declared.
-pub(crate) const DECLARING: [&str; 22] = [
+pub(crate) const DECLARING: [&str; 23] = [
     "interface",
     "app",
     "group",
@@ -23,6 +23,7 @@ pub(crate) const DECLARING: [&str; 22] = [
     "grant",
     "registers",
     "method",
+    "question",
     "enum",
     "flags",
     "record",
@@ -32,9 +33,10 @@ pub(crate) const DECLARING: [&str; 22] = [
 ];
 
 /// Words of clauses and expressions, which an editor may offer besides the statements' and the policy's own.
-const WORDS: [&str; 60] = [
+const WORDS: [&str; 61] = [
     "method",
     "errors",
+    "question",
     "enum",
     "flags",
     "record",

@@ -15,7 +15,7 @@ const DEPTH: usize = 32;
 /// How many operands and negations the expressions of a rule may have.
 const TERMS: usize = 256;
 /// The words that begin a statement.
-pub(crate) const STATEMENTS: [&str; 26] = [
+pub(crate) const STATEMENTS: [&str; 27] = [
     "edition",
     "policy",
     "include",
@@ -27,6 +27,7 @@ pub(crate) const STATEMENTS: [&str; 26] = [
     "service",
     "device",
     "resource",
+    "zone",
     "let",
     "counter",
     "flow",
@@ -275,6 +276,7 @@ impl Parser<'_> {
             "service" => self.service(),
             "device" => self.device(),
             "resource" => self.resource(),
+            "zone" => self.zone(start),
             "let" => self.set_definition(),
             "group" => self.group(),
             "counter" | "flow" | "timer" | "rate" | "set" | "map" | "grant" => {
@@ -541,6 +543,18 @@ impl Parser<'_> {
         Ok(Range { name, base, bytes, interrupt, span: start.to(self.last_span()) })
     }
 
+    /// `zone UTC`, `zone UTC + 1 h`
+    fn zone(&mut self, start: Span) -> Parsed<Item> {
+        self.expect_word("UTC", "zone UTC, zone UTC + 1 h, zone UTC - 3.5 h")?;
+        let is_behind = self.skip("-");
+        if !is_behind && !self.skip("+") {
+            return Ok(Item::Zone(None, start.to(self.last_span())));
+        }
+        let mut ahead = self.quantity()?;
+        ahead.digits = if is_behind { -ahead.digits } else { ahead.digits };
+        Ok(Item::Zone(Some(ahead), start.to(self.last_span())))
+    }
+
     fn set_definition(&mut self) -> Parsed<Item> {
         let name = self.name("the set's name")?;
         self.expect("=", "let NAME = 1..5, or let NAME = { 1, 4..7 }")?;
@@ -594,9 +608,12 @@ impl Parser<'_> {
                 interface.errors.extend(self.words("errors { first, second }")?);
             } else if self.skip_word("method") {
                 interface.methods.push(self.method()?);
+            } else if self.skip_word("question") {
+                let (name, arguments) = (self.name("the question's name")?, self.fields("(", ")")?);
+                interface.methods.push(Method { name, arguments, replies: Vec::new(), is_question: true });
             } else {
                 let help = "method NAME(FIELD: TYPE, …) -> (FIELD: TYPE, …)";
-                return self.error("expected `method`, `enum`, `flags`, `record`, `errors` or `}`", help);
+                return self.error("expected `method`, `question`, `enum`, `flags`, `record`, `errors` or `}`", help);
             }
         }
     }
@@ -620,7 +637,7 @@ impl Parser<'_> {
         let name = self.name("the method's name")?;
         let arguments = self.fields("(", ")")?;
         self.expect("->", "say what it answers, () for nothing: method NAME(…) -> ()")?;
-        Ok(Method { name, arguments, replies: self.fields("(", ")")? })
+        Ok(Method { name, arguments, replies: self.fields("(", ")")?, is_question: false })
     }
 
     fn fields(&mut self, open: &str, close: &str) -> Parsed<Vec<Field>> {
@@ -793,14 +810,24 @@ impl Parser<'_> {
     }
 
     fn rule(&mut self, decision: Decision, start: Span) -> Parsed<Rule> {
-        let subject = self.name("who: guest, kernel, an app or a group")?;
+        let is_observed = decision == Decision::Observe;
+        if is_observed && self.skip_words(&["policy", "swap"]) {
+            let help = "the wall swaps no policy while it runs; `on boot` is the start of each";
+            return Err(Diagnostic::error(start.to(self.last_span()), "there is no such event", help));
+        }
+        let mut subject = self.name("who: guest, kernel, an app or a group")?;
         let mut event = Event::Request;
+        let name = |text: &str| Name { text: text.to_string(), span: start };
+        let life = |method: &str| Targets::Methods(vec![(name("life"), Some(name(method)))]);
+        let names_method = self.tokens.get(self.at + 1).is_some_and(|next| next.token == Token::Mark("."));
         let targets = if self.skip_word("use") {
             Targets::Use(self.list(|parser| parser.name("a resource's name"))?)
-        } else if decision == Decision::Observe && self.skip_word("start") {
+        } else if is_observed && self.skip_word("start") {
             event = Event::Reply;
-            let name = |text: &str| Name { text: text.to_string(), span: start };
-            Targets::Methods(vec![(name("life"), Some(name("guest_start")))])
+            life("guest_start")
+        } else if is_observed && subject.text == "boot" && !names_method {
+            (event, subject) = (Event::Reply, name("kernel"));
+            life("boot")
         } else {
             Targets::Methods(self.list(Self::target)?)
         };

@@ -1,5 +1,7 @@
 //! A policy after checking: names are numbers, fields have ranges. What the compiler and the interpreter both start from.
 
+use bulkhead_model::Phase;
+
 use crate::diagnostic::Span;
 use crate::tree::{Decision, Event, Expected, Operator};
 
@@ -11,6 +13,8 @@ pub type Values = (i128, i128);
 pub struct Policy {
     /// Its name.
     pub name: String,
+    /// How far local time is ahead of UTC, in seconds, if it is stated.
+    pub zone: Option<i32>,
     /// Subjects: guest, kernel, then the apps.
     pub subjects: Vec<String>,
     /// Objects: the wall's own, then services and devices.
@@ -72,6 +76,8 @@ pub struct Method {
     pub arguments: Vec<Field>,
     /// What it answers: the words of the reply.
     pub replies: Vec<Field>,
+    /// The app that serves it asks about it, and nobody calls it.
+    pub is_question: bool,
     /// What the words of the request make up.
     pub argument_shapes: Vec<(String, Shape)>,
     /// What the words of the reply make up.
@@ -730,6 +736,17 @@ impl Policy {
     #[must_use]
     pub fn method(&self, object: u16, method: u16) -> Option<&Method> {
         self.objects.get(usize::from(object))?.methods.get(usize::from(method))
+    }
+
+    /// The phase of a message: a request to a question is a question.
+    #[must_use]
+    pub fn phase(&self, object: u16, method: u16, event: Event) -> Phase {
+        match event {
+            Event::Request if self.method(object, method).is_some_and(|method| method.is_question) => Phase::Question,
+            Event::Request => Phase::Request,
+            Event::Reply => Phase::Reply,
+            Event::Error => Phase::Error,
+        }
     }
 
     /// The first of the words in which an instance is remembered.

@@ -49,6 +49,8 @@ pub enum Item {
     Device(Range, Name),
     /// `resource NAME: mmio BASE size BYTES interrupt N`
     Resource(Range),
+    /// `zone UTC + 1 h`
+    Zone(Option<Number>, Span),
     /// `let NAME = SET`
     Let(Name, Vec<(Constant, Constant)>),
     /// `registers NAME via OBJECT.METHOD(REGISTER, VALUE) { … }`
@@ -198,6 +200,8 @@ pub struct Method {
     pub arguments: Vec<Field>,
     /// What it answers.
     pub replies: Vec<Field>,
+    /// `question NAME(…)`: the app that serves it asks about it, and nobody calls it.
+    pub is_question: bool,
 }
 
 /// An argument or a reply's value.

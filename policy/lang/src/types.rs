@@ -381,7 +381,7 @@ impl Module<'_> {
     fn server(&mut self) {
         let can_fail = !self.interface.errors.is_empty();
         self.line("/// Who serves it.\npub trait Server {");
-        for method in &self.interface.methods {
+        for method in called(self.interface) {
             let (reply, parameters) = (Self::reply(method), self.parameters(method));
             let (errors, answer) = match (can_fail, reply.as_str()) {
                 (true, _) => (
@@ -401,14 +401,14 @@ impl Module<'_> {
     }
 
     fn dispatch(&mut self) {
-        let methods = &self.interface.methods;
-        let server = if methods.is_empty() { "_server" } else { "server" };
-        let words = if methods.iter().all(|method| method.arguments.is_empty()) { "_words" } else { "words" };
+        let mut methods = called(self.interface);
+        let server = if methods.clone().next().is_none() { "_server" } else { "server" };
+        let words = if methods.all(|method| method.arguments.is_empty()) { "_words" } else { "words" };
         self.line(&format!(
             "/// Answers a request: a method's number, and the words of the message.\n#[must_use]\n#[inline(always)]\npub fn dispatch({server}: &mut impl \
              Server, method: u16, {words}: &[u64; ::bulkhead_types::WORDS]) -> ::bulkhead_types::Answer {{\n    match method {{"
         ));
-        for method in &self.interface.methods {
+        for method in called(self.interface) {
             let arguments: Vec<String> =
                 method.arguments.iter().map(|field| format!("request.{}", lower(&field.name.text))).collect();
             let call = format!("server.{}({})", lower(&method.name.text), arguments.join(", "));
@@ -447,7 +447,7 @@ impl Module<'_> {
             "/// Who calls it, by way of what carries the messages.\n#[derive(Clone, Copy, Debug)]\npub struct Client<T>(pub T);\n\n\
              impl<T: ::bulkhead_types::Transport> Client<T> {",
         );
-        for method in &self.interface.methods {
+        for method in called(self.interface) {
             let names: Vec<String> = method.arguments.iter().map(|field| lower(&field.name.text)).collect();
             let request = match method.arguments.is_empty() {
                 true => "()".to_string(),
@@ -471,6 +471,11 @@ impl Module<'_> {
     }
 }
 
+/// What is called; questions are not: their app puts them to the monitor, with the words of their request.
+fn called(interface: &Interface) -> impl Iterator<Item = &Method> + Clone {
+    interface.methods.iter().filter(|method| !method.is_question)
+}
+
 /// Rust names, all different.
 fn distinct<'a>(names: impl Iterator<Item = &'a Name>, rust: fn(&str) -> String) -> Result<Vec<String>, Clash> {
     let mut all: Vec<String> = Vec::new();
@@ -486,7 +491,12 @@ fn distinct<'a>(names: impl Iterator<Item = &'a Name>, rust: fn(&str) -> String)
 
 /// `set_pump(rpm: u16) -> ()`.
 fn signature(method: &Method) -> String {
-    format!("{}({}) -> ({})", method.name.text, plain(&method.arguments), plain(&method.replies))
+    let (name, arguments) = (&method.name.text, plain(&method.arguments));
+    if method.is_question {
+        format!("{name}({arguments})")
+    } else {
+        format!("{name}({arguments}) -> ({})", plain(&method.replies))
+    }
 }
 
 fn plain(fields: &[Field]) -> String {
@@ -582,6 +592,14 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{wanted}: {text}");
         }
+    }
+
+    #[test]
+    fn a_question_has_a_number_and_a_request_and_is_neither_called_nor_served() {
+        let text = module("question may(unit: u8) \n method go() -> ()").unwrap();
+        assert!(text.contains("pub const MAY: u16 = 0;") && text.contains("pub struct MayRequest"), "{text}");
+        assert!(!text.contains("fn may(") && !text.contains("method::MAY"), "{text}");
+        assert!(text.contains("fn go(&mut self);") && text.contains("method::GO =>"), "{text}");
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub struct Tables {
     pub state_words: u32,
     /// 1, or 3 with cells for replies and errors.
     pub phases: u32,
+    /// Seconds that local time is ahead of UTC.
+    pub zone: i32,
     known: HashMap<String, Text>,
     known_code: HashMap<Vec<u32>, u32>,
 }
@@ -160,7 +162,7 @@ impl Tables {
             code: number(self.code.len()),
             text_bytes: number(self.text.len()),
             phases: self.phases.max(1),
-            reserved: 0,
+            zone: self.zone,
         };
         let mut bytes = header.as_bytes().to_vec();
         sections.iter().for_each(|section| bytes.extend_from_slice(section));

@@ -72,6 +72,8 @@ pub mod object {
     pub const TASK: u16 = 3;
     /// What happens to the guest and the wall: for rules that observe it.
     pub const LIFE: u16 = 4;
+    /// The time of day: method 0 sets it (seconds).
+    pub const TIME: u16 = 5;
 }
 
 /// Methods of the objects that every policy has, as `policy/lang/src/builtin.policy` declares them.
@@ -103,6 +105,10 @@ pub mod method {
     pub const START: u16 = 0;
     /// Method of [`super::object::LIFE`]: the guest is started, at first and again.
     pub const GUEST_START: u16 = 0;
+    /// As [`GUEST_START`]: the wall is up, and nothing else runs yet.
+    pub const BOOT: u16 = 1;
+    /// Method of [`super::object::TIME`]: an app that drives a clock tells the time.
+    pub const SET_TIME: u16 = 0;
 }
 
 /// What a message is.
@@ -115,6 +121,8 @@ pub enum Phase {
     Reply = 1,
     /// The error reply to an allowed request.
     Error = 2,
+    /// What an app asks about a call of its own making: rules decide, in the cells of requests.
+    Question = 4,
 }
 
 /// Why a call was allowed or refused.

@@ -58,8 +58,8 @@ pub struct Header {
     pub text_bytes: u32,
     /// 1: rules are about requests only; 3: about replies and errors too.
     pub phases: u32,
-    /// Zero: what follows begins at a multiple of eight.
-    pub reserved: u32,
+    /// How far the site's local time is ahead of UTC, in seconds. What follows begins at a multiple of eight.
+    pub zone: i32,
 }
 
 /// A piece of the text section.
@@ -278,10 +278,17 @@ pub struct Method {
     pub arguments: u8,
     /// How many reply values.
     pub replies: u8,
-    /// 1: whether some of its values are there depends on others.
-    pub has_guards: u8,
+    /// [`Method::GUARDS`], [`Method::QUESTION`].
+    pub flags: u8,
     /// 1: the interface declares errors, and a field has the words for their numbers.
     pub errors: u8,
+}
+
+impl Method {
+    /// Flag: whether some of its values are there depends on others.
+    pub const GUARDS: u8 = 1;
+    /// Flag: nobody calls it; the app that serves the object asks about it.
+    pub const QUESTION: u8 = 2;
 }
 
 /// What the rules say of one subject, object and method. Cell `subject * methods + method` (over all methods).

@@ -85,7 +85,7 @@ pub fn decide(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &
         Ok(found) => found,
         Err(verdict) => return verdict,
     };
-    if method.has_guards != 0 {
+    if method.flags != 0 {
         return decide_slowly(policy, state, clock, call);
     }
     if !fit(policy.fields(method, false), call) {
@@ -109,25 +109,27 @@ pub fn decide(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &
     unnamed
 }
 
-/// As [`decide`], for a reply or an error, where what no rule refuses is allowed; and for messages whose values depend on
-/// each other.
+/// As [`decide`], for a reply or an error, where what no rule refuses is allowed; for questions; and for messages whose values
+/// depend on each other.
 #[inline(never)]
 fn decide_slowly(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &Call<'_>) -> Verdict {
     let (place, method) = match named(policy, call) {
         Ok(found) => found,
         Err(verdict) => return verdict,
     };
+    if (method.flags & Method::QUESTION != 0) != (call.phase == Phase::Question) {
+        return Verdict::refuse(Reason::UnknownMethod, NO_RULE);
+    }
     let fields = policy.fields(method, call.phase == Phase::Reply);
-    let fits = if method.has_guards == 0 { fit(fields, call) } else { hold_together(fields, call) };
+    let fits = if method.flags & Method::GUARDS == 0 { fit(fields, call) } else { hold_together(fields, call) };
     if call.phase != Phase::Error && !fits {
         return Verdict::refuse(Reason::Malformed, NO_RULE);
     }
-    let (cell, unnamed) = if call.phase == Phase::Request {
-        (policy.cell(call.subject, place), Verdict::refuse(Reason::NoRule, NO_RULE))
-    } else {
-        let allowed = Verdict { reason: Reason::Allowed, rule: NO_RULE, audit: false };
-        (policy.answer_cell(call.subject, place, call.phase), allowed)
+    let unnamed = match call.phase {
+        Phase::Request | Phase::Question => Verdict::refuse(Reason::NoRule, NO_RULE),
+        Phase::Reply | Phase::Error => Verdict { reason: Reason::Allowed, rule: NO_RULE, audit: false },
     };
+    let cell = policy.answer_cell(call.subject, place, call.phase);
     cell.map_or(unnamed, |cell| weigh(policy, state, clock, call, cell, unnamed))
 }
 
@@ -328,6 +330,29 @@ mod tests {
         assert_eq!(ask(&bytes, GUEST, 0, &[3001]), (Reason::Malformed, NO_RULE));
         assert_eq!(ask(&bytes, GUEST, 0, &[]), (Reason::Malformed, NO_RULE));
         assert_eq!(ask(&bytes, GUEST, 0, &[300, 0]), (Reason::Malformed, NO_RULE));
+    }
+
+    #[test]
+    fn a_question_is_asked_and_never_called_and_a_call_is_never_asked() {
+        let mut tables = Tables::default();
+        let (name, guest) = (tables.add_text("q"), tables.add_text("guest"));
+        tables.methods.push(Method { name, flags: Method::QUESTION, ..Method::default() });
+        tables.methods.push(Method { name, ..Method::default() });
+        tables.objects.push(Object { name, first_method: 0, method_count: 2, server: 1 });
+        tables.subjects = std::vec![guest];
+        let row = tables.add_row(Row { source: 3, code: Row::PLAIN, test_count: 0, flags: 0 }, &[]);
+        tables.references = std::vec![row];
+        tables.cells = std::vec![Cell { index: Cell::PLAIN, reference_count: 1, ..Cell::default() }; 2];
+        let bytes = tables.to_bytes();
+        let policy = Policy::verify(&bytes).unwrap();
+        let ask = |method, phase| {
+            let call = Call { subject: GUEST, object: 0, method, phase, len: 0, args: &[0; MAX_ARGS] };
+            decide(&policy, &mut [], &NoClock, &call).reason
+        };
+        assert_eq!([ask(0, Phase::Question), ask(1, Phase::Request)], [Reason::Allowed; 2]);
+        for (method, phase) in [(0, Phase::Request), (0, Phase::Reply), (0, Phase::Error), (1, Phase::Question)] {
+            assert_eq!(ask(method, phase), Reason::UnknownMethod);
+        }
     }
 
     #[test]

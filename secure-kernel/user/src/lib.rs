@@ -8,7 +8,7 @@ mod text;
 pub use bulkhead_abi::syscall::{NOTIFY_GUEST_RESET, NOTIFY_IRQ, NOTIFY_TIMER};
 pub use bulkhead_abi::{Message, Status};
 pub use syscall::{
-    Call, Refusal, Service, exit, interrupt_done, now, raise_guest_interrupt, set_timer, ticks_per_second,
+    Call, Refusal, Service, exit, interrupt_done, now, raise_guest_interrupt, set_time, set_timer, ticks_per_second,
 };
 pub use text::print;
 

@@ -231,14 +231,18 @@ mod tests {
     }
 
     fn table() -> Vec<u8> {
+        table_with(1, "it is loud")
+    }
+
+    fn table_with(secret: u8, because: &str) -> Vec<u8> {
         let mut tables = Tables::default();
         let (value, plant, set, guest) =
             (tables.add_text("value"), tables.add_text("plant"), tables.add_text("set"), tables.add_text("guest"));
-        tables.fields.push(Field { min: 0, max: u64::MAX, name: value, signed: 1, ..Field::default() });
+        tables.fields.push(Field { min: 0, max: u64::MAX, name: value, signed: 1, secret, ..Field::default() });
         tables.methods.push(Method { name: set, first_field: 0, arguments: 1, ..Method::default() });
         tables.objects.push(Object { name: plant, first_method: 0, method_count: 1, server: 0 });
         tables.subjects = std::vec![guest];
-        let (name, because) = (tables.add_text("calm"), tables.add_text("it is loud"));
+        let (name, because) = (tables.add_text("calm"), tables.add_text(because));
         tables.labels.push(Label { name, because, to_caller: 0 });
         let place = tables.add_file("site.policy") << 24 | 12;
         tables.sources = std::vec![Source { place, label: 0 }, Source { place, label: 1 }];
@@ -263,6 +267,17 @@ mod tests {
         record = Record { rule: NONE, reason: 1, redacted: 1, count: 1, ..record };
         let line = Line { record: &record, policy: &policy }.to_string();
         assert_eq!(line, "#7 REFUSED guest -> plant.set(value: (secret)): no rule");
+        record = Record { seq: 7, rule: NONE, reason: 1, object: 0, redacted: 1, count: 1, len: 1, args, ..record };
+        let open = table_with(0, "{value} is above 5");
+        let policy = Policy::verify(&open).unwrap();
+        let line = Line { record: &record, policy: &policy }.to_string();
+        assert_eq!(line, "#7 REFUSED guest -> plant.set(value: (not recorded)): no rule");
+        record = Record { rule: 1, reason: 2, redacted: 0, ..record };
+        let line = Line { record: &record, policy: &policy }.to_string();
+        assert!(line.ends_with("by site.policy:12 (calm): -5 is above 5"), "{line}");
+        record = Record { redacted: 1, ..record };
+        let line = Line { record: &record, policy: &policy }.to_string();
+        assert!(line.ends_with(": (not recorded) is above 5"), "{line}");
         record = Record { object: 9, len: 200, ..record };
         assert!(Line { record: &record, policy: &policy }.to_string().contains("object 9 method 0"));
     }

@@ -8,7 +8,7 @@ mod values;
 use core::fmt::{self, Write};
 
 use bulkhead_abi::Status;
-use bulkhead_model::{NONE, Object, Policy, Told, Values, subject};
+use bulkhead_model::{Method, NONE, Object, Policy, Told, Values, subject};
 use bulkhead_wire::port::{ARGUMENTS, BadLine, LineWriter, Request};
 
 /// What a line asks for.
@@ -48,7 +48,7 @@ pub fn question(policy: &Policy<'_>, object: u16, line: &[u8]) -> Result<Questio
         return Err(Some(methods(policy, service)));
     }
     let known = (0..service.method_count).find_map(|number| {
-        let (_, method) = policy.method(service, number)?;
+        let (_, method) = policy.method(service, number).filter(|(_, method)| is_called(method))?;
         (policy.text(method.name) == request.method).then_some((number, method))
     });
     let Some((number, method)) = known else { return Err(Some(say(format_args!("unknown {}", request.method)))) };
@@ -112,12 +112,19 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
+/// A question is the service's own: nobody calls it.
+const fn is_called(method: &Method) -> bool {
+    method.flags & Method::QUESTION == 0
+}
+
 fn methods(policy: &Policy<'_>, service: &Object) -> LineWriter {
     let mut line = LineWriter::new();
     // As in `answer`: a list that is too long is cut.
     let _ = write!(line, "ok");
     for number in 0..service.method_count {
-        let Some((_, method)) = policy.method(service, number) else { continue };
+        let Some((_, method)) = policy.method(service, number).filter(|(_, method)| is_called(method)) else {
+            continue;
+        };
         let _ = write!(line, " {}(", policy.text(method.name));
         for (index, (_, name)) in values::names(policy, policy.fields(method, false)).enumerate() {
             let separator = if index == 0 { "" } else { "," };
@@ -161,13 +168,13 @@ mod tests {
 
     #[test]
     fn only_services_that_the_guest_may_call_get_a_port() {
-        with_policy(|policy| assert_eq!(ports(policy, 7).collect::<Vec<_>>(), [(5, "plant")]));
+        with_policy(|policy| assert_eq!(ports(policy, 8).collect::<Vec<_>>(), [(6, "plant")]));
     }
 
     #[test]
     fn a_line_becomes_a_call_with_its_arguments_by_type() {
         with_policy(|policy| {
-            let question = question(policy, 5, b"set 0x10 -3").unwrap();
+            let question = question(policy, 6, b"set 0x10 -3").unwrap();
             assert_eq!((question.method, question.count), (0, 2));
             assert_eq!(question.arguments[..2], [16, (-3_i64).cast_unsigned()]);
         });
@@ -176,7 +183,7 @@ mod tests {
     #[test]
     fn what_is_no_call_is_answered_with_the_reason() {
         with_policy(|policy| {
-            let refused = |line: &[u8]| question(policy, 5, line).unwrap_err().map(text);
+            let refused = |line: &[u8]| question(policy, 6, line).unwrap_err().map(text);
             assert_eq!(refused(b"set 1").unwrap(), "malformed 2-arguments-expected\n");
             assert_eq!(refused(b"set -1 1").unwrap(), "malformed rpm-is-no-number\n");
             assert_eq!(refused(b"sett 1 1").unwrap(), "unknown sett\n");
@@ -311,7 +318,7 @@ mod tests {
                 arguments: [arguments[0], arguments[1], 0, 0, 0, 0],
                 count: 2,
             };
-            let told = |method, result| text(answer(policy, 5, &of(method, [7, minus]), result));
+            let told = |method, result| text(answer(policy, 6, &of(method, [7, minus]), result));
             assert_eq!(told(0, Ok([minus, 0, 0, 0, 0, 0])), "ok level=-7\n");
             assert_eq!(told(1, Ok([0; 6])), "ok\n");
             assert_eq!(told(0, Err((Status::Denied, 0))), "denied site.policy:12\n");
@@ -327,7 +334,7 @@ mod tests {
     fn a_reason_reaches_the_caller_only_if_its_rule_says_so() {
         with_policy(|policy| {
             let question = Question { method: 0, arguments: [9, (-3_i64).cast_unsigned(), 0, 0, 0, 0], count: 2 };
-            let told = |status, rule| text(answer(policy, 5, &question, Err((status, rule))));
+            let told = |status, rule| text(answer(policy, 6, &question, Err((status, rule))));
             assert_eq!(told(Status::Denied, 2), "denied site.policy:14 9 rpm with trim -3 is too fast for guest\n");
             assert_eq!(told(Status::Busy, 2), "busy 9 rpm with trim -3 is too fast for guest\n");
             assert_eq!(told(Status::Denied, 3), "denied site.policy:15\n", "for records only");

@@ -1,6 +1,6 @@
 //! The clock app: answers `now`, and says that the secure side is alive: each second at first, then each minute. It drives the
 //! machine's real-time clock (PL031, Arm DDI 0224) where the policy gives it one: seconds are those of the epoch then, and
-//! the heartbeat is its alarm's interrupt. Without one it counts from the machine's start, by the kernel's timer.
+//! the heartbeat is its alarm's interrupt; the wall is told the time at the start. Without one it counts from the machine's start, by the kernel's timer.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "device registers and boot information are memory that the bundle maps for this app")]
@@ -73,7 +73,12 @@ extern "C" fn app_main() -> ! {
     let mut beats = 0_u64;
     let mut next = user::now() + second;
     match rtc {
-        Some(rtc) => rtc.set_alarm(),
+        Some(rtc) => {
+            if !user::set_time(rtc.read(DATA).into()) {
+                log!("the wall does not take the time: rules that ask for hours refuse");
+            }
+            rtc.set_alarm();
+        }
         None => user::set_timer(next),
     }
     user::serve(|event| match event {
