@@ -80,7 +80,7 @@ fn the_compiled_table_is_what_the_monitor_takes() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let table = std::fs::read(path).expect("it was written");
     assert!(bulkhead_model::Policy::verify(&table).is_ok());
-    let output = bulkhead(&["--json", "explain", "guest -> clock.now()"]);
+    let output = bulkhead(&["--json", "explain", "guest -> plant.level()"]);
     assert!(text(&output).contains("\"verdict\":\"allowed\""), "{}", text(&output));
 }
 
