@@ -9,6 +9,7 @@ use crate::lexer::{self, Placed, Token};
 use crate::names::DECLARING;
 use crate::parser::{self, STATEMENTS};
 use crate::policy::Policy;
+use crate::reasons;
 use crate::tree::{self, Constant, Import, Interface, Item};
 
 /// The type of a parameter that stands for the name of something.
@@ -100,6 +101,9 @@ pub(crate) fn items(
             Token::Text(text) if last == Some(Token::Word("test".to_string())) => {
                 all.push(Placed { token: Token::Text(format!("{}: {text}", import.name.text)), ..placed.clone() });
             }
+            Token::Text(text) if last == Some(Token::Word("because".to_string())) => {
+                all.push(Placed { token: Token::Text(reason(text, import, &declared)), ..placed.clone() });
+            }
             _ => all.push(placed.clone()),
         }
     }
@@ -115,6 +119,13 @@ pub(crate) fn items(
     }
     statements.retain(|item| !matches!(item, Item::Part | Item::Include(..) | Item::Import(_)));
     statements
+}
+
+/// A reason with the import's own names and values in its braces.
+fn reason(text: &str, import: &Import, declared: &[String]) -> String {
+    let own = declared.iter().map(|name| (name.clone(), format!("{{{}_{name}}}", import.name.text)));
+    let values = import.arguments.iter().map(|(name, value, _)| (format!("${}", name.text), reasons::constant(value)));
+    own.chain(values).fold(text.to_string(), |text, (name, told)| text.replace(&format!("{{{name}}}"), &told))
 }
 
 /// Whether an import gives each parameter a value of its type.
@@ -184,6 +195,8 @@ mod tests {
     const PART: &str = "edition 1\npart pump(unit: u8 in 1..4, limit: u16 in 0.00..55.00 step 0.01 unit Hz, target: name)\n\
         counter sets in 0..2\n\
         allow guest $target.set when unit == $unit and speed <= $limit and sets < 2\n then count sets as set_speed\n\
+        let slow = 5.00 Hz\n\
+        deny guest $target.set when unit == $unit and speed < slow because \"{speed} is below {slow}; at most {$limit}\"\n\
         never guest $target.set when unit == $unit and speed above $limit\n\
         test \"limit\" {\n guest -> $target.set($unit, $limit) allowed by set_speed\n expect sets == 1\n}\n";
 
@@ -204,7 +217,10 @@ mod tests {
         let names: Vec<&str> = compiled.policy.states.iter().map(|state| state.name.as_str()).collect();
         assert_eq!(names, ["p1_sets", "p2_sets"]);
         let rules: Vec<Option<&str>> = compiled.policy.rules.iter().map(|rule| rule.name.as_deref()).collect();
-        assert_eq!(rules, [Some("p1_set_speed"), Some("p2_set_speed")]);
+        assert_eq!(rules, [Some("p1_set_speed"), None, Some("p2_set_speed"), None]);
+        let told: Vec<&str> =
+            compiled.policy.rules.iter().filter_map(|rule| Some(rule.because.as_ref()?.told.as_str())).collect();
+        assert_eq!(told[1], "{speed*1/2} Hz is below 5.00 Hz; at most 30 Hz");
         let tests: Vec<&str> = compiled.policy.tests.iter().map(|test| test.name.as_str()).collect();
         assert_eq!(tests, ["p1: limit", "p2: limit"]);
     }

@@ -188,13 +188,13 @@ impl Checker<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use bulkhead_model::Reason;
 
     use crate::tests::{Both, build};
     use crate::tree::Event;
 
-    const SITE: &str = "edition 1\npolicy p\ninterface I {\n method m(a: u8, point: text max 8, secret code: u8) -> (done: bool)\n method n(b: u8) -> ()\n}\n\
+    pub(crate) const SITE: &str = "edition 1\npolicy p\ninterface I {\n method m(a: u8, point: text max 8, secret code: u8) -> (done: bool)\n method n(b: u8) -> ()\n}\n\
         app x\nservice s: I by x\ncounter level in 0..3\nflow mode { calm -> alert\n alert -> calm\n}\n\
         profile thin for s.n {\n record 1 in 3 allowed when level >= 1\n record denied when mode is alert\n record only a, b\n}\n\
         allow guest s.m audit by thin\nallow guest s.n\ndeny guest s.n when b == 7\nallow x s.n when b == 5 then set level to b - 4 audit\n\

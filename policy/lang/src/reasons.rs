@@ -107,7 +107,7 @@ fn form(field: &Field) -> Option<String> {
 }
 
 /// A constant as it is written.
-fn constant(constant: &Constant) -> String {
+pub(crate) fn constant(constant: &Constant) -> String {
     let Number { digits, decimals, unit, .. } = match constant {
         Constant::Number(number) => number,
         Constant::Word(name) => return name.text.clone(),
@@ -119,14 +119,14 @@ fn constant(constant: &Constant) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use bulkhead_model::Told;
     use proptest::prelude::*;
 
     use crate::messages::chunks;
     use crate::tests::{Both, build};
 
-    const SITE: &str = "edition 1\npolicy p\ninterface I {\n enum Mode { off, on }\n flags Access { read, write }\n\
+    pub(crate) const SITE: &str = "edition 1\npolicy p\ninterface I {\n enum Mode { off, on }\n flags Access { read, write }\n\
         method m(speed: i16 step 0.05 unit Hz, count: u8, mode: Mode, access: Access, tag: text max 8) -> ()\n\
         method o(secret code: u8, last: optional u8, values: list of u8 max 2) -> ()\n}\n\
         app x\nservice s: I by x\nlet limit = 50.5 Hz\nlet good = { 1, 3..5 }\ncounter c in 0..3\n\

@@ -869,9 +869,12 @@ fn mistakes_with_questions_events_and_zones_are_told_with_the_remedy() {
 
 #[test]
 fn every_prefix_of_a_policy_is_compiled_or_refused() {
-    (0..BAY.len()).for_each(|length| {
-        let _ = build(&BAY[..length]);
-    });
+    let all = [BAY, GATEWAY, crate::profiles::tests::SITE, crate::reasons::tests::SITE];
+    for text in all {
+        (0..text.len()).for_each(|length| {
+            let _ = build(&text[..length]);
+        });
+    }
 }
 
 proptest! {
