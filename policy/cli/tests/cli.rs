@@ -264,10 +264,14 @@ fn a_difference_is_shown_by_a_call_and_new_permissions_can_fail() {
             .to_string();
     let less = site("less", &BOUNDED.replace("1000..1010", "1000..1020")).display().to_string();
     let more = site("more", &BOUNDED.replace("0..2400", "0..2500")).display().to_string();
+    let thin =
+        "counter level in 0..3\nprofile thin for s.set {\n    record denied when level > 1\n    record only mode\n}\n";
+    let quiet = site("quiet", &format!("{BOUNDED}{thin}")).display().to_string();
     let other = site("other", &BOUNDED.replace("a * 2", "a * 3")).display().to_string();
     for (new, code, said) in [
         (&same, 0, "the policies mean the same"),
         (&less, 0, "- no longer allowed: guest -> s.set(rpm: 1011, mode: 0)"),
+        (&quiet, 0, "* recorded: guest -> s.set: now denied when level > 1, without rpm"),
         (&more, 1, "+ newly allowed: guest -> s.set(rpm: 2401, mode: 0)"),
         (&other, 1, "? perhaps: guest -> s.go: new: allow guest s.go when a * 3 < 20"),
     ] {
