@@ -10,11 +10,12 @@ use bulkhead_abi::audit::{Kind, RING_RECORDS, Record, RingHeader};
 use bulkhead_abi::{Message, Status, wall};
 use bulkhead_hypervisor_core::audit::Trail;
 use bulkhead_hypervisor_core::call::{self, Function, Hot};
+use bulkhead_hypervisor_core::clock::SiteTime;
 use bulkhead_hypervisor_core::gate::{self, Gate};
 use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::psci;
 use bulkhead_model::code::STATE_WORDS;
-use bulkhead_model::{Phase, Policy, object, subject};
+use bulkhead_model::{Phase, Policy, method, object, subject};
 use bulkhead_monitor::{Call, Clock};
 
 use crate::arch::{self, Frame, GUEST, Machine, Next};
@@ -81,7 +82,8 @@ pub(crate) extern "C" fn hypervisor_main(plan: *const MachinePlan) -> ! {
     partition.arm();
     let mut cpu = Cpu { plan, machine, gate, partition, console, restarts: 0 };
     cpu.record(Kind::GuestStart, subject::GUEST, [0; 3]);
-    cpu.gate.guest_starts();
+    cpu.gate.happens(subject::KERNEL, method::BOOT, arch::now());
+    cpu.gate.happens(subject::GUEST, method::GUEST_START, arch::now());
     // SAFETY: no handler has run yet: the guest starts below.
     unsafe { (*CPU.0.get()).write(cpu) };
     IS_UP.store(true, Ordering::Relaxed);
@@ -106,7 +108,7 @@ fn open_gate(plan: &MachinePlan) -> Result<Gate<'static>, bulkhead_model::Format
     // A record stands for a tenth of a second at the most.
     // SAFETY: this is called once, before anything else reaches the state.
     let state = unsafe { &mut *STATE.0.get() };
-    Ok(Gate::new(policy, state, &Counter, Trail::new(header, records, plan.ticks_per_second / 10)))
+    Ok(Gate::new(policy, state, &CLOCK, Trail::new(header, records, plan.ticks_per_second / 10)))
 }
 
 /// What the policy remembers.
@@ -117,13 +119,27 @@ unsafe impl Sync for State {}
 
 static STATE: State = State(UnsafeCell::new([0; STATE_WORDS]));
 
-/// The clock of the policy's times: the machine's counter. The time of day is not known here.
-struct Counter;
+/// The clock of the policy's times: the machine's counter, and the time of day that an app tells.
+struct Counter {
+    site: SiteTime,
+}
+
+static CLOCK: Counter = Counter { site: SiteTime::new() };
+
+impl Counter {
+    fn now() -> u64 {
+        let (ticks, rate) = (arch::now(), arch::ticks_per_second().max(1));
+        ticks / rate * 1_000_000 + ticks % rate * 1_000_000 / rate
+    }
+}
 
 impl Clock for Counter {
     fn microseconds(&self) -> Option<u64> {
-        let (ticks, rate) = (arch::now(), arch::ticks_per_second().max(1));
-        Some(ticks / rate * 1_000_000 + ticks % rate * 1_000_000 / rate)
+        Some(Self::now())
+    }
+
+    fn local_seconds(&self) -> Option<u64> {
+        self.site.seconds(Self::now())
     }
 }
 
@@ -291,7 +307,7 @@ impl Cpu {
         }
         arch::reset_guest(&self.plan, frame);
         self.record(Kind::GuestStart, subject::GUEST, [self.restarts, 0, 0]);
-        self.gate.guest_starts();
+        self.gate.happens(subject::GUEST, method::GUEST_START, arch::now());
         self.partition.guest_was_reset()
     }
 
@@ -364,12 +380,14 @@ impl Cpu {
         let phase = match phase {
             0 => Phase::Request,
             1 => Phase::Reply,
+            4 => Phase::Question,
             _ => Phase::Error,
         };
         let message =
             Message { object: u16::from_le_bytes([o0, o1]), method: u16::from_le_bytes([m0, m1]), len, words };
         let call = gate::call(u16::from_le_bytes([s0, s1]), phase, &message);
         let verdict = self.gate.judge(&call, 0, arch::now());
+        CLOCK.site.hear(&call, &verdict, self.gate.policy().zone, Counter::now());
         u64::from(verdict.is_allowed()) | (verdict.reason as u64) << 8 | u64::from(gate::rule_number(&verdict)) << 16
     }
 

@@ -33,14 +33,14 @@ pub enum Error {
     NoService(String),
     /// Another program has the port open.
     InUse,
-    /// The policy refuses; the rule, or "no-rule".
+    /// The policy refuses; the rule, or "no-rule", and the reason if the policy tells it.
     Denied(String),
     /// The line does not fit the service's interface.
     Malformed(String),
     /// The service has no such method.
     Unknown(String),
-    /// Not now.
-    Busy,
+    /// Not now; the reason if the policy tells it.
+    Busy(String),
     /// The service is dead.
     Gone,
     /// Not finished in time: by the wall, or by this side's own limit.
@@ -59,7 +59,7 @@ impl Error {
             Self::Denied(_) => 10,
             Self::Malformed(_) => 11,
             Self::Unknown(_) => 12,
-            Self::Busy => 13,
+            Self::Busy(_) => 13,
             Self::Gone => 14,
             Self::TimedOut => 15,
             Self::Failed(_) => 16,
@@ -76,7 +76,7 @@ impl Error {
             Self::Denied(_) => "EACCES",
             Self::Malformed(_) => "EINVAL",
             Self::Unknown(_) => "ENOSYS",
-            Self::Busy => "EAGAIN",
+            Self::Busy(_) => "EAGAIN",
             Self::Gone => "ENXIO",
             Self::TimedOut => "ETIMEDOUT",
             Self::Failed(_) => "EREMOTEIO",
@@ -92,10 +92,14 @@ impl fmt::Display for Error {
         match self {
             Self::NoService(name) => write!(f, "no service `{name}`: no port has this name"),
             Self::InUse => f.write_str("another program has the port open"),
-            Self::Denied(rule) => write!(f, "denied by the policy ({rule})"),
+            Self::Denied(told) => match told.split_once(' ') {
+                Some((rule, reason)) => write!(f, "denied by the policy ({rule}): {reason}"),
+                None => write!(f, "denied by the policy ({told})"),
+            },
             Self::Malformed(why) => write!(f, "malformed: {why}"),
             Self::Unknown(what) => write!(f, "unknown method: {what}"),
-            Self::Busy => f.write_str("busy, try again"),
+            Self::Busy(reason) if reason.is_empty() => f.write_str("busy, try again"),
+            Self::Busy(reason) => write!(f, "busy, try again: {reason}"),
             Self::Gone => f.write_str("the service is dead"),
             Self::TimedOut => f.write_str("not finished in time; its outcome is unknown"),
             Self::Failed(code) => write!(f, "the service failed with {code}"),
@@ -176,7 +180,7 @@ impl Port {
             "denied" => Error::Denied(rest),
             "malformed" => Error::Malformed(rest),
             "unknown" => Error::Unknown(rest),
-            "busy" => Error::Busy,
+            "busy" => Error::Busy(rest),
             "gone" => Error::Gone,
             "timed-out" => Error::TimedOut,
             "failed" => Error::Failed(rest),

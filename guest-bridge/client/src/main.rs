@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bulkhead_client::{Error, System};
+use bulkhead_wire::port::words;
 use lexopt::prelude::*;
 
 const HELP: &str = "\
@@ -133,8 +134,8 @@ fn list(asked: &Asked) -> Result<(), Error> {
 fn call(asked: &Asked, service: &str, method: &str, arguments: &[&str]) -> Result<(), Error> {
     let values = asked.system.open(service, asked.limit)?.call(method, arguments)?;
     if asked.json {
-        let pairs = values.split(' ').filter_map(|pair| pair.split_once('='));
-        let pairs: Vec<String> = pairs.map(|(name, value)| format!("{}: {value}", quoted(name))).collect();
+        let pairs = words(&values).filter_map(|pair| pair.split_once('='));
+        let pairs: Vec<String> = pairs.map(|(name, value)| format!("{}: {}", quoted(name), json(value))).collect();
         println!("{{{}}}", pairs.join(", "));
     } else {
         println!("{values}");
@@ -160,6 +161,48 @@ fn bench(asked: &Asked, service: &str, method: &str, arguments: &[&str]) -> Resu
         println!("{} calls, {mean} ns a call, the fastest {fastest} ns", asked.count);
     }
     Ok(())
+}
+
+/// A value of an answer: numbers and truth values as they are, lists as arrays, all else as a string.
+fn json(value: &str) -> String {
+    let is_whole = |text: &str| text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok();
+    let is_fraction = |(whole, rest): (&str, &str)| {
+        is_whole(whole) && !rest.is_empty() && rest.bytes().all(|digit| digit.is_ascii_digit())
+    };
+    let is_number = is_whole(value) || value.split_once('.').is_some_and(is_fraction);
+    if is_number || matches!(value, "true" | "false") {
+        return value.to_string();
+    }
+    if value == "none" {
+        return "null".to_string();
+    }
+    let inside = value.strip_prefix('[').and_then(|value| value.strip_suffix(']'));
+    if let Some(inside) = inside.filter(|inside| !inside.contains(['{', '[', '"'])) {
+        let elements = inside.split(',').filter(|element| !element.is_empty()).map(json);
+        return format!("[{}]", elements.collect::<Vec<_>>().join(", "));
+    }
+    quoted(&unescaped(value))
+}
+
+/// A text without its quotes, and with the characters that stood as `\"`, `\\` and `\xff`.
+fn unescaped(value: &str) -> String {
+    let Some(inside) = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) else {
+        return value.to_string();
+    };
+    let (mut bytes, mut rest) = (Vec::new(), inside);
+    while let Some(first) = rest.chars().next() {
+        let hex = rest.strip_prefix("\\x").and_then(|rest| rest.get(..2));
+        if let Some(byte) = hex.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            bytes.push(byte);
+            rest = rest.get(4..).unwrap_or_default();
+            continue;
+        }
+        let escaped = if first == '\\' { rest.chars().nth(1) } else { None };
+        let taken = escaped.map_or(first.len_utf8(), |next| 1 + next.len_utf8());
+        bytes.extend(escaped.unwrap_or(first).to_string().bytes());
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A JSON string; the protocol's lines are plain ASCII.

@@ -55,8 +55,11 @@ fn plant(line: &str) -> String {
     match line {
         "?" => "ok level() set_pump(rpm)\n".to_string(),
         "level" => "ok millimetres=1000\n".to_string(),
+        "all" => "ok on=true speed=-47.11 mode=auto name=\"a \\\"b\\\" \\x0a\" l=[1,2] m=[auto] p={1,2} o=none big=18446744073709551615\n".to_string(),
         "set_pump -5" => "malformed rpm-is-no-number\n".to_string(),
         "set_pump 2900" => "denied site.policy:12\n".to_string(),
+        "set_pump 1005" => "denied site.policy:13 the pipe resonates at 1005 rpm\n".to_string(),
+        "set_pump 7" => "busy not so often\n".to_string(),
         "silence" => String::new(),
         "busy" | "gone" | "timed-out" => format!("{line}\n"),
         "failed" => "failed 7\n".to_string(),
@@ -74,6 +77,10 @@ fn services_are_listed_and_called() {
     assert_eq!((said.status.code(), String::from_utf8_lossy(&said.stdout).as_ref()), (Some(0), "millimetres=1000\n"));
     let said = guest(&root, &["--json", "call", "plant", "level"]);
     assert_eq!(String::from_utf8_lossy(&said.stdout), "{\"millimetres\": 1000}\n");
+    let said = guest(&root, &["--json", "call", "plant", "all"]);
+    let wanted = "{\"on\": true, \"speed\": -47.11, \"mode\": \"auto\", \"name\": \"a \\\"b\\\"  \", \"l\": [1, 2], \"m\": [\"auto\"], \
+        \"p\": \"{1,2}\", \"o\": null, \"big\": 18446744073709551615}\n";
+    assert_eq!(String::from_utf8_lossy(&said.stdout), wanted);
     let said = guest(&root, &["--count", "5", "bench", "plant", "level"]);
     assert!(String::from_utf8_lossy(&said.stdout).starts_with("5 calls, "));
 }
@@ -98,6 +105,16 @@ fn the_exit_status_tells_refusals_apart() {
         let said = guest(&root, words);
         assert_eq!(said.status.code(), Some(status), "{words:?}: {}", String::from_utf8_lossy(&said.stderr));
     }
+}
+
+#[test]
+fn a_reason_that_the_policy_tells_is_shown() {
+    let root = system("reasons", plant);
+    let said =
+        |rpm: &str| String::from_utf8_lossy(&guest(&root, &["call", "plant", "set_pump", rpm]).stderr).into_owned();
+    assert!(said("1005").contains("denied by the policy (site.policy:13): the pipe resonates at 1005 rpm (EACCES)"));
+    assert!(said("2900").contains("denied by the policy (site.policy:12) (EACCES)"));
+    assert!(said("7").contains("busy, try again: not so often (EAGAIN)"));
 }
 
 #[test]

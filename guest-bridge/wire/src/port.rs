@@ -1,10 +1,14 @@
 //! The line protocol of a named port (one port a service; the port's name is the service's):
 //!
 //! ```text
-//! request:  METHOD [ARG ...] \n          arguments: decimal (negative where the field is signed), 0x hex, true, false
+//! request:  METHOD [ARG ...] \n          arguments: numbers (decimal, negative where the field is signed, 0x hex), scaled ones in
+//!                                        their unit (50.00, 50.00Hz), words (true, off), flags (local|remote), "text",
+//!                                        bytes ("0aff"), lists ([1,2]), records ({1,2}), none for an optional value
 //! reply:    ok [NAME=VALUE ...] \n
-//!           denied RULE \n               RULE: file:line of the rule, or "no-rule"
-//!           malformed WHY \n  unknown WHAT \n  busy \n  gone \n  timed-out \n  failed CODE \n
+//!           denied RULE [REASON] \n      RULE: file:line of the rule, or "no-rule"; REASON: its text, where the policy tells it
+//!           busy [REASON] \n
+//!           malformed WHY \n  unknown WHAT \n  gone \n  timed-out \n
+//!           failed ERROR \n              ERROR: its name in the interface, or its number
 //! ```
 //!
 //! A request `?` is answered with one `ok` line that lists the methods with their arguments' names. A line longer than
@@ -51,7 +55,7 @@ impl<'a> Request<'a> {
             return Err(BadLine::NotText);
         }
         let text = core::str::from_utf8(line).map_err(|_| BadLine::NotText)?;
-        let mut words = text.split_ascii_whitespace();
+        let mut words = words(text);
         let method = words.next().ok_or(BadLine::Empty)?;
         let mut request = Self { method, arguments: [""; ARGUMENTS], count: 0 };
         for word in words {
@@ -59,6 +63,37 @@ impl<'a> Request<'a> {
             request.count += 1;
         }
         Ok(request)
+    }
+}
+
+/// The words of a line: spaces part them, but not those inside quotes or brackets.
+pub fn words(line: &str) -> impl Iterator<Item = &str> {
+    Words(line)
+}
+
+struct Words<'a>(&'a str);
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.0.trim_start_matches([' ', '\t']);
+        let (mut depth, mut is_quoted, mut is_escaped) = (0_usize, false, false);
+        let end = text.bytes().position(|byte| {
+            let is_plain = !core::mem::take(&mut is_escaped);
+            match byte {
+                b'\\' if is_quoted && is_plain => is_escaped = true,
+                b'"' if is_plain => is_quoted = !is_quoted,
+                b'[' | b'{' if !is_quoted => depth += 1,
+                b']' | b'}' if !is_quoted => depth = depth.saturating_sub(1),
+                b' ' | b'\t' => return depth == 0 && !is_quoted,
+                _ => {}
+            }
+            false
+        });
+        let (word, rest) = text.split_at(end.unwrap_or(text.len()));
+        self.0 = rest;
+        (!word.is_empty()).then_some(word)
     }
 }
 
@@ -136,6 +171,15 @@ mod tests {
         assert_eq!(Request::parse("sé".as_bytes()), Err(BadLine::NotText));
         assert_eq!(Request::parse(b"m 1 2 3 4 5 6").map(|request| request.count), Ok(6));
         assert_eq!(Request::parse(b"m 1 2 3 4 5 6 7"), Err(BadLine::TooManyArguments));
+    }
+
+    #[test]
+    fn spaces_inside_quotes_and_brackets_part_no_words() {
+        let words = |line: &'static str| Request::parse(line.as_bytes()).map(|all| (all.count, all.arguments)).unwrap();
+        assert_eq!(words(r#"m "a b" [1, 2] {3, "]"} x"#).1[..4], ["\"a b\"", "[1, 2]", "{3, \"]\"}", "x"]);
+        assert_eq!(words(r#"m "a \" b" c"#).1[..2], [r#""a \" b""#, "c"]);
+        assert_eq!(words("m ] 1").0, 2, "a bracket that closes nothing is a word");
+        assert_eq!(words("m [1 2 3").0, 1, "one that is not closed takes the rest");
     }
 
     #[test]

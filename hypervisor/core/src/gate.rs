@@ -3,7 +3,7 @@
 
 use bulkhead_abi::Message;
 use bulkhead_abi::audit::Kind;
-use bulkhead_model::{MAX_ARGS, NONE, Phase, Policy, Reason, Row, method, object, subject};
+use bulkhead_model::{MAX_ARGS, NONE, Phase, Policy, Reason, Row, object, subject};
 use bulkhead_monitor::{Call, Clock, Verdict, decide, redacted};
 
 use crate::audit::{Key, Trail};
@@ -101,7 +101,7 @@ impl<'a> Gate<'a> {
         self.judge(call, 0, now).is_allowed()
     }
 
-    /// Decides and records: refusals always, allowed calls where the rule says so.
+    /// Decides and records, where the verdict says so.
     #[inline(always)]
     pub fn judge(&mut self, call: &Call<'_>, pc: u64, now: u64) -> Verdict {
         let verdict = self.decide(call);
@@ -115,19 +115,11 @@ impl<'a> Gate<'a> {
         decide(&self.policy, self.state, self.clock, call)
     }
 
-    /// Lets the policy remember that the guest starts, at first or again.
-    pub fn guest_starts(&mut self) {
+    /// Lets the policy remember what happens to a subject: a method of [`object::LIFE`].
+    pub fn happens(&mut self, subject: u16, method: u16, now: u64) {
         if self.policy.judges_replies() {
             let (phase, args) = (Phase::Reply, &[0; MAX_ARGS]);
-            let call = Call {
-                subject: subject::GUEST,
-                object: object::LIFE,
-                method: method::GUEST_START,
-                phase,
-                len: 0,
-                args,
-            };
-            let _ = self.decide(&call);
+            self.judge(&Call { subject, object: object::LIFE, method, phase, len: 0, args }, 0, now);
         }
     }
 
@@ -146,7 +138,7 @@ impl<'a> Gate<'a> {
         self.trail.begin(&key, now, |record| {
             record.pc = pc;
             record.len = call.len;
-            record.redacted = redacted(policy, call);
+            record.redacted = redacted(policy, call, verdict.rule);
             for ((bit, &argument), slot) in (0..call.len).zip(call.args).zip(&mut record.args) {
                 *slot = if record.redacted >> bit & 1 == 0 { argument } else { 0 };
             }
@@ -220,6 +212,7 @@ mod tests {
     extern crate std;
     use super::*;
     use bulkhead_abi::audit::{RING_RECORDS, Record, RingHeader};
+    use bulkhead_model::method;
     use zerocopy::FromZeros;
 
     /// The policy of the text, and what the gate does with it.
@@ -282,7 +275,7 @@ mod tests {
         with_gate(rules, |gate| {
             let ask = |gate: &mut Gate<'_>| gate.judge(&guest_call(&CALL), 0, 5).is_allowed();
             assert_eq!([ask(gate), ask(gate), ask(gate)], [true, true, false]);
-            gate.guest_starts();
+            gate.happens(subject::GUEST, method::GUEST_START, 6);
             assert_eq!([ask(gate), ask(gate), ask(gate)], [true, true, false]);
         });
     }
@@ -293,6 +286,35 @@ mod tests {
             assert!(gate.judge(&guest_call(&CALL), 0, 5).is_allowed());
         });
         assert_eq!((header.next_seq, records[0].allowed), (1, 1));
+    }
+
+    #[test]
+    fn the_guest_cannot_ask_a_services_question_and_what_it_tries_changes_nothing() {
+        let rules = "interface Q {\n question q(a: u8)\n method n() -> ()\n}\napp y\nservice t: Q by y\ncounter asked in 0..1\n\
+            allow guest t.q when a == 7 then count asked";
+        let (header, _) = with_gate(rules, |gate| {
+            let message = Message { object: 7, method: 0, len: 1, words: [7, 0, 0, 0, 0, 0] };
+            let judge = |gate: &mut Gate<'_>, phase| gate.judge(&call(subject::GUEST, phase, &message), 0, 5).reason;
+            assert_eq!(judge(gate, Phase::Request), Reason::UnknownMethod);
+            assert_eq!(judge(gate, Phase::Question), Reason::Allowed, "the attempt did not count");
+            assert_eq!(judge(gate, Phase::Question), Reason::Failed, "the counter is full");
+            assert!(!gate.policy().is_callable(subject::GUEST, gate.policy().object(7).unwrap()));
+        });
+        assert_eq!(header.events, 2, "both refusals");
+    }
+
+    #[test]
+    fn a_profile_thins_out_denials_and_leaves_arguments_out() {
+        let rules = "counter level in 0..3\nprofile p { record denied when level >= 2; record only b }\n\
+            allow guest s.m audit by p\ndeny guest s.m when a == 7 audit by p";
+        let (header, records) = with_gate(rules, |gate| {
+            assert_eq!(gate.judge(&guest_call(&CALL), 0, 5).reason, Reason::DeniedByRule);
+            assert!(gate.judge(&guest_call(&Message { words: [1, 9, 0, 0, 0, 0], ..CALL }), 0, 6).is_allowed());
+            assert!(!gate.judge(&guest_call(&Message { len: 1, ..CALL }), 0, 7).is_allowed());
+        });
+        assert_eq!(header.events, 2, "not the denial");
+        assert_eq!((records[0].allowed, records[0].redacted, records[0].args), (1, 3, [0; 6]), "b is secret");
+        assert_eq!((records[1].reason, records[1].args[0]), (Reason::Malformed as u8, 7), "no profile has a say");
     }
 
     #[test]

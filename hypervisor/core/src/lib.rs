@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod call;
+pub mod clock;
 pub mod esr;
 pub mod gate;
 pub mod gic;

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use bulkhead_lang::Compiled;
+use bulkhead_lang::policy::{Recording, Rule};
 use bulkhead_lang::regions::{self, Bounds, Place, bounds, difference, extent, places};
-use bulkhead_lang::tree::Event;
+use bulkhead_lang::show;
+use bulkhead_lang::tree::{Decision, Event};
 use bulkhead_model::Reason;
 use serde_json::json;
 
@@ -22,6 +24,8 @@ struct Differences {
     no_longer: Vec<String>,
     /// Rules that remember or compute, and differ: their calls may differ.
     perhaps: Vec<String>,
+    /// What is recorded otherwise.
+    recorded: Vec<String>,
 }
 
 /// The verb.
@@ -37,14 +41,20 @@ pub(crate) fn run(old: &Site<'_>, new: &Site<'_>, fail_on_new: bool, as_json: bo
     given(&old, &new, &mut found);
     remembered(&old, &new, &mut found);
     let is_new = !found.newly.is_empty() || !found.perhaps.is_empty();
-    let Differences { newly, no_longer, perhaps } = found;
+    let Differences { newly, no_longer, perhaps, recorded } = found;
     if as_json {
-        say(&new, json!({ "newly_allowed": newly, "no_longer_allowed": no_longer, "perhaps": perhaps }));
+        say(
+            &new,
+            json!({
+                "newly_allowed": newly, "no_longer_allowed": no_longer, "perhaps": perhaps, "recorded_otherwise": recorded,
+            }),
+        );
     } else {
         newly.iter().for_each(|line| println!("+ newly allowed: {line}"));
         no_longer.iter().for_each(|line| println!("- no longer allowed: {line}"));
         perhaps.iter().for_each(|line| println!("? perhaps: {line}"));
-        if newly.is_empty() && no_longer.is_empty() && perhaps.is_empty() {
+        recorded.iter().for_each(|line| println!("* recorded: {line}"));
+        if newly.is_empty() && no_longer.is_empty() && perhaps.is_empty() && recorded.is_empty() {
             println!("the policies mean the same");
         }
     }
@@ -107,12 +117,40 @@ fn compare(old: &Compiled, new: &Compiled, names: &Names, found: &mut Difference
             list.push(mine.show(&call));
         }
     }
+    let records =
+        |compiled: &Compiled, place: Option<Place>| place.map_or(BTreeSet::new(), |place| recordings(compiled, place));
+    let (kept, keeps) = (records(old, before), records(new, after));
+    found.recorded.extend(keeps.difference(&kept).map(|text| format!("{told}: now {text}")));
+    found.recorded.extend(kept.difference(&keeps).map(|text| format!("{told}: no longer {text}")));
     let texts =
         |compiled: &Compiled, place: Option<Place>| place.map_or(BTreeSet::new(), |place| in_doubt(compiled, place));
     let (before, after) = (texts(old, before), texts(new, after));
     found.perhaps.extend(after.difference(&before).map(|text| format!("{told}: new: {text}")));
     found.perhaps.extend(before.difference(&after).map(|text| format!("{told}: gone: {text}")));
     Ok(())
+}
+
+/// What is recorded of the requests to a method beyond what always is.
+fn recordings(compiled: &Compiled, (subject, object, method): Place) -> BTreeSet<String> {
+    let policy = &compiled.policy;
+    let fields = policy.fields(object, method, Event::Request);
+    let of_rule = |rule: &Rule| {
+        let word = if rule.decision == Decision::Deny { "denied" } else { "allowed" };
+        let bodies = rule.bodies_for(subject, object, method, Event::Request);
+        let is_plain = |recording: &Recording| rule.decision == Decision::Deny && *recording == Recording::default();
+        let all = bodies.filter_map(|body| body.recording.as_ref()).filter(|recording| !is_plain(recording));
+        let told = all.map(|Recording { condition, sample, left_out }| {
+            let sample = sample.as_ref().map_or(String::new(), |(_, many)| format!("1 in {many} "));
+            let when =
+                condition.as_ref().map_or(String::new(), |when| format!(" when {}", show::text(policy, &[], when)));
+            let without = fields.iter().enumerate().filter(|(at, _)| left_out >> at & 1 == 1);
+            let without: Vec<String> = without.map(|(_, field)| field.label()).collect();
+            let without = if without.is_empty() { String::new() } else { format!(", without {}", without.join(", ")) };
+            format!("{sample}{word}{when}{without}")
+        });
+        told.collect::<Vec<_>>()
+    };
+    policy.rules.iter().flat_map(of_rule).collect()
 }
 
 /// The rules of a method that remember or compute, as text with single spaces.

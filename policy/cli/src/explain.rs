@@ -26,14 +26,15 @@ pub(crate) fn explain(site: &Site<'_>, call: &str, as_json: bool) -> Result<Exit
     let near = nearest(&compiled, &pair, &asked);
     let verdict = pair.decide(&message)?;
     let failure = failure.filter(|_| verdict.reason == Reason::Failed);
-    tell(&compiled, &asked, (&verdict, failure), &near, as_json);
+    let told = pair.told(&message, &verdict);
+    tell(&compiled, &asked, (&verdict, failure, told), &near, as_json);
     Ok(if verdict.reason == Reason::Allowed { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn tell(
     compiled: &Compiled,
     asked: &Call,
-    (verdict, failure): (&Verdict, Option<String>),
+    (verdict, failure, told): (&Verdict, Option<String>, Option<String>),
     near: &[Near],
     as_json: bool,
 ) {
@@ -55,7 +56,7 @@ fn tell(
             json!({
                 "verdict": word, "reason": verdict.reason.word(), "rule": rule.as_ref().map(|rule| &rule.0),
                 "name": deciding.and_then(|rule| rule.name.clone()),
-                "text": rule.as_ref().map(|rule| &rule.1), "because": deciding.and_then(|rule| rule.because.clone()),
+                "text": rule.as_ref().map(|rule| &rule.1), "because": told,
                 "failure": failure, "audit": verdict.audit,
                 "against": against.iter().map(|(reason, (place, _))| json!({ "rule": place, "reason": reason.word() })).collect::<Vec<_>>(),
                 "nearest": near.iter().map(|near| json!({ "rule": near.place, "wanted": near.wanted })).collect::<Vec<_>>(),
@@ -69,12 +70,14 @@ fn tell(
             let (place, text) = describe(rule);
             let name = rule.name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
             println!("  by {place}{name}: {text}");
-            if let Some(because) = &rule.because {
-                println!("  because {because}");
+            if let Some(because) = told {
+                let to_caller = rule.because.as_ref().is_some_and(|reason| reason.to_caller);
+                println!("  because {because}{}", if to_caller { " (the caller is told)" } else { "" });
             }
         }
         None => println!("  {}", verdict.reason.word()),
     }
+    println!("  {}", if verdict.audit { "recorded" } else { "not recorded" });
     if let Some(failure) = failure {
         println!("  an expression failed: {failure}");
     }

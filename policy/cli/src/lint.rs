@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use bulkhead_lang::policy::{Body, Effect, Field, Presence, Rule, StateKind};
+use bulkhead_lang::policy::{Body, Effect, Expression, Field, Presence, Recording, Rule, StateKind};
 use bulkhead_lang::regions::{Extent, Place, difference, extent, intersection, is_empty};
 use bulkhead_lang::tree::{Decision, Event, Space};
 use bulkhead_lang::{Compiled, Span};
@@ -240,8 +240,9 @@ fn is_dead(compiled: &Compiled, rule: &Rule, place: Place) -> Option<bool> {
 
 fn is_repeated(compiled: &Compiled, rule: &Rule, place: Place) -> Option<bool> {
     let mine = own(compiled, rule, place)?;
-    let same = others(compiled, rule, place)
-        .filter(|(other, extent)| other.decision == Decision::Allow && extent.is_exact && other.audit == rule.audit);
+    let same = others(compiled, rule, place).filter(|(other, extent)| {
+        other.decision == Decision::Allow && extent.is_exact && other.is_recorded() == rule.is_recorded()
+    });
     let granted = same.flat_map(|(_, extent)| extent.region).collect();
     let is_covered = is_empty(&difference(&mine.region, &granted).ok()?, fields(compiled, place));
     Some(mine.is_exact && is_covered && rule.name.is_none() && rule.because.is_none())
@@ -278,11 +279,12 @@ fn flows(compiled: &Compiled, all: &mut Vec<Finding>) {
                 });
             }
         }
+        let asks =
+            |condition: &Expression| condition.has(|part| part.place().is_some_and(|place| place.state == number));
         let is_asked = bodies().any(|body| {
             body.rates.iter().any(|rate| rate.state == number)
-                || body.condition.as_ref().is_some_and(|condition| {
-                    condition.has(|part| part.place().is_some_and(|place| place.state == number))
-                })
+                || body.recording.as_ref().and_then(Recording::holds).is_some_and(|condition| asks(&condition))
+                || body.condition.as_ref().is_some_and(asks)
                 || body
                     .effects
                     .iter()

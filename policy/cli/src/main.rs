@@ -17,6 +17,7 @@ mod replay;
 mod report;
 mod site;
 mod test;
+mod types;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -138,6 +139,15 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Prints the interfaces as Rust: types, a trait for who serves them, a client for who calls them
+    Types {
+        /// The site's folder
+        #[arg(default_value = ".")]
+        site: PathBuf,
+        /// Only this one
+        #[arg(long)]
+        interface: Option<String>,
+    },
     /// Runs the tests that stand in the policy
     Test {
         /// The site's folder
@@ -186,6 +196,7 @@ fn main() -> ExitCode {
             diff::run(&Site::new(old, arch), &Site::new(new, arch), *fail_on_new, json)
         }),
         Verb::Lint { site } => each(site, &|site| lint::run(site, json)),
+        Verb::Types { site, interface } => one(site, &|site| types::run(site, interface.as_deref(), json)),
         Verb::Fmt { site, check } => format::run(site, *check, json),
         Verb::Test { site, min_coverage, min_branches, min_states } => {
             let least = test::Least { rules: *min_coverage, branches: *min_branches, states: *min_states };

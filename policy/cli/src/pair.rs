@@ -4,7 +4,8 @@
 use bulkhead_lang::Compiled;
 use bulkhead_lang::interpret::{Memory, Message, Remembered, Times, Verdict};
 use bulkhead_lang::policy::{Body, Effect, Expression};
-use bulkhead_model::{MAX_ARGS, NO_RULE, Phase, Policy};
+use bulkhead_lang::tree::Event;
+use bulkhead_model::{MAX_ARGS, NO_RULE, Policy, Told};
 use bulkhead_monitor::{Call, Clock, decide};
 
 /// Both, with what they remember and their clocks.
@@ -46,11 +47,7 @@ impl<'a> Pair<'a> {
         let mut args = [0; MAX_ARGS];
         args.iter_mut().zip(words).for_each(|(slot, &word)| *slot = word);
         let len = u8::try_from(words.len()).unwrap_or(u8::MAX);
-        let phase = match event {
-            bulkhead_lang::tree::Event::Request => Phase::Request,
-            bulkhead_lang::tree::Event::Reply => Phase::Reply,
-            bulkhead_lang::tree::Event::Error => Phase::Error,
-        };
+        let phase = self.compiled.policy.phase(object, method, event);
         let call = Call { subject, object, method, phase, len, args: &args };
         let by_table = decide(&self.table, &mut self.words, &Clocks(self.times), &call);
         let by_tree = self.remembered.decide(&self.compiled.policy, self.times, message);
@@ -59,6 +56,19 @@ impl<'a> Pair<'a> {
             return Err(format!("the monitor says {by_table:?}, the interpreter {by_tree:?}: please report this"));
         }
         Ok(by_tree)
+    }
+
+    /// The deciding rule's reason, with a message's values in it, as a record tells it.
+    pub(crate) fn told(&self, message: &Message<'_>, verdict: &Verdict) -> Option<String> {
+        let rule = self.compiled.policy.rules.get(verdict.rule?)?;
+        rule.because.as_ref()?;
+        let object = self.table.object(message.object)?;
+        let (_, method) = self.table.method(object, message.method)?;
+        let fields = self.table.fields(method, message.event == Event::Reply);
+        let mut bodies = rule.bodies_for(message.subject, message.object, message.method, message.event);
+        let left_out = bodies.next()?.recording.as_ref().map_or(0, |recording| recording.left_out);
+        let (policy, subject, words) = (&self.table, message.subject, message.words);
+        Some(Told { policy, rule: u16::try_from(verdict.rule?).ok()?, subject, fields, words, left_out }.to_string())
     }
 
     /// What is remembered from now on, for a caller, by both.

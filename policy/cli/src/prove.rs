@@ -3,12 +3,12 @@
 
 use std::process::ExitCode;
 
-use bulkhead_lang::Compiled;
 use bulkhead_lang::interpret::Message;
 use bulkhead_lang::policy::{Body, Call, Kind, Never, NeverWhat, Rule};
 use bulkhead_lang::reach::{self, Found, Move};
 use bulkhead_lang::regions::{self, Place, Region, TooMany, bounds, extent, intersection};
 use bulkhead_lang::tree::Event;
+use bulkhead_lang::{Compiled, moment};
 use bulkhead_model::Reason;
 use serde_json::json;
 
@@ -149,6 +149,9 @@ fn by_values(compiled: &Compiled, never: &Rule) -> Result<Outcome, String> {
 
 fn one(compiled: &Compiled, never: &Rule, body: &Body, place: Place) -> Result<Outcome, String> {
     let policy = &compiled.policy;
+    if moment::excludes(policy, body, place) == Ok(true) {
+        return Ok(Outcome::Proved);
+    }
     let regions = || -> Result<(Region, Region), TooMany> {
         let (never, bounds) = (extent(policy, body, Event::Request)?, bounds(policy, place)?);
         Ok((intersection(&bounds.perhaps, &never.region)?, intersection(&bounds.surely, &never.region)?))

@@ -22,7 +22,8 @@ struct Recorded<'a> {
     subject: &'a str,
     object: &'a str,
     method: &'a str,
-    values: Vec<i128>,
+    /// As they were printed.
+    values: Vec<&'a str>,
 }
 
 /// The longest log in bytes.
@@ -56,7 +57,8 @@ pub(crate) fn run(site: &Site<'_>, log: &Path, as_json: bool) -> Result<ExitCode
         if is_allowed == record.was_allowed {
             same += 1;
         } else {
-            changed.push((number + 1, compiled.show(&call), is_allowed, verdict.reason.word()));
+            let told = pair.told(&message(&call), &verdict).map_or(String::new(), |told| format!(": {told}"));
+            changed.push((number + 1, compiled.show(&call), is_allowed, format!("{}{told}", verdict.reason.word())));
         }
     }
     if as_json {
@@ -89,13 +91,37 @@ fn recorded(line: &str) -> Option<Option<Recorded<'_>>> {
     let (subject, rest) = rest.split_once(" -> ")?;
     let (target, rest) = rest.split_once('(')?;
     let (object, method) = target.split_once('.')?;
-    let (values, _) = rest.split_once(')')?;
-    let number = |value: &str| {
-        let value = value.rsplit(": ").next()?;
-        value.strip_prefix("0x").map_or_else(|| value.parse().ok(), |hex| i128::from_str_radix(hex, 16).ok())
-    };
-    let values: Option<Vec<i128>> = values.split(", ").filter(|value| !value.is_empty()).map(number).collect();
-    Some(values.map(|values| Recorded { was_allowed, subject, object, method, values }))
+    let values = values(rest)?;
+    let is_known = values.iter().all(|value| *value != "(secret)");
+    Some(is_known.then_some(Recorded { was_allowed, subject, object, method, values }))
+}
+
+/// The values before the closing parenthesis, without their names. `None`: there is none.
+fn values(text: &str) -> Option<Vec<&str>> {
+    let (mut all, mut start, mut depth) = (Vec::new(), 0, 0_usize);
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        let is_plain = !std::mem::take(&mut is_escaped);
+        match byte {
+            b'\\' if is_quoted && is_plain => is_escaped = true,
+            b'"' if is_plain => is_quoted = !is_quoted,
+            _ if is_quoted => {}
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b',' if depth == 0 => {
+                let value = text.get(start..at)?.trim();
+                if !value.is_empty() {
+                    all.push(value.split_once(": ").map_or(value, |(_, value)| value));
+                }
+                start = at + 1;
+                if byte == b')' {
+                    return Some(all);
+                }
+            }
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    None
 }
 
 fn call(compiled: &Compiled, record: &Recorded<'_>) -> Option<Call> {
@@ -103,7 +129,16 @@ fn call(compiled: &Compiled, record: &Recorded<'_>) -> Option<Call> {
     let methods = &compiled.policy.objects.get(usize::from(object))?.methods;
     let method = methods.iter().position(|known| known.name == record.method)?;
     let place: Place = (compiled.subject(record.subject)?, object, u16::try_from(method).ok()?);
-    Some(compiled.request(place, &record.values))
+    let text = format!("{} -> {}.{}({})", record.subject, record.object, record.method, record.values.join(", "));
+    if let Ok(call) = compiled.call(&text) {
+        return Some(call);
+    }
+    // Values that are none of their type stand as numbers.
+    let number = |value: &&str| {
+        value.strip_prefix("0x").map_or_else(|| value.parse().ok(), |hex| i128::from_str_radix(hex, 16).ok())
+    };
+    let values: Option<Vec<i128>> = record.values.iter().map(number).collect();
+    Some(compiled.request(place, &values?))
 }
 
 #[cfg(test)]
@@ -118,7 +153,12 @@ mod tests {
             (record.was_allowed, record.subject, record.object, record.method),
             (false, "guest", "plant", "set")
         );
-        assert_eq!(record.values, [2900, 16]);
+        assert_eq!(record.values, ["2900", "0x10"]);
+        let line = "#7 allowed guest -> s.m(t: \"a, (b: \\\") c\", l: [1, 2], r: {1, {2, 3}}, f: a | b, n: none, hz: 50.00 Hz)";
+        let values = recorded(line).flatten().map(|record| record.values);
+        let wanted = ["\"a, (b: \\\") c\"", "[1, 2]", "{1, {2, 3}}", "a | b", "none", "50.00 Hz"];
+        assert_eq!(values.as_deref(), Some(&wanted[..]));
+        assert_eq!(recorded("#7 allowed guest -> s.m(t: \"a)"), None, "cut");
         assert!(
             recorded("#1 allowed guest -> plant.level() by site.policy:4")
                 .flatten()

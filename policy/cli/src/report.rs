@@ -136,15 +136,23 @@ fn machine(compiled: &Compiled, html: &mut String) {
 fn conditions(compiled: &Compiled, html: &mut String) {
     html.push_str("<h2>The rules</h2><table><tr><th>where</th><th>rule</th><th>recorded</th><th>reason</th></tr>");
     for rule in &compiled.policy.rules {
-        let Rule { audit, decision, because, span, .. } = rule;
+        let Rule { decision, because, span, .. } = rule;
         let (file, line, ..) = compiled.sources.place(*span);
         let recorded = match decision {
-            Decision::Allow if *audit => "always",
+            _ if rule
+                .bodies
+                .iter()
+                .any(|body| body.recording.as_ref().is_some_and(|recording| recording.holds().is_some())) =>
+            {
+                "as its profile says"
+            }
+            Decision::Allow | Decision::Observe if rule.is_recorded() => "always",
             Decision::Allow => "refusals",
-            _ => "when it refuses",
+            Decision::Observe => "never",
+            Decision::Deny => "when it refuses",
         };
         let text = compiled.sources.text(*span);
-        let because = escaped(because.as_deref().unwrap_or_default());
+        let because = escaped(because.as_ref().map_or("", |reason| &reason.written));
         let _ = write!(
             html,
             "<tr><td>{}:{line}</td><td><code>{}</code></td><td>{recorded}</td><td>{because}</td></tr>",
@@ -181,7 +189,7 @@ fn memory(compiled: &Compiled, html: &mut String) {
                 name => format!("{name} {}..{}", key.values.0, key.values.1),
             })
             .collect();
-        let name = if name.starts_with("rate#") { "(a rule's own)" } else { name };
+        let name = if name.contains('#') { "(a rule's own)" } else { name };
         let _ = write!(
             html,
             "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",

@@ -213,7 +213,7 @@ fn take(
             reached.rules.extend(verdict.against.iter().map(|(_, rule)| *rule));
             reached.rules.extend(verdict.observed.iter());
             reached.states.extend(pair.flow_states());
-            is_expected(compiled, call, &verdict)
+            is_expected(compiled, call, &verdict, pair.told(&message, &verdict))
         }
     })
 }
@@ -224,7 +224,7 @@ pub(crate) fn message(call: &Call) -> Message<'_> {
     Message { subject, object, method, event, words }
 }
 
-fn is_expected(compiled: &Compiled, call: &Call, verdict: &Verdict) -> Result<(), String> {
+fn is_expected(compiled: &Compiled, call: &Call, verdict: &Verdict, told: Option<String>) -> Result<(), String> {
     let rule = verdict.rule.and_then(|rule| compiled.policy.rules.get(rule));
     let place = rule.map_or(String::new(), |rule| {
         let (file, line, ..) = compiled.sources.place(rule.span);
@@ -248,6 +248,9 @@ fn is_expected(compiled: &Compiled, call: &Call, verdict: &Verdict) -> Result<()
         && rule.and_then(|rule| rule.name.as_ref()) != Some(name)
     {
         return Err(format!("it is {said}{place}, not by `{name}`"));
+    }
+    if call.because.is_some() && call.because != told {
+        return Err(told.map_or("no reason is told".to_string(), |told| format!("it is told because \"{told}\"")));
     }
     match call.recorded {
         Some(recorded) if recorded != verdict.audit => {

@@ -83,7 +83,7 @@ fn the_compiled_table_is_what_the_monitor_takes() {
         let table = bulkhead_model::Policy::verify(&table).expect("it is sound");
         assert!(table.is_for(number) && !table.is_for(3 - number), "{arch}");
     }
-    let output = bulkhead(&["--json", "explain", "guest -> clock.now()"]);
+    let output = bulkhead(&["--json", "explain", "guest -> plant.level()"]);
     assert!(text(&output).contains("\"verdict\":\"allowed\""), "{}", text(&output));
 }
 
@@ -120,10 +120,45 @@ fn a_site_for_two_kinds_of_machine_is_looked_at_for_each_or_for_the_one_that_is_
 fn completions_and_the_manual_page_know_every_verb() {
     for words in [["completions", "bash"].as_slice(), &["man"]] {
         let said = text(&bulkhead(words));
-        for verb in ["check", "compile", "explain", "test", "prove", "diff", "lint", "fmt"] {
+        for verb in ["check", "compile", "explain", "test", "prove", "diff", "lint", "fmt", "types"] {
             assert!(said.contains(verb), "{words:?} {verb}");
         }
     }
+}
+
+#[test]
+fn a_never_of_ages_and_hours_is_proved_where_the_rules_themselves_keep_it() {
+    let text = "edition 1\npolicy p\ninterface I { method go() -> ()\n method mark() -> () }\napp a\nservice s: I by a\ntimer t\n\
+        allow guest s.mark then start t\nallow guest s.go when age of t >= 10 s and time of day between 8 h and 16 h\n";
+    let folder = site(
+        "moments",
+        &format!("{text}never guest s.go when age of t below 5 s\nnever guest s.go when time of day above 16 h\n"),
+    );
+    let output = bulkhead(&["prove", &folder.to_string_lossy()]);
+    assert_eq!((output.status.code(), text_count(&output, "proved ")), (Some(0), 2), "{}", crate::text(&output));
+    let folder = site("moments_open", &format!("{text}never guest s.go when age of t below 15 s\n"));
+    let output = bulkhead(&["prove", &folder.to_string_lossy()]);
+    assert_eq!((output.status.code(), text_count(&output, "UNDECIDED")), (Some(1), 1), "{}", crate::text(&output));
+}
+
+fn text_count(output: &Output, word: &str) -> usize {
+    text(output).matches(word).count()
+}
+
+#[test]
+fn interfaces_are_printed_as_rust() {
+    let output = bulkhead(&["types"]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for wanted in
+        ["pub mod plant {", "fn set_pump(&mut self, rpm: u16);", "pub mod historian {", "pub const PLANT: u16 = 7;"]
+    {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    let said = text(&bulkhead(&["types", "--interface", "Clock"]));
+    assert!(said.starts_with("/// Interface `Clock`.") && !said.contains("pub mod plant"), "{said}");
+    let output = bulkhead(&["types", "--interface", "Plan"]);
+    assert!(output.status.code() == Some(2) && text(&output).contains("did you mean `Plant`?"), "{}", text(&output));
 }
 
 fn policies() -> Vec<PathBuf> {
@@ -261,10 +296,14 @@ fn a_difference_is_shown_by_a_call_and_new_permissions_can_fail() {
             .to_string();
     let less = site("less", &BOUNDED.replace("1000..1010", "1000..1020")).display().to_string();
     let more = site("more", &BOUNDED.replace("0..2400", "0..2500")).display().to_string();
+    let thin =
+        "counter level in 0..3\nprofile thin for s.set {\n    record denied when level > 1\n    record only mode\n}\n";
+    let quiet = site("quiet", &format!("{BOUNDED}{thin}")).display().to_string();
     let other = site("other", &BOUNDED.replace("a * 2", "a * 3")).display().to_string();
     for (new, code, said) in [
         (&same, 0, "the policies mean the same"),
         (&less, 0, "- no longer allowed: guest -> s.set(rpm: 1011, mode: 0)"),
+        (&quiet, 0, "* recorded: guest -> s.set: now denied when level > 1, without rpm"),
         (&more, 1, "+ newly allowed: guest -> s.set(rpm: 2401, mode: 0)"),
         (&other, 1, "? perhaps: guest -> s.go: new: allow guest s.go when a * 3 < 20"),
     ] {

@@ -66,8 +66,8 @@ impl Checker<'_> {
                 self.unknown(name, "rule called", known.iter().map(String::as_str));
             }
         }
-        let (event, expected, recorded) = (call.event, call.expected, call.recorded);
-        Some(Call { subject, object, method, event, words, expected, by, recorded })
+        let (event, expected, recorded, because) = (call.event, call.expected, call.recorded, call.because.clone());
+        Some(Call { subject, object, method, event, words, expected, by, recorded, because })
     }
 
     /// `OBJECT.METHOD(VALUES)`: object, method and the values as they travel.

@@ -1,20 +1,26 @@
 //! Statements to a [`Policy`]: every name is found, every number fits. All findings are gathered.
 
 use crate::Arch;
-use crate::diagnostic::{Diagnostic, Span, nearest};
+use crate::diagnostic::{Diagnostic, Span, nearest, twice};
 use crate::expressions::Scope;
 use crate::policy::{
-    Body, Effect, Expression, Field, Kind, Method, Never, NeverWhat, Object, Place, Policy, Presence, Resource, Rule,
-    Values,
+    Body, Effect, Expression, Field, Kind, Method, Never, NeverWhat, Object, Place, Policy, Presence, Reason, Resource,
+    Rule, Shape, Values,
 };
+use crate::profiles::Samples;
 use crate::tree::{self, Constant, Decision, Event, Interface, Item, Name, Number, Space, Targets};
 
+/// What a declared error is called in rules, and the word for what is none.
+const ERROR: &str = "error";
+const OTHER: &str = "other";
 /// The most flags of a set.
 const FLAGS: usize = 63;
+/// The farthest zone, in seconds.
+const ZONE: i32 = 14 * 3600;
 /// The most methods of an interface: a capability has a bit for each.
 const METHODS: usize = 64;
 
-const TYPES: [(&str, Values); 9] = [
+pub(crate) const TYPES: [(&str, Values); 9] = [
     ("bool", (0, 1)),
     ("u8", (0, 0xff)),
     ("u16", (0, 0xffff)),
@@ -27,12 +33,13 @@ const TYPES: [(&str, Values); 9] = [
 ];
 
 /// The wall's own objects, in the order of `bulkhead_model::object`, with their interfaces.
-const OWN: [(&str, &str); 10] = [
+const OWN: [(&str, &str); 11] = [
     ("psci", "Psci"),
     ("sysreg", "Registers"),
     ("mmio", "Memory"),
     ("task", "Tasks"),
     ("life", "Life"),
+    ("time", "Time"),
     ("port", "Ports"),
     ("msr", "ModelSpecific"),
     ("cpuid", "Cpuid"),
@@ -49,12 +56,14 @@ pub(crate) fn check(items: &[Item], arch: Option<Arch>, findings: &mut Vec<Diagn
     checker.declarations(items);
     checker.tables(items);
     checker.states(items);
+    checker.profiles(items);
     for item in items {
         if let Item::Rule(rule) = item {
             checker.rule(rule);
         }
     }
     checker.owners();
+    checker.idle_profiles();
     checker.nevers(items);
     checker.measure();
     checker.tests(items);
@@ -75,19 +84,29 @@ pub(crate) struct Checker<'a> {
     groups: Vec<(Name, Vec<Name>)>,
     /// Resources that have an owner.
     given: Vec<String>,
+    pub(crate) profiles: Vec<crate::profiles::Profile>,
 }
 
 impl<'a> Checker<'a> {
     /// For what is said of a policy after it was checked: its named sets are gone by then.
     pub(crate) fn for_policy(policy: Policy, findings: &'a mut Vec<Diagnostic>) -> Self {
         let (resources, interfaces, sets) = (Vec::new(), Vec::new(), Vec::new());
-        Self { findings, policy, resources, interfaces, sets, groups: Vec::new(), given: Vec::new() }
+        let (groups, given, profiles) = (Vec::new(), Vec::new(), Vec::new());
+        Self { findings, policy, resources, interfaces, sets, groups, given, profiles }
     }
 }
 
 impl Checker<'_> {
     pub(crate) fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
         self.findings.push(Diagnostic::error(span, message, help));
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == crate::Severity::Error)
+    }
+
+    pub(crate) fn finding(&mut self, finding: Diagnostic) {
+        self.findings.push(finding);
     }
 
     pub(crate) fn unknown<'k>(&mut self, name: &Name, what: &str, known: impl IntoIterator<Item = &'k str> + Clone) {
@@ -112,6 +131,7 @@ impl Checker<'_> {
                     }
                 }
                 Item::Policy(name) => self.policy.name.clone_from(&name.text),
+                Item::Zone(ahead, span) => self.zone(ahead.as_ref(), *span),
                 _ => {}
             }
         }
@@ -120,7 +140,21 @@ impl Checker<'_> {
         }
     }
 
-    fn interfaces(&mut self, items: &[Item]) {
+    /// The farthest that local times are from UTC.
+    fn zone(&mut self, ahead: Option<&Number>, span: Span) {
+        let ahead = ahead.map_or(Some(0), |ahead| self.number(ahead, &Kind::time()));
+        let seconds = ahead.map(|ahead| ahead / 1_000_000);
+        let zone = seconds.and_then(|seconds| i32::try_from(seconds).ok()).filter(|zone| zone.abs() <= ZONE);
+        if zone.is_none() && seconds.is_some() {
+            self.error(span, "no zone is so far from UTC", "write UTC - 14 h to UTC + 14 h");
+        }
+        if self.policy.zone.is_some() {
+            self.error(span, "the zone is stated twice", "remove one of them");
+        }
+        self.policy.zone = zone.or(self.policy.zone);
+    }
+
+    pub(crate) fn interfaces(&mut self, items: &[Item]) {
         for item in items {
             if let Item::Interface(interface) = item {
                 if self.interfaces.iter().any(|(name, _)| *name == interface.name.text) {
@@ -133,13 +167,22 @@ impl Checker<'_> {
     }
 
     pub(crate) fn twice(&mut self, name: &Name) {
-        self.error(name.span, format!("`{}` is declared twice", name.text), "give one of them another name");
+        self.error(name.span, twice(&name.text), "give one of them another name");
     }
 
     fn methods(&mut self, interface: &Interface) -> Vec<Method> {
         if interface.methods.len() > METHODS {
             self.error(interface.name.span, "an interface has at most 64 methods", "split it in two");
         }
+        let sets = interface.enums.iter().chain(&interface.flags).map(|(_, words)| words);
+        for words in sets.chain([&interface.errors]) {
+            for (at, word) in words.iter().enumerate() {
+                if words.iter().take(at).any(|before| before.text == word.text) {
+                    self.twice(word);
+                }
+            }
+        }
+        let (errors, error_shapes) = self.declared_errors(interface);
         let mut methods: Vec<Method> = Vec::new();
         for method in interface.methods.iter().take(METHODS) {
             if methods.iter().any(|known| known.name == method.name.text) {
@@ -148,9 +191,38 @@ impl Checker<'_> {
             let (arguments, argument_shapes) = self.message(interface, &method.name, &method.arguments);
             let (replies, reply_shapes) = self.message(interface, &method.name, &method.replies);
             let name = method.name.text.clone();
-            methods.push(Method { name, arguments, replies, argument_shapes, reply_shapes });
+            let (errors, error_shapes) = (errors.clone(), error_shapes.clone());
+            let is_question = method.is_question;
+            methods.push(Method {
+                name,
+                arguments,
+                replies,
+                argument_shapes,
+                reply_shapes,
+                errors,
+                error_shapes,
+                is_question,
+            });
         }
         methods
+    }
+
+    /// What an error says: its number, from 1 on. An answer that is none (the service is gone, it took too long) has 0, and nothing
+    /// keeps a service from a number that its interface does not declare: so it may be any.
+    fn declared_errors(&mut self, interface: &Interface) -> (Vec<Field>, Vec<(String, Shape)>) {
+        if interface.errors.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        if let Some(name) = interface.errors.iter().find(|name| name.text == OTHER) {
+            let help = "`other` is what the interface does not declare, such as a service that is gone";
+            self.error(name.span, "no error can be called `other`", help);
+        }
+        let words = std::iter::once(OTHER).chain(interface.errors.iter().map(|name| name.text.as_str()));
+        let range = (0, u64::MAX.into());
+        let kind = Kind { words: words.map(str::to_string).collect(), ..Kind::plain(range) };
+        let (name, presence) = (ERROR.to_string(), Presence::Always);
+        let field = Field { name: name.clone(), range, kind, is_secret: false, presence, head: None };
+        (vec![field], vec![(name, Shape::One)])
     }
 
     pub(crate) fn field(&mut self, interface: &Interface, field: &tree::Field) -> Field {
@@ -291,7 +363,7 @@ impl Checker<'_> {
     }
 
     /// A name, or the members of the group of that name. Groups have no groups among their members.
-    fn members(&self, name: &Name) -> Vec<Name> {
+    pub(crate) fn members(&self, name: &Name) -> Vec<Name> {
         let group = self.groups.iter().find(|(known, _)| known.text == name.text);
         group.map_or_else(|| vec![name.clone()], |(_, members)| members.clone())
     }
@@ -333,7 +405,11 @@ impl Checker<'_> {
                 }
             };
             let clauses = never.limits.len() + never.rates.len() + never.grants.len() + never.effects.len();
-            if clauses > 0 || never.audit || never.event != Event::Request || matches!(never.targets, Targets::Use(_)) {
+            if clauses > 0
+                || never.audit.is_some()
+                || never.event != Event::Request
+                || matches!(never.targets, Targets::Use(_))
+            {
                 let help = "write `never SUBJECT OBJECT.METHOD when CONDITION`";
                 self.error(never.span, "`never` says which requests are never allowed", help);
                 continue;
@@ -356,7 +432,7 @@ impl Checker<'_> {
             && rule.rates.is_empty()
             && rule.grants.is_empty()
             && rule.effects.is_empty()
-            && !rule.audit;
+            && rule.audit.is_none();
         let &[subject] = subjects else {
             return self.error(rule.subject.span, "a resource has one owner", "name the guest or one app");
         };
@@ -401,14 +477,73 @@ impl Checker<'_> {
         targets.sort_unstable();
         targets.dedup();
         self.check_clauses(rule);
+        self.check_questions(rule, &subjects, &targets);
         let own: Vec<Option<u16>> = rule.limits.iter().map(|limit| self.own_rate(limit)).collect();
         let own: Vec<Place> = own.into_iter().flatten().map(|state| Place { state, keys: Vec::new() }).collect();
-        let bodies: Vec<Option<Body>> = targets.iter().map(|&target| self.body(rule, target, &own)).collect();
+        let mut samples = Vec::new();
+        let bodies: Vec<Option<Body>> =
+            targets.iter().map(|&target| self.body(rule, target, &own, &mut samples)).collect();
+        let told = self.told_of(rule, &targets);
         if self.findings.iter().skip(before).all(|finding| finding.severity == crate::Severity::Warning) {
-            let tree::Rule { decision, event, audit, because, name, span, .. } = rule.clone();
+            let tree::Rule { decision, event, name, span, .. } = rule.clone();
             let (bodies, name) = (bodies.into_iter().flatten().collect(), name.map(|name| name.text));
-            self.policy.rules.push(Rule { decision, subjects, event, bodies, audit, because, name, span });
+            let because = rule.because.as_ref().zip(told).map(|(reason, told)| Reason {
+                written: reason.text.clone(),
+                told,
+                to_caller: reason.to_caller,
+            });
+            self.policy.rules.push(Rule { decision, subjects, event, bodies, because, name, span });
         }
+    }
+
+    /// Questions are asked by the app that serves their object, for itself or for the guest, and have no reply.
+    fn check_questions(&mut self, rule: &tree::Rule, subjects: &[u16], targets: &[Target]) {
+        for &(object, method, _) in targets {
+            let Some(found) = self.policy.objects.get(usize::from(object)) else { continue };
+            let Some(question) = found.methods.get(usize::from(method)).filter(|method| method.is_question) else {
+                continue;
+            };
+            let (name, server) = (format!("{}.{}", found.name, question.name), found.server);
+            if rule.event != Event::Request {
+                let help = "allow or deny the question itself";
+                return self.error(rule.span, format!("`{name}` is a question, which has no reply"), help);
+            }
+            let asks = |subject: &u16| *subject == bulkhead_model::subject::GUEST || Some(*subject) == server;
+            if !subjects.iter().all(asks) {
+                let help = "name that app, or the guest, for whom it asks";
+                return self.error(
+                    rule.subject.span,
+                    format!("`{name}` is asked by the app that serves it alone"),
+                    help,
+                );
+            }
+        }
+    }
+
+    /// A rule's reason, which is one text for all its methods.
+    fn told_of(&mut self, rule: &tree::Rule, targets: &[Target]) -> Option<String> {
+        let reason = rule.because.as_ref()?;
+        if targets.is_empty() {
+            return self.reason(reason, &[]);
+        }
+        let mut all: Vec<String> = Vec::new();
+        for &target in targets {
+            let fields = self.fields(rule.event, target)?;
+            all.push(self.reason(reason, &fields)?);
+        }
+        if all.iter().any(|told| Some(told) != all.first()) {
+            let help = "its values have other units, steps or words in another method: write a rule for each";
+            self.error(reason.span, "this reason is not the same for all methods that the rule names", help);
+        }
+        all.pop()
+    }
+
+    /// The fields of a message as a rule sees them: a register's value has the register's unit and range.
+    fn fields(&self, event: Event, (object, method, register): Target) -> Option<Vec<Field>> {
+        let fields = self.policy.fields(object, method, event);
+        let Some((table, row)) = register else { return Some(fields.to_vec()) };
+        let table = self.policy.tables.get(table)?;
+        Some(table.fields(table.rows.get(row)?, fields))
     }
 
     /// Which clauses go with which kind of rule.
@@ -423,7 +558,9 @@ impl Checker<'_> {
                 "`on` observes what is allowed elsewhere: a reply, an error or the guest's start",
                 "write `allow … then …`",
             ),
-            (Decision::Observe, _) if rule.effects.is_empty() => ("this rule remembers nothing", "add `then …`"),
+            (Decision::Observe, _) if rule.effects.is_empty() && rule.audit.is_none() => {
+                ("this rule remembers and records nothing", "add `then …` or `audit`")
+            }
             (Decision::Deny | Decision::Observe, _) if limits > 0 => {
                 ("only an allowing rule has a rate or a grant", "turn it round: allow what may be done so often")
             }
@@ -432,8 +569,9 @@ impl Checker<'_> {
         if !message.is_empty() {
             self.error(rule.span, message, help);
         }
-        if rule.audit && rule.decision != Decision::Allow {
-            let finding = Diagnostic::warning(rule.span, "refusals are always recorded", "remove `audit`");
+        if rule.audit == Some(None) && rule.decision == Decision::Deny {
+            let help = "remove `audit`, or name a profile: `audit by NAME`";
+            let finding = Diagnostic::warning(rule.span, "refusals are recorded without it", help);
             self.findings.push(finding);
         }
         if rule.decision == Decision::Deny && !rule.effects.iter().all(|effect| matches!(effect, tree::Effect::Add(..)))
@@ -444,14 +582,18 @@ impl Checker<'_> {
     }
 
     /// What a rule says of one method.
-    fn body(&mut self, rule: &tree::Rule, (object, method, register): Target, own: &[Place]) -> Option<Body> {
-        let mut fields = self.policy.fields(object, method, rule.event).to_vec();
+    fn body(
+        &mut self,
+        rule: &tree::Rule,
+        (object, method, register): Target,
+        own: &[Place],
+        samples: &mut Samples,
+    ) -> Option<Body> {
+        let fields = self.fields(rule.event, (object, method, register))?;
         let mut is_meant = None;
         if let Some((table, row)) = register {
             let table = self.policy.tables.get(table)?;
-            let register = table.rows.get(row)?;
-            fields = table.fields(register, &fields);
-            is_meant = Some(table.condition(register));
+            is_meant = Some(table.condition(table.rows.get(row)?));
         }
         let scope = Scope { fields: &fields, element: None };
         let mut condition = match &rule.condition {
@@ -487,7 +629,8 @@ impl Checker<'_> {
             let help = "effects all see what was before the call: one rule changes a state object once";
             self.error(rule.span, format!("this rule changes `{name}` twice"), help);
         }
-        Some(Body { object, method, condition, rates, effects })
+        let recording = self.recording(rule, (object, method), &fields, samples);
+        Some(Body { object, method, condition, rates, effects, recording })
     }
 
     /// The registers of a table that a rule names.
@@ -512,7 +655,10 @@ impl Checker<'_> {
         let methods: Vec<String> = self.policy.objects[place].methods.iter().map(|known| known.name.clone()).collect();
         let number = |at: usize| u16::try_from(at).unwrap_or(bulkhead_model::NONE);
         match method {
-            None => targets.extend((0..methods.len()).map(|at| (number(place), number(at)))),
+            None => {
+                let called = (0..).zip(&self.policy.objects[place].methods).filter(|(_, method)| !method.is_question);
+                targets.extend(called.map(|(at, _)| (number(place), number(at))));
+            }
             Some(method) => match methods.iter().position(|known| *known == method.text) {
                 Some(at) => targets.push((number(place), number(at))),
                 None => {

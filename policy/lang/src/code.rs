@@ -6,7 +6,7 @@ use bulkhead_model::code::{Instruction, LENGTH, Operation, STACK};
 
 use crate::automata;
 use crate::messages::CHUNK;
-use crate::policy::{Body, Effect, Expression, Field, Place};
+use crate::policy::{Body, Effect, Expression, Field, Place, Recording};
 use crate::tree::Operator;
 
 /// A program that is longer, or needs a deeper stack, than the monitor has.
@@ -32,12 +32,14 @@ pub(crate) fn program(
     fields: &[Field],
     tables: &mut Tables,
 ) -> Result<Option<(Vec<u32>, usize)>, TooLong> {
-    if rest.is_empty() && body.rates.is_empty() && body.effects.is_empty() {
+    let recording = body.recording.as_ref();
+    let (is_recorded, counting) = (recording.and_then(Recording::holds), recording.and_then(Recording::counting));
+    if rest.is_empty() && !body.remembers() && is_recorded.is_none() && counting.is_none() {
         return Ok(None);
     }
     let mut writer = Writer { tables, fields, all: Vec::new(), depth: 0, deepest: 0, texts: 0 };
     let mut jumps = Vec::new();
-    let parts = rest.len() + body.rates.len();
+    let parts = rest.len() + body.rates.len() + usize::from(is_recorded.is_some());
     for (at, expression) in rest.iter().enumerate() {
         writer.expression(expression);
         jumps.extend((at + 1 < parts).then(|| writer.jump(Operation::JumpIfFalse)));
@@ -46,14 +48,20 @@ pub(crate) fn program(
         writer.at(Operation::Admits, 0, rate, 1);
         jumps.extend((rest.len() + at + 1 < parts).then(|| writer.jump(Operation::JumpIfFalse)));
     }
+    if let Some(is_recorded) = &is_recorded {
+        // 1 if it holds and is recorded, 2 if it holds and is not.
+        writer.push(2);
+        writer.expression(is_recorded);
+        writer.plain(Operation::Subtract, 1);
+    }
     if parts == 0 {
         writer.push(1);
     }
     jumps.into_iter().for_each(|jump| writer.land(jump));
     writer.plain(Operation::End, 0);
-    if !body.effects.is_empty() || !body.rates.is_empty() {
+    if body.remembers() || counting.is_some() {
         (writer.depth, writer.deepest) = (0, writer.deepest);
-        body.effects.iter().for_each(|effect| writer.effect(effect));
+        body.effects.iter().chain(&counting).for_each(|effect| writer.effect(effect));
         body.rates.iter().for_each(|rate| writer.at(Operation::Take, 0, rate, 0));
         writer.plain(Operation::End, 0);
     }

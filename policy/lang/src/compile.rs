@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use bulkhead_model::build::{Tables, word};
 use bulkhead_model::code::{EFFECTS, WRITES};
-use bulkhead_model::{self as model, NONE, kind};
+use bulkhead_model::{self as model, NONE, form, kind};
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::index;
 use crate::normal::{self, ROWS};
-use crate::policy::{Body, Expression, Field, Policy, Presence, Rule, State, StateKind};
+use crate::policy::{Body, Expression, Field, Head, Policy, Presence, Rule, State, StateKind};
 use crate::tree::{Decision, Event};
 
 /// What the compiler knows about the worst decision.
@@ -41,6 +41,7 @@ struct Written<'p> {
 pub(crate) fn compile(policy: &Policy, sources: &Sources, findings: &mut Vec<Diagnostic>) -> (Vec<u8>, Cost) {
     let mut tables = Tables::default();
     tables.machine = policy.arch.map_or(model::machine::ANY, crate::Arch::number);
+    tables.zone = policy.zone.unwrap_or(0);
     let first_of_object = objects(policy, &mut tables);
     states(policy, &mut tables);
     let mut all: Vec<Written<'_>> = Vec::new();
@@ -86,13 +87,16 @@ fn objects(policy: &Policy, tables: &mut Tables) -> Vec<usize> {
         let first_method = number(tables.methods.len());
         for method in &object.methods {
             let first_field = number(tables.fields.len());
-            method.arguments.iter().chain(&method.replies).for_each(|field| add_field(tables, field));
+            let fields = method.arguments.iter().chain(&method.replies).chain(&method.errors);
+            fields.for_each(|field| add_field(tables, field));
             let name = tables.add_text(&method.name);
             let count = |fields: &[Field]| u8::try_from(fields.len()).unwrap_or(u8::MAX);
             let (arguments, replies) = (count(&method.arguments), count(&method.replies));
             let mut words = method.arguments.iter().chain(&method.replies);
-            let has_guards = words.any(|field| field.presence != Presence::Always).into();
-            tables.methods.push(model::Method { name, first_field, arguments, replies, has_guards });
+            let guards = if words.any(|field| field.presence != Presence::Always) { model::Method::GUARDS } else { 0 };
+            let flags = if method.is_question { guards | model::Method::QUESTION } else { guards };
+            let errors = count(&method.errors);
+            tables.methods.push(model::Method { name, first_field, arguments, replies, flags, errors });
         }
         let (method_count, server) = (small(object.methods.len()), object.server.unwrap_or(NONE));
         tables.objects.push(model::Object { name, first_method, method_count, server });
@@ -151,8 +155,9 @@ fn label(tables: &mut Tables, rule: &Rule) -> u32 {
         return 0;
     }
     let name = tables.add_text(rule.name.as_deref().unwrap_or_default());
-    let because = tables.add_text(rule.because.as_deref().unwrap_or_default());
-    tables.labels.push(model::Label { name, because });
+    let because = tables.add_text(rule.because.as_ref().map_or("", |reason| &reason.told));
+    let to_caller = rule.because.as_ref().is_some_and(|reason| reason.to_caller).into();
+    tables.labels.push(model::Label { name, because, to_caller });
     number(tables.labels.len())
 }
 
@@ -191,13 +196,15 @@ fn rows<'p>(
             (at, steps)
         }
     };
-    let has_effects = !body.effects.is_empty() || !body.rates.is_empty();
+    let recording = body.recording.as_ref();
+    let left_out = u16::from(recording.map_or(0, |recording| recording.left_out));
     let flags = [
         (rule.decision == Decision::Deny, model::Row::DENY),
-        (rule.audit, model::Row::AUDIT),
-        (has_effects, model::Row::EFFECTS),
+        (recording.is_some(), model::Row::AUDIT),
+        (body.changes() > 0, model::Row::EFFECTS),
     ];
-    let flags = flags.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag);
+    let flags =
+        flags.iter().filter(|(is_set, _)| *is_set).fold(left_out << model::Row::LEFT_OUT, |all, (_, flag)| all | flag);
     for tests in rows {
         let ranges: Vec<(u16, i128, i128)> = tests.iter().map(|&(at, (low, high))| (small(at), low, high)).collect();
         let row = tables.add_row(model::Row { source: number(source), code, test_count: 0, flags }, &ranges);
@@ -241,7 +248,9 @@ fn cells(
     tables.cells = vec![nothing; subjects * methods * tables.phases as usize];
     for (at, mut rows) in of_cell {
         // Refusing rows first, then those that are recorded; then in the order of the text.
-        rows.sort_by_key(|written| (written.rule.decision != Decision::Deny, !written.rule.audit, written.row));
+        rows.sort_by_key(|written| {
+            (written.rule.decision != Decision::Deny, written.body.recording.is_none(), written.row)
+        });
         rows.dedup_by_key(|written| written.row);
         quarrels(policy, &rows, findings);
         gathered(&rows, findings);
@@ -266,8 +275,7 @@ fn cells(
 
 /// Two rules that may both decide a call and both change state: which of them should?
 fn quarrels(policy: &Policy, rows: &[&Written<'_>], findings: &mut Vec<Diagnostic>) {
-    let changing: Vec<&&Written<'_>> =
-        rows.iter().filter(|written| !written.body.effects.is_empty() || !written.body.rates.is_empty()).collect();
+    let changing: Vec<&&Written<'_>> = rows.iter().filter(|written| written.body.remembers()).collect();
     for (at, one) in changing.iter().enumerate() {
         for other in changing.iter().skip(at + 1) {
             let is_same = one.source == other.source || one.rule.decision != other.rule.decision;
@@ -305,13 +313,13 @@ fn quarrels(policy: &Policy, rows: &[&Written<'_>], findings: &mut Vec<Diagnosti
     }
 }
 
-/// Refuses rules that one call may match together and that change more than the monitor gathers: all that deny or observe, and
-/// one that allows.
+/// Refuses rules that one call may match together and that change more than the monitor gathers: all that deny, observe or only
+/// count what they record, and one that allows and remembers.
 fn gathered(rows: &[&Written<'_>], findings: &mut Vec<Diagnostic>) {
     let mut bodies: Vec<&Written<'_>> = rows.iter().copied().filter(|written| written.body.changes() > 0).collect();
     bodies.dedup_by_key(|written| std::ptr::from_ref(written.body));
     let (allowing, others): (Vec<_>, Vec<_>) =
-        bodies.into_iter().partition(|written| written.rule.decision == Decision::Allow);
+        bodies.into_iter().partition(|written| written.rule.decision == Decision::Allow && written.body.remembers());
     let together: usize = others.iter().map(|written| written.body.changes()).sum();
     let most = allowing.iter().max_by_key(|written| written.body.changes());
     let total = together + most.map_or(0, |written| written.body.changes());
@@ -352,7 +360,32 @@ fn add_field(tables: &mut Tables, field: &Field) {
         Presence::Above(guard, above) => (model::Field::ABOVE, place(guard), above),
         Presence::Bytes(guard, first) => (model::Field::BYTES, place(guard), first),
     };
-    tables.fields.push(model::Field { min, max, name, signed, secret, presence, guard, above, reserved: [0; 3] });
+    let (reserved, label) = (0, written(tables, field));
+    tables.fields.push(model::Field { min, max, name, signed, secret, presence, guard, above, reserved, label });
+}
+
+/// How people write a field's values, for the programs that read and print messages: a label for each way, once.
+fn written(tables: &mut Tables, field: &Field) -> u16 {
+    let kind = &field.kind;
+    let (form, words) = match field.head {
+        Some(Head::Text(false)) => (form::TEXT, String::new()),
+        Some(Head::Text(true)) => (form::BYTES, String::new()),
+        Some(Head::List(width)) => (form::LIST, width.to_string()),
+        Some(Head::Optional) => (form::OPTIONAL, String::new()),
+        None if kind.is_flags => (form::FLAGS, kind.words.join(" ")),
+        None if !kind.words.is_empty() => (form::WORDS, kind.words.join(" ")),
+        None if kind.step != (1, 0) || !kind.unit.is_empty() => {
+            (form::SCALED, format!("{} {} {}", kind.step.0, kind.step.1, kind.unit))
+        }
+        None => return 0,
+    };
+    let label = model::Label { name: tables.add_text(form), because: tables.add_text(&words), to_caller: 0 };
+    let at = tables.labels.iter().position(|known| *known == label).unwrap_or_else(|| {
+        tables.labels.push(label);
+        tables.labels.len() - 1
+    });
+    // Beyond so many ways, values are plain numbers: what decides does not look at them.
+    u16::try_from(at + 1).unwrap_or(0)
 }
 
 fn signed(value: i128) -> i64 {

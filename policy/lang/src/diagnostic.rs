@@ -123,6 +123,11 @@ impl fmt::Display for Rendered<'_> {
     }
 }
 
+/// What is said of a name that is declared twice.
+pub(crate) fn twice(name: &str) -> String {
+    format!("`{name}` is declared twice")
+}
+
 /// The name among `known` that is nearest to `wanted`, if it is near enough to be meant.
 #[must_use]
 pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

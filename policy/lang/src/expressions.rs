@@ -204,8 +204,14 @@ impl Checker<'_> {
                 let words = self.policy.subjects.clone();
                 Some((Expression::Caller, Kind { words, ..Kind::plain((0, 0xffff)) }))
             }
-            Tree::TimeOfDay(_) => Some((Expression::TimeOfDay, Kind::time())),
-            Tree::DayOfWeek(_) => Some((Expression::DayOfWeek, Kind::plain((1, 7)))),
+            Tree::TimeOfDay(span) => {
+                self.needs_zone(*span)?;
+                Some((Expression::TimeOfDay, Kind::time()))
+            }
+            Tree::DayOfWeek(span) => {
+                self.needs_zone(*span)?;
+                Some((Expression::DayOfWeek, Kind::plain((1, 7))))
+            }
             Tree::Not(inner) => Some((Expression::Not(Box::new(self.condition(scope, inner)?)), Kind::truth())),
             Tree::Negative(inner, _) => {
                 let (inner, kind) = self.typed(scope, inner, None)?;
@@ -263,6 +269,14 @@ impl Checker<'_> {
                 Some((Expression::IsIn(place, state), Kind::truth()))
             }
         }
+    }
+
+    /// An hour is one of a zone.
+    fn needs_zone(&mut self, span: Span) -> Option<()> {
+        if self.policy.zone.is_none() {
+            self.error(span, "the policy states no zone, and hours differ", "write `zone UTC`, or `zone UTC + 1 h`");
+        }
+        self.policy.zone.map(|_| ())
     }
 
     fn binary(

@@ -82,7 +82,7 @@ fn has_space(earlier: Option<&Token>, before: &Token, now: &Token) -> bool {
         (before, Token::Mark("(")) => {
             let is_name = match earlier {
                 Some(Token::Mark(mark)) => *mark == ".",
-                Some(Token::Word(word)) => word == "method",
+                Some(Token::Word(word)) => word == "method" || word == "question",
                 _ => false,
             };
             !is_name && is_operand_next(Some(before))

@@ -2,10 +2,13 @@
 //! tells people what the monitor has no room to tell: every rule that had a part in a refusal.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::iter::repeat;
 
 use bulkhead_model::Reason;
 
-use crate::policy::{Body, Effect, Expression, Field, FlowState, Place, Policy, Presence, State, StateKind};
+use crate::policy::{
+    Body, Effect, Expression, Field, FlowState, Method, Place, Policy, Presence, Recording, State, StateKind,
+};
 use crate::tree::{Decision, Event, Operator};
 
 /// The decision on a message.
@@ -81,11 +84,14 @@ impl Remembered {
         if usize::from(subject) >= policy.subjects.len() || usize::from(object) >= policy.objects.len() {
             return refused(Reason::UnknownObject, None);
         }
-        if policy.method(object, method).is_none() {
+        let is_unknown = |method: &Method| method.is_question && event != Event::Request;
+        if policy.method(object, method).is_none_or(is_unknown) {
             return refused(Reason::UnknownMethod, None);
         }
         let fields = policy.fields(object, method, event);
-        let values: Vec<i128> = fields.iter().zip(words).map(|(field, &word)| field.value(word)).collect();
+        // An error may have fewer words than its interface declares.
+        let values = fields.iter().zip(words.iter().chain(repeat(&0)));
+        let values: Vec<i128> = values.map(|(field, &word)| field.value(word)).collect();
         let fits = fields.iter().zip(&values).all(|(field, value)| {
             let is_in = (field.range.0..=field.range.1).contains(value);
             let guard = |at: usize, above: u8| values.get(at).copied().unwrap_or(0) - i128::from(above);
@@ -105,17 +111,20 @@ impl Remembered {
         let context = Context { policy, remembered: self, times, subject, fields, values: &values };
         let mut against: Vec<(Reason, usize)> = Vec::new();
         let mut matching: Vec<(usize, &Body)> = Vec::new();
+        let mut is_recorded: Vec<usize> = Vec::new();
         for (number, rule) in policy.rules.iter().enumerate() {
             for body in rule.bodies_for(subject, object, method, event) {
                 match context.matches(body) {
                     Err(_) => against.push((Reason::Failed, number)),
                     Ok(Matched::No) => {}
                     Ok(Matched::TooOften) => against.push((Reason::Rate, number)),
-                    Ok(Matched::Yes) if rule.decision == Decision::Deny => {
-                        against.push((Reason::DeniedByRule, number));
+                    Ok(Matched::Yes) => {
+                        if rule.decision == Decision::Deny {
+                            against.push((Reason::DeniedByRule, number));
+                        }
                         matching.push((number, body));
+                        is_recorded.extend(context.is_recorded(body).then_some(number));
                     }
-                    Ok(Matched::Yes) => matching.push((number, body)),
                 }
             }
         }
@@ -131,8 +140,12 @@ impl Remembered {
         }
         // A rule that fails outweighs all, then one that denies, then one that allows. Of several, the one that is told is
         // one that denies before one that is recorded before one that is not; then the first in the text.
-        let audit = |number: &usize| policy.rules.get(*number).is_some_and(|rule| rule.audit);
-        let rank = |rule: &usize| (!is_deny(*rule), !audit(rule), *rule);
+        let may_record = |number: &usize| {
+            let rule = policy.rules.get(*number);
+            let mut bodies = rule.into_iter().flat_map(|rule| rule.bodies_for(subject, object, method, event));
+            bodies.any(|body| body.recording.is_some())
+        };
+        let rank = |rule: &usize| (!is_deny(*rule), !may_record(rule), *rule);
         let fails = |reason| {
             let found = against.iter().filter(|(found, _)| *found == reason);
             found.map(|(_, rule)| *rule).min_by_key(rank)
@@ -140,9 +153,12 @@ impl Remembered {
         let allowed = matching.iter().map(|(number, _)| *number).filter(|number| !is_deny(*number)).min_by_key(rank);
         let mut verdict = match (fails(Reason::Failed), fails(Reason::DeniedByRule), allowed, fails(Reason::Rate)) {
             (Some(rule), ..) => refused(Reason::Failed, Some(rule)),
-            (_, Some(rule), ..) => refused(Reason::DeniedByRule, Some(rule)),
+            (_, Some(rule), ..) => Verdict {
+                audit: is_recorded.iter().any(|number| is_deny(*number)),
+                ..refused(Reason::DeniedByRule, Some(rule))
+            },
             (_, _, Some(rule), _) => {
-                let is_recorded = matching.iter().any(|(number, _)| !is_deny(*number) && audit(number));
+                let is_recorded = is_recorded.iter().any(|number| !is_deny(*number));
                 Verdict {
                     reason: Reason::Allowed,
                     rule: Some(rule),
@@ -173,7 +189,8 @@ impl Remembered {
     /// Why it has no value.
     pub fn matches(&self, policy: &Policy, times: Times, message: &Message<'_>, body: &Body) -> Result<bool, String> {
         let fields = policy.fields(message.object, message.method, message.event);
-        let values: Vec<i128> = fields.iter().zip(message.words).map(|(field, &word)| field.value(word)).collect();
+        let values = fields.iter().zip(message.words.iter().chain(repeat(&0)));
+        let values: Vec<i128> = values.map(|(field, &word)| field.value(word)).collect();
         let context = Context { policy, remembered: self, times, subject: message.subject, fields, values: &values };
         context.matches(body).map(|matched| matches!(matched, Matched::Yes))
     }
@@ -224,7 +241,8 @@ impl Remembered {
     #[must_use]
     pub fn failure(&self, policy: &Policy, times: Times, message: &Message<'_>, rule: usize) -> Option<String> {
         let fields = policy.fields(message.object, message.method, message.event);
-        let values: Vec<i128> = fields.iter().zip(message.words).map(|(field, &word)| field.value(word)).collect();
+        let values = fields.iter().zip(message.words.iter().chain(repeat(&0)));
+        let values: Vec<i128> = values.map(|(field, &word)| field.value(word)).collect();
         let context = Context { policy, remembered: self, times, subject: message.subject, fields, values: &values };
         let rule = policy.rules.get(rule)?;
         let mut bodies = rule.bodies_for(message.subject, message.object, message.method, message.event);
@@ -325,6 +343,14 @@ impl Context<'_> {
             }
         }
         Ok(Matched::Yes)
+    }
+
+    /// Whether a message that a rule decides is recorded.
+    fn is_recorded(&self, body: &Body) -> bool {
+        let Some(recording) = &body.recording else { return false };
+        let holds = recording.condition.as_ref().is_none_or(|condition| self.value(condition) == Ok(1));
+        let is_first = |(place, _): &(Place, u32)| self.value(&Expression::Count(place.clone())) == Ok(0);
+        holds && recording.sample.as_ref().is_none_or(is_first)
     }
 
     fn now(&self) -> Result<u64, String> {
@@ -459,6 +485,12 @@ impl Context<'_> {
         let mut all = Vec::new();
         for effect in &body.effects {
             all.extend(self.change(effect)?);
+        }
+        if let Some(Recording { condition, sample: Some((place, many)), .. }) = &body.recording
+            && condition.as_ref().is_none_or(|condition| self.value(condition) == Ok(1))
+            && let (_, at, Memory::Counter(count)) = self.find(place)?
+        {
+            all.push((at, Memory::Counter((count + 1) % i128::from(*many))));
         }
         for rate in &body.rates {
             let (state, at, memory) = self.find(rate)?;

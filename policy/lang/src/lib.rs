@@ -15,12 +15,15 @@ pub mod interpret;
 mod lexer;
 mod machine;
 mod messages;
+pub mod moment;
 pub mod names;
 mod normal;
 mod parser;
 mod parts;
 pub mod policy;
+mod profiles;
 pub mod reach;
+mod reasons;
 pub mod regions;
 mod registers;
 pub mod show;
@@ -28,6 +31,7 @@ mod states;
 #[cfg(test)]
 mod tests;
 pub mod tree;
+pub mod types;
 
 use std::fs;
 use std::path::{Component, Path};
@@ -58,6 +62,8 @@ pub struct Compiled {
     pub policy: Policy,
     /// Its files.
     pub sources: Sources,
+    /// The interfaces that it declares.
+    pub interfaces: Vec<tree::Interface>,
     /// Warnings.
     pub warnings: Vec<Diagnostic>,
     /// What the most expensive decision costs.
@@ -95,7 +101,7 @@ pub fn compile_for(
     let builtin = Source { name: "builtin.policy".to_string(), text: include_str!("builtin.policy").to_string() };
     let mut items = read(&mut sources, builtin, &mut findings);
     let mut waiting = vec![(main.to_string(), Span { file: 1, ..Span::default() })];
-    let mut imports: Vec<String> = Vec::new();
+    let (mut imports, mut renamed): (Vec<String>, _) = (Vec::new(), Vec::new());
     while let Some((name, span)) = waiting.pop() {
         if sources.0.iter().any(|source| source.name == name) {
             continue;
@@ -130,16 +136,12 @@ pub fn compile_for(
             let Item::Import(import) = item else { continue };
             if imports.contains(&import.name.text) {
                 let help = "each import has a name of its own";
-                findings.push(Diagnostic::error(
-                    import.name.span,
-                    format!("`{}` is declared twice", import.name.text),
-                    help,
-                ));
+                findings.push(Diagnostic::error(import.name.span, diagnostic::twice(&import.name.text), help));
                 continue;
             }
             imports.push(import.name.text.clone());
             match load(&import.file).and_then(bounded) {
-                Ok(text) => imported.extend(parts::items(&mut sources, import, text, &mut findings)),
+                Ok(text) => imported.extend(parts::items(&mut sources, import, text, &mut renamed, &mut findings)),
                 Err(why) => findings.push(Diagnostic::error(
                     import.span,
                     format!("cannot read {}: {why}", import.file),
@@ -160,12 +162,18 @@ pub fn compile_for(
         items.extend(imported);
     }
     let policy = check::check(&items, arch, &mut findings);
+    parts::tell_origins(&renamed, &mut findings);
     let (table, worst) = compile::compile(&policy, &sources, &mut findings);
     findings.sort_by_key(|finding| (finding.span.file, finding.span.start));
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         return Err(Box::new(Report { findings, sources }));
     }
-    Ok(Compiled { table, policy, sources, warnings: findings, worst })
+    // The first file is the language's own.
+    let interfaces = items.into_iter().filter_map(|item| match item {
+        Item::Interface(interface) if interface.name.span.file != 0 => Some(interface),
+        _ => None,
+    });
+    Ok(Compiled { table, policy, sources, interfaces: interfaces.collect(), warnings: findings, worst })
 }
 
 /// Compiles the policy of a site's folder, which begins with [`MAIN`], for a kind of machine. Files outside the folder are not
@@ -227,7 +235,7 @@ impl Compiled {
     pub fn request(&self, (subject, object, method): regions::Place, values: &[i128]) -> policy::Call {
         let words = values.iter().map(|&value| bulkhead_model::build::word(value)).collect();
         let (event, expected) = (tree::Event::Request, tree::Expected::Allowed);
-        policy::Call { subject, object, method, event, words, expected, by: None, recorded: None }
+        policy::Call { subject, object, method, event, words, expected, by: None, recorded: None, because: None }
     }
 
     /// A call as a person writes it: `guest -> plant.set_pump(1500)`; `reply` or `error` before the values.
@@ -262,15 +270,19 @@ impl Compiled {
             let requests = |method| {
                 let of_subject = self.policy.rules.iter().filter(move |rule| rule.subjects.contains(&subject));
                 of_subject.flat_map(move |rule| {
-                    let bodies = rule.bodies.iter().filter(move |body| body.object == number && body.method == method);
+                    let bodies = rule.bodies.iter().filter(move |body| {
+                        let is_question =
+                            object.methods.get(usize::from(method)).is_some_and(|method| method.is_question);
+                        body.object == number && body.method == method && !is_question
+                    });
                     bodies.map(move |body| (rule, body))
                 })
             };
             let is_named = |method| requests(method).any(|(rule, _)| rule.decision == Decision::Allow);
             let is_open = |method: u16| {
                 let is_plain = |(rule, body): (&policy::Rule, &policy::Body)| {
-                    let is_unbound = body.condition.is_none() && body.rates.is_empty() && body.effects.is_empty();
-                    rule.decision == Decision::Allow && is_unbound && !rule.audit
+                    let is_unbound = body.condition.is_none() && !body.remembers();
+                    rule.decision == Decision::Allow && is_unbound && body.recording.is_none()
                 };
                 let signature = object.methods.get(usize::from(method));
                 requests(method).count() > 0

@@ -6,7 +6,7 @@ use crate::lexer::{Placed, Token, tokens};
 use crate::parser::STATEMENTS;
 
 /// Words after which a name is declared.
-pub(crate) const DECLARING: [&str; 21] = [
+pub(crate) const DECLARING: [&str; 23] = [
     "interface",
     "app",
     "group",
@@ -23,16 +23,20 @@ pub(crate) const DECLARING: [&str; 21] = [
     "grant",
     "registers",
     "method",
+    "question",
     "enum",
     "flags",
     "record",
     "as",
     "policy",
+    "profile",
 ];
 
 /// Words of clauses and expressions, which an editor may offer besides the statements' and the policy's own.
-const WORDS: [&str; 54] = [
+const WORDS: [&str; 61] = [
     "method",
+    "errors",
+    "question",
     "enum",
     "flags",
     "record",
@@ -53,6 +57,11 @@ const WORDS: [&str; 54] = [
     "using",
     "then",
     "audit",
+    "audit by",
+    "allowed",
+    "denied",
+    "only",
+    "to caller",
     "because",
     "as",
     "reply",

@@ -6,8 +6,8 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
 use crate::tree::{
     Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Import, Interface, Item, Key,
-    Limit, Literal, Method, Name, Never, Number, Operator, Range, Register, Registers, Rule, Shape, Space, State,
-    StateKind, Step, Targets, Test,
+    Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range, Reason, Record, Register, Registers, Rule,
+    Shape, Space, State, StateKind, Step, Targets, Test,
 };
 
 /// How deep expressions may nest.
@@ -15,7 +15,7 @@ const DEPTH: usize = 32;
 /// How many operands and negations the expressions of a rule may have.
 const TERMS: usize = 256;
 /// The words that begin a statement.
-pub(crate) const STATEMENTS: [&str; 25] = [
+pub(crate) const STATEMENTS: [&str; 27] = [
     "edition",
     "policy",
     "include",
@@ -27,6 +27,7 @@ pub(crate) const STATEMENTS: [&str; 25] = [
     "service",
     "device",
     "resource",
+    "zone",
     "let",
     "counter",
     "flow",
@@ -35,6 +36,7 @@ pub(crate) const STATEMENTS: [&str; 25] = [
     "set",
     "map",
     "grant",
+    "profile",
     "allow",
     "deny",
     "on",
@@ -43,7 +45,7 @@ pub(crate) const STATEMENTS: [&str; 25] = [
     "test",
 ];
 /// Words that are never a unit, as they may follow a number.
-const RESERVED: [&str; 37] = [
+const RESERVED: [&str; 38] = [
     "and",
     "or",
     "not",
@@ -81,6 +83,7 @@ const RESERVED: [&str; 37] = [
     "starts",
     "ends",
     "matches",
+    "record",
 ];
 
 type Parsed<T> = Result<T, Diagnostic>;
@@ -273,12 +276,14 @@ impl Parser<'_> {
             "service" => self.service(),
             "device" => self.device(),
             "resource" => self.resource(),
+            "zone" => self.zone(start),
             "let" => self.set_definition(),
             "group" => self.group(),
             "counter" | "flow" | "timer" | "rate" | "set" | "map" | "grant" => {
                 self.state(&word, start).map(Item::State)
             }
             "registers" => self.registers().map(Item::Registers),
+            "profile" => self.profile().map(Item::Profile),
             "never" => self.never(start).map(Item::Never),
             "test" => self.test(start).map(Item::Test),
             "allow" => self.rule(Decision::Allow, start).map(|rule| Item::Rule(Box::new(rule))),
@@ -358,6 +363,56 @@ impl Parser<'_> {
             }
         }
         Ok(table)
+    }
+
+    fn profile(&mut self) -> Parsed<Profile> {
+        let name = self.name("the profile's name")?;
+        let targets = if self.skip_word("for") { self.list(Self::target)? } else { Vec::new() };
+        self.expect("{", "profile NAME { record allowed when CONDITION }")?;
+        let mut profile = Profile { name, targets, allowed: None, denied: None, only: None };
+        while !self.skip("}") {
+            if !self.skip(";") {
+                self.record(&mut profile)?;
+            }
+        }
+        Ok(profile)
+    }
+
+    /// A line of a profile.
+    fn record(&mut self, profile: &mut Profile) -> Parsed<()> {
+        const FORM: &str = "record allowed when CONDITION; record 1 in 10 denied; record only ARGUMENT, ARGUMENT";
+        let start = self.span();
+        self.expect_word("record", FORM)?;
+        let is_again = if self.skip_word("only") {
+            profile.only.replace(self.list(|parser| parser.name("an argument"))?).is_some()
+        } else {
+            let sample = match self.peek() {
+                Token::Number(1, 0) => {
+                    self.at += 1;
+                    self.expect_word("in", FORM)?;
+                    self.whole("one in how many")?
+                }
+                _ => 1,
+            };
+            let kind = self.span();
+            let what = self.name("allowed, denied or only")?.text;
+            let which = match what.as_str() {
+                "allowed" => &mut profile.allowed,
+                "denied" => &mut profile.denied,
+                "refused" | "no" | "malformed" | "failed" | "too" => {
+                    let help = "a profile is about what a rule allows or denies; leave this line out";
+                    return Err(Diagnostic::error(kind, "what no rule decides is always recorded", help));
+                }
+                _ => return Err(Diagnostic::error(kind, format!("`{what}` is nothing that is recorded"), FORM)),
+            };
+            self.terms = 0;
+            let condition = if self.skip_word("when") { Some(self.expression(0)?) } else { None };
+            which.replace(Record { sample, condition, span: start.to(self.last_span()) }).is_some()
+        };
+        if is_again {
+            return Err(Diagnostic::error(start, "this profile says it twice", "join conditions by `and`"));
+        }
+        Ok(())
     }
 
     /// `speed 40001 in 0.00..50.00 step 0.01 unit Hz`
@@ -512,6 +567,18 @@ impl Parser<'_> {
         Ok([bus, digits / 10, digits % 10])
     }
 
+    /// `zone UTC`, `zone UTC + 1 h`
+    fn zone(&mut self, start: Span) -> Parsed<Item> {
+        self.expect_word("UTC", "zone UTC, zone UTC + 1 h, zone UTC - 3.5 h")?;
+        let is_behind = self.skip("-");
+        if !is_behind && !self.skip("+") {
+            return Ok(Item::Zone(None, start.to(self.last_span())));
+        }
+        let mut ahead = self.quantity()?;
+        ahead.digits = if is_behind { -ahead.digits } else { ahead.digits };
+        Ok(Item::Zone(Some(ahead), start.to(self.last_span())))
+    }
+
     fn set_definition(&mut self) -> Parsed<Item> {
         let name = self.name("the set's name")?;
         self.expect("=", "let NAME = 1..5, or let NAME = { 1, 4..7 }")?;
@@ -547,8 +614,8 @@ impl Parser<'_> {
     fn interface(&mut self) -> Parsed<Interface> {
         let name = self.name("the interface's name")?;
         self.expect("{", "interface NAME { method … }")?;
-        let (enums, flags, records, methods) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut interface = Interface { name, enums, flags, records, methods };
+        let (enums, flags, records) = (Vec::new(), Vec::new(), Vec::new());
+        let mut interface = Interface { name, enums, flags, records, errors: Vec::new(), methods: Vec::new() };
         loop {
             if self.skip("}") {
                 return Ok(interface);
@@ -561,31 +628,40 @@ impl Parser<'_> {
             } else if self.skip_word("record") {
                 let name = self.name("the record's name")?;
                 interface.records.push((name, self.fields("{", "}")?));
+            } else if self.skip_word("errors") {
+                interface.errors.extend(self.words("errors { first, second }")?);
             } else if self.skip_word("method") {
                 interface.methods.push(self.method()?);
+            } else if self.skip_word("question") {
+                let (name, arguments) = (self.name("the question's name")?, self.fields("(", ")")?);
+                interface.methods.push(Method { name, arguments, replies: Vec::new(), is_question: true });
             } else {
                 let help = "method NAME(FIELD: TYPE, …) -> (FIELD: TYPE, …)";
-                return self.error("expected `method`, `enum`, `flags`, `record` or `}`", help);
+                return self.error("expected `method`, `question`, `enum`, `flags`, `record`, `errors` or `}`", help);
             }
         }
     }
 
     fn enumeration(&mut self) -> Parsed<(Name, Vec<Name>)> {
         let name = self.name("the enumeration's name")?;
-        self.expect("{", "enum NAME { first, second }")?;
+        Ok((name, self.words("enum NAME { first, second }")?))
+    }
+
+    fn words(&mut self, help: &str) -> Parsed<Vec<Name>> {
+        self.expect("{", help)?;
         let mut words = vec![self.name("a word")?];
         while self.skip(",") {
             words.push(self.name("a word")?);
         }
-        self.expect("}", "enum NAME { first, second }")?;
-        Ok((name, words))
+        self.expect("}", help)?;
+        Ok(words)
     }
 
     fn method(&mut self) -> Parsed<Method> {
         let name = self.name("the method's name")?;
         let arguments = self.fields("(", ")")?;
         self.expect("->", "say what it answers, () for nothing: method NAME(…) -> ()")?;
-        Ok(Method { name, arguments, replies: self.fields("(", ")")? })
+        Ok(Method { name, arguments, replies: self.fields("(", ")")?, is_question: false })
     }
 
     fn fields(&mut self, open: &str, close: &str) -> Parsed<Vec<Field>> {
@@ -686,8 +762,8 @@ impl Parser<'_> {
             }
             arguments.push(self.literal(0)?);
         }
-        let (expected, by, recorded) = (Expected::Refused, None, None);
-        Ok(Call { subject, object, method, event, arguments, expected, by, recorded })
+        let (expected, by, recorded, because) = (Expected::Refused, None, None, None);
+        Ok(Call { subject, object, method, event, arguments, expected, by, recorded, because })
     }
 
     /// A value of a call.
@@ -728,8 +804,7 @@ impl Parser<'_> {
     }
 
     fn call(&mut self) -> Parsed<Call> {
-        const VERDICTS: &str =
-            "allowed, refused, denied, refused no rule, failed, too often or malformed; then by NAME, recorded";
+        const VERDICTS: &str = "allowed, refused, denied, refused no rule, failed, too often or malformed; then by NAME, recorded, because \"TEXT\"";
         let mut call = self.bare_call()?;
         let known: [(&[&str], Expected); 7] = [
             (&["allowed"], Expected::Allowed),
@@ -752,18 +827,31 @@ impl Parser<'_> {
         } else if self.skip_word("recorded") {
             call.recorded = Some(true);
         }
+        if self.skip_word("because") {
+            call.because = Some(self.text("what people are told")?);
+        }
         Ok(call)
     }
 
     fn rule(&mut self, decision: Decision, start: Span) -> Parsed<Rule> {
-        let subject = self.name("who: guest, kernel, an app or a group")?;
+        let is_observed = decision == Decision::Observe;
+        if is_observed && self.skip_words(&["policy", "swap"]) {
+            let help = "the wall swaps no policy while it runs; `on boot` is the start of each";
+            return Err(Diagnostic::error(start.to(self.last_span()), "there is no such event", help));
+        }
+        let mut subject = self.name("who: guest, kernel, an app or a group")?;
         let mut event = Event::Request;
+        let name = |text: &str| Name { text: text.to_string(), span: start };
+        let life = |method: &str| Targets::Methods(vec![(name("life"), Some(name(method)))]);
+        let names_method = self.tokens.get(self.at + 1).is_some_and(|next| next.token == Token::Mark("."));
         let targets = if self.skip_word("use") {
             Targets::Use(self.list(|parser| parser.name("a resource's name"))?)
-        } else if decision == Decision::Observe && self.skip_word("start") {
+        } else if is_observed && self.skip_word("start") {
             event = Event::Reply;
-            let name = |text: &str| Name { text: text.to_string(), span: start };
-            Targets::Methods(vec![(name("life"), Some(name("guest_start")))])
+            life("guest_start")
+        } else if is_observed && subject.text == "boot" && !names_method {
+            (event, subject) = (Event::Reply, name("kernel"));
+            life("boot")
         } else {
             Targets::Methods(self.list(Self::target)?)
         };
@@ -782,7 +870,7 @@ impl Parser<'_> {
             rates: Vec::new(),
             grants: Vec::new(),
             effects: Vec::new(),
-            audit: false,
+            audit: None,
             because: None,
             name: None,
             span: start,
@@ -815,12 +903,15 @@ impl Parser<'_> {
         } else if self.skip_word("then") {
             rule.effects.extend(self.list(Self::effect)?);
         } else if self.skip_word("audit") {
-            if rule.audit {
+            let profile = if self.skip_word("by") { Some(self.name("a profile's name")?) } else { None };
+            if rule.audit.replace(profile).is_some() {
                 return again("audit");
             }
-            rule.audit = true;
         } else if self.skip_word("because") {
-            if rule.because.replace(self.text("the reason")?).is_some() {
+            let span = self.span();
+            let text = self.text("the reason")?;
+            let to_caller = self.skip_words(&["to", "caller"]);
+            if rule.because.replace(Reason { text, span, to_caller }).is_some() {
                 return again("because");
             }
         } else if self.skip_word("as") {

@@ -1,19 +1,53 @@
 //! Parts: files of statements with typed parameters, imported by name as often as wanted. `$NAME` stands for a parameter; what a part
 //! declares gets the import's name in front, `p1_NAME`, so that two imports have nothing in common.
 
+use std::collections::BTreeSet;
+
 use crate::check::Checker;
-use crate::diagnostic::{Diagnostic, Source, Sources};
+use crate::diagnostic::{Diagnostic, Source, Sources, twice};
 use crate::lexer::{self, Placed, Token};
 use crate::names::DECLARING;
 use crate::parser::{self, STATEMENTS};
 use crate::policy::Policy;
+use crate::reasons;
 use crate::tree::{self, Constant, Import, Interface, Item};
 
 /// The type of a parameter that stands for the name of something.
 const NAME: &str = "name";
 
+/// A name that a part declares: as it is after the import, as it is in the part, and the import's.
+pub(crate) struct Renamed {
+    new: String,
+    old: String,
+    import: String,
+}
+
+/// Says of names that are declared twice where they come from, if from parts: `a_b` of an import `x` and `b` of an import `x_a`
+/// are one.
+pub(crate) fn tell_origins(all: &[Renamed], findings: &mut [Diagnostic]) {
+    for finding in findings {
+        let origins: Vec<String> = all
+            .iter()
+            .filter(|name| finding.message == twice(&name.new))
+            .map(|name| format!("`{}` of the import `{}`", name.old, name.import))
+            .collect();
+        if !origins.is_empty() {
+            finding.message = format!("{}: it is {}", finding.message, origins.join(", and "));
+            finding.help =
+                "an import's name and an underscore stand before its part's names: give the import another name"
+                    .to_string();
+        }
+    }
+}
+
 /// The statements of a part, with the parameters' values in their places.
-pub(crate) fn items(sources: &mut Sources, import: &Import, text: String, findings: &mut Vec<Diagnostic>) -> Vec<Item> {
+pub(crate) fn items(
+    sources: &mut Sources,
+    import: &Import,
+    text: String,
+    renamed: &mut Vec<Renamed>,
+    findings: &mut Vec<Diagnostic>,
+) -> Vec<Item> {
     let known = sources.0.iter().position(|source| source.name == import.file);
     let file = known.unwrap_or(sources.0.len());
     let mut errors = Vec::new();
@@ -35,6 +69,10 @@ pub(crate) fn items(sources: &mut Sources, import: &Import, text: String, findin
         return Vec::new();
     }
     let declared = declared(&tokens);
+    renamed.extend(declared.iter().map(|word| {
+        let (old, import) = (word.clone(), import.name.text.clone());
+        Renamed { new: format!("{import}_{old}"), old, import }
+    }));
     let mut all: Vec<Placed> = Vec::new();
     for placed in &tokens {
         let last = all.last().map(|placed| placed.token.clone());
@@ -63,6 +101,9 @@ pub(crate) fn items(sources: &mut Sources, import: &Import, text: String, findin
             Token::Text(text) if last == Some(Token::Word("test".to_string())) => {
                 all.push(Placed { token: Token::Text(format!("{}: {text}", import.name.text)), ..placed.clone() });
             }
+            Token::Text(text) if last == Some(Token::Word("because".to_string())) => {
+                all.push(Placed { token: Token::Text(reason(text, import, &declared)), ..placed.clone() });
+            }
             _ => all.push(placed.clone()),
         }
     }
@@ -78,6 +119,13 @@ pub(crate) fn items(sources: &mut Sources, import: &Import, text: String, findin
     }
     statements.retain(|item| !matches!(item, Item::Part | Item::Include(..) | Item::Import(_)));
     statements
+}
+
+/// A reason with the import's own names and values in its braces.
+fn reason(text: &str, import: &Import, declared: &[String]) -> String {
+    let own = declared.iter().map(|name| (name.clone(), format!("{{{}_{name}}}", import.name.text)));
+    let values = import.arguments.iter().map(|(name, value, _)| (format!("${}", name.text), reasons::constant(value)));
+    own.chain(values).fold(text.to_string(), |text, (name, told)| text.replace(&format!("{{{name}}}"), &told))
 }
 
 /// Whether an import gives each parameter a value of its type.
@@ -96,6 +144,7 @@ fn check(import: &Import, fields: &[tree::Field], findings: &mut Vec<Diagnostic>
         enums: Vec::new(),
         flags: Vec::new(),
         records: Vec::new(),
+        errors: Vec::new(),
         methods: Vec::new(),
     };
     for field in fields {
@@ -130,7 +179,9 @@ fn declared(tokens: &[Placed]) -> Vec<String> {
         let begins = tokens.get(at).is_some_and(|placed| placed.starts_line);
         word(at) == Some("as") || begins && word(at).is_some_and(is_statement) && word(at + 2) != Some("to")
     };
-    (0..tokens.len()).filter(|&at| is_declared(at)).filter_map(|at| word(at + 1)).map(str::to_string).collect()
+    let all = (0..tokens.len()).filter(|&at| is_declared(at)).filter_map(|at| word(at + 1));
+    let all: BTreeSet<String> = all.map(str::to_string).collect();
+    all.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -144,6 +195,8 @@ mod tests {
     const PART: &str = "edition 1\npart pump(unit: u8 in 1..4, limit: u16 in 0.00..55.00 step 0.01 unit Hz, target: name)\n\
         counter sets in 0..2\n\
         allow guest $target.set when unit == $unit and speed <= $limit and sets < 2\n then count sets as set_speed\n\
+        let slow = 5.00 Hz\n\
+        deny guest $target.set when unit == $unit and speed < slow because \"{speed} is below {slow}; at most {$limit}\"\n\
         never guest $target.set when unit == $unit and speed above $limit\n\
         test \"limit\" {\n guest -> $target.set($unit, $limit) allowed by set_speed\n expect sets == 1\n}\n";
 
@@ -164,9 +217,25 @@ mod tests {
         let names: Vec<&str> = compiled.policy.states.iter().map(|state| state.name.as_str()).collect();
         assert_eq!(names, ["p1_sets", "p2_sets"]);
         let rules: Vec<Option<&str>> = compiled.policy.rules.iter().map(|rule| rule.name.as_deref()).collect();
-        assert_eq!(rules, [Some("p1_set_speed"), Some("p2_set_speed")]);
+        assert_eq!(rules, [Some("p1_set_speed"), None, Some("p2_set_speed"), None]);
+        let told: Vec<&str> =
+            compiled.policy.rules.iter().filter_map(|rule| Some(rule.because.as_ref()?.told.as_str())).collect();
+        assert_eq!(told[1], "{speed*1/2} Hz is below 5.00 Hz; at most 30 Hz");
         let tests: Vec<&str> = compiled.policy.tests.iter().map(|test| test.name.as_str()).collect();
         assert_eq!(tests, ["p1: limit", "p2: limit"]);
+    }
+
+    #[test]
+    fn names_of_two_imports_that_meet_are_told_apart_by_their_origins() {
+        let main = MAIN.replace("as p2", "as p1_old");
+        let part = PART.replacen("counter sets", "counter old_sets in 0..2\ncounter sets", 1);
+        let error = build(&main, &part).unwrap_err();
+        let origins =
+            "`p1_old_sets` is declared twice: it is `old_sets` of the import `p1`, and `sets` of the import `p1_old`";
+        assert!(error.contains(origins) && error.contains("give the import another name"), "{error}");
+        assert!(build(&main, PART).is_ok(), "nothing meets");
+        let error = build(&format!("{MAIN}counter p1_sets in 0..1\n"), PART).unwrap_err();
+        assert!(error.contains("`p1_sets` is declared twice: it is `sets` of the import `p1`"), "{error}");
     }
 
     #[test]

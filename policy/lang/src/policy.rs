@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bulkhead_model::Phase;
+
 use crate::Arch;
 use crate::diagnostic::Span;
 use crate::tree::{Decision, Event, Expected, Operator, Space};
@@ -16,6 +18,8 @@ pub struct Policy {
     pub name: String,
     /// The kind of machine that it is for; any, if it is not told.
     pub arch: Option<Arch>,
+    /// How far local time is ahead of UTC, in seconds, if it is stated.
+    pub zone: Option<i32>,
     /// Subjects: guest, kernel, then the apps.
     pub subjects: Vec<String>,
     /// Objects: the wall's own, then services and devices.
@@ -77,10 +81,16 @@ pub struct Method {
     pub arguments: Vec<Field>,
     /// What it answers: the words of the reply.
     pub replies: Vec<Field>,
+    /// The app that serves it asks about it, and nobody calls it.
+    pub is_question: bool,
     /// What the words of the request make up.
     pub argument_shapes: Vec<(String, Shape)>,
     /// What the words of the reply make up.
     pub reply_shapes: Vec<(String, Shape)>,
+    /// The one word of an error, if the interface declares errors: which.
+    pub errors: Vec<Field>,
+    /// The same.
+    pub error_shapes: Vec<(String, Shape)>,
 }
 
 /// What one word, or several, make up.
@@ -322,10 +332,8 @@ pub struct Rule {
     pub event: Event,
     /// What it says of each method that it names.
     pub bodies: Vec<Body>,
-    /// Allowed calls are recorded.
-    pub audit: bool,
     /// The reason, for people.
-    pub because: Option<String>,
+    pub because: Option<Reason>,
     /// Its name.
     pub name: Option<String>,
     /// Where it stands.
@@ -333,11 +341,28 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether the messages that it decides may be recorded.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.bodies.iter().any(|body| body.recording.is_some())
+    }
+
     /// What it says of a method, to a subject, at an event.
     pub fn bodies_for(&self, subject: u16, object: u16, method: u16, event: Event) -> impl Iterator<Item = &Body> {
         let is_meant = self.event == event && self.subjects.contains(&subject);
         self.bodies.iter().filter(move |body| is_meant && body.object == object && body.method == method)
     }
+}
+
+/// A rule's reason, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// As it is written.
+    pub written: String,
+    /// As the table has it: text, and values in braces with their form.
+    pub told: String,
+    /// Who is refused is told as well.
+    pub to_caller: bool,
 }
 
 /// A rule, for one method.
@@ -353,6 +378,47 @@ pub struct Body {
     pub rates: Vec<Place>,
     /// What is remembered.
     pub effects: Vec<Effect>,
+    /// What is recorded of the messages that it decides; `None`: nothing.
+    pub recording: Option<Recording>,
+}
+
+/// Which of the messages that a rule decides are recorded, and what of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recording {
+    /// Under which condition, which cannot fail; `None`: always.
+    pub condition: Option<Expression>,
+    /// One in so many, counted by a counter of its own.
+    pub sample: Option<(Place, u32)>,
+    /// Bit i: word i of the message is left out.
+    pub left_out: u8,
+}
+
+impl Recording {
+    /// Whether a message is recorded, as an expression; `None`: always.
+    #[must_use]
+    pub fn holds(&self) -> Option<Expression> {
+        let is_first = |place: &Place| {
+            let count = Box::new(Expression::Count(place.clone()));
+            Expression::Binary(Operator::Equal, count, Box::new(Expression::Number(0)))
+        };
+        match (self.condition.clone(), &self.sample) {
+            (Some(condition), Some((place, _))) => {
+                Some(Expression::And(Box::new(condition), Box::new(is_first(place))))
+            }
+            (condition, sample) => condition.or(sample.as_ref().map(|(place, _)| is_first(place))),
+        }
+    }
+
+    /// What counts the messages for which the condition holds, round and round.
+    #[must_use]
+    pub fn counting(&self) -> Option<Effect> {
+        let (place, many) = self.sample.clone()?;
+        let (count, one) = (Expression::Count(place.clone()), Expression::Number(1));
+        let more = Box::new(self.condition.clone().unwrap_or(one));
+        let sum = Box::new(Expression::Binary(Operator::Add, Box::new(count), more));
+        let many = Box::new(Expression::Number(many.into()));
+        Some(Effect::Set(place, Expression::Binary(Operator::Remainder, sum, many)))
+    }
 }
 
 /// A test.
@@ -402,13 +468,22 @@ pub struct Call {
     pub by: Option<String>,
     /// Whether a record shall be made.
     pub recorded: Option<bool>,
+    /// What people shall be told.
+    pub because: Option<String>,
 }
 
 impl Body {
     /// The most changes that the monitor makes for it.
     #[must_use]
     pub fn changes(&self) -> usize {
-        self.effects.iter().map(Effect::changes).sum::<usize>() + 2 * self.rates.len()
+        let counting = self.recording.as_ref().is_some_and(|recording| recording.sample.is_some());
+        self.effects.iter().map(Effect::changes).sum::<usize>() + 2 * self.rates.len() + usize::from(counting)
+    }
+
+    /// Whether it remembers anything of its own.
+    #[must_use]
+    pub fn remembers(&self) -> bool {
+        !self.effects.is_empty() || !self.rates.is_empty()
     }
 }
 
@@ -696,6 +771,17 @@ impl Policy {
         self.objects.get(usize::from(object))?.methods.get(usize::from(method))
     }
 
+    /// The phase of a message: a request to a question is a question.
+    #[must_use]
+    pub fn phase(&self, object: u16, method: u16, event: Event) -> Phase {
+        match event {
+            Event::Request if self.method(object, method).is_some_and(|method| method.is_question) => Phase::Question,
+            Event::Request => Phase::Request,
+            Event::Reply => Phase::Reply,
+            Event::Error => Phase::Error,
+        }
+    }
+
     /// The first of the words in which an instance is remembered.
     #[must_use]
     pub fn first_word(&self, state: u16, keys: &[i128]) -> usize {
@@ -716,7 +802,8 @@ impl Policy {
         match (self.method(object, method), event) {
             (Some(method), Event::Request) => &method.argument_shapes,
             (Some(method), Event::Reply) => &method.reply_shapes,
-            _ => &[],
+            (Some(method), Event::Error) => &method.error_shapes,
+            (None, _) => &[],
         }
     }
 
@@ -726,7 +813,8 @@ impl Policy {
         match (self.method(object, method), event) {
             (Some(method), Event::Request) => &method.arguments,
             (Some(method), Event::Reply) => &method.replies,
-            _ => &[],
+            (Some(method), Event::Error) => &method.errors,
+            (None, _) => &[],
         }
     }
 }

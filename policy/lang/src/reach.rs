@@ -193,6 +193,8 @@ fn without_limits(policy: &Policy, states: &BTreeSet<u16>) -> Result<Policy, Str
         let decision = rule.decision;
         rule.bodies.retain_mut(|body| {
             body.rates.clear();
+            // What is recorded decides nothing.
+            body.recording = None;
             body.effects.retain(|effect| states.contains(&effect.state()));
             let mut parts = Vec::new();
             body.condition.iter().for_each(|condition| conjuncts(condition, &mut parts));

@@ -3,7 +3,7 @@
 
 use crate::compile::conjuncts;
 use crate::normal;
-use crate::policy::{Body, Field, Policy, Presence, Rule, Values};
+use crate::policy::{Body, Expression, Field, Policy, Presence, Rule, Values};
 use crate::tree::{Decision, Event};
 
 /// For each field of a message the values that it has.
@@ -52,8 +52,7 @@ pub fn extent(policy: &Policy, body: &Body, event: Event) -> Result<Extent, TooM
     if let Some(condition) = &body.condition {
         conjuncts(condition, &mut parts);
     }
-    let simple: Vec<&crate::policy::Expression> =
-        parts.iter().copied().filter(|part| normal::is_simple(part)).collect();
+    let simple: Vec<&Expression> = parts.iter().copied().filter(|part| normal::is_simple(part)).collect();
     let is_exact = simple.len() == parts.len() && body.rates.is_empty() && body.effects.is_empty();
     // What is simple bounds the rule, wherever it stands in the condition.
     let rows = normal::rows(&simple, fields).map_err(|_| TooMany)?;
@@ -65,10 +64,15 @@ pub fn extent(policy: &Policy, body: &Body, event: Event) -> Result<Extent, TooM
     if is_exact {
         return Ok(Extent { region, is_exact, may_fail: Vec::new() });
     }
-    let leading: Vec<&crate::policy::Expression> =
-        parts.iter().copied().take_while(|part| normal::is_simple(part)).collect();
+    let leading: Vec<&Expression> = parts.iter().copied().take_while(|part| normal::is_simple(part)).collect();
     let may_fail = cubes(&normal::rows(&leading, fields).map_err(|_| TooMany)?);
     Ok(Extent { region, is_exact, may_fail })
+}
+
+/// Whether a message can meet all of these simple parts of conditions.
+pub(crate) fn meet(simple: &[&Expression], fields: &[Field]) -> Result<bool, TooMany> {
+    let rows = normal::rows(simple, fields).map_err(|_| TooMany)?;
+    Ok(rows.iter().filter_map(|row| cube(row, fields)).any(|cube| message(&cube, fields).is_some()))
 }
 
 fn cube(row: &normal::Row, fields: &[Field]) -> Option<Cube> {

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bulkhead_model::{MAX_ARGS, NO_RULE, Phase, Policy, Reason, method, object};
-use bulkhead_monitor::{Call, Clock, decide};
+use bulkhead_model::{MAX_ARGS, NO_RULE, Policy, Reason, method, object};
+use bulkhead_monitor::{Call, Clock, decide, redacted};
 use proptest::prelude::*;
 
 use crate::interpret::{Memory, Message, Remembered, Times, Verdict};
@@ -52,16 +52,16 @@ impl Clock for Times {
 }
 
 /// Monitor and interpreter side by side: each question is put to both, and both must say and remember the same.
-struct Both<'a> {
+pub(crate) struct Both<'a> {
     compiled: &'a Compiled,
-    table: Policy<'a>,
+    pub(crate) table: Policy<'a>,
     words: Vec<u64>,
     remembered: Remembered,
-    times: Times,
+    pub(crate) times: Times,
 }
 
 impl<'a> Both<'a> {
-    fn new(compiled: &'a Compiled) -> Self {
+    pub(crate) fn new(compiled: &'a Compiled) -> Self {
         let table = Policy::verify(&compiled.table).unwrap();
         let words = vec![0; table.state_words()];
         let times = Times { microseconds: Some(1_000_000), local_seconds: Some(3 * 86_400) };
@@ -72,7 +72,7 @@ impl<'a> Both<'a> {
         self.times.microseconds = self.times.microseconds.map(|now| now + microseconds);
     }
 
-    fn tell(&mut self, event: Event, subject: &str, target: &str, arguments: &[i128]) -> Verdict {
+    pub(crate) fn tell(&mut self, event: Event, subject: &str, target: &str, arguments: &[i128]) -> Verdict {
         let (object, method) = target.split_once('.').unwrap();
         let (subject, object) = (self.compiled.subject(subject).unwrap(), self.compiled.object(object).unwrap());
         let methods = &self.compiled.policy.objects[usize::from(object)].methods;
@@ -81,20 +81,29 @@ impl<'a> Both<'a> {
         let words: Vec<u64> = arguments.iter().map(|&value| bulkhead_model::build::word(value)).collect();
         args[..words.len()].copy_from_slice(&words);
         let len = u8::try_from(words.len()).unwrap();
-        let phase = [Phase::Request, Phase::Reply, Phase::Error][event as usize];
-        let by_table = decide(
-            &self.table,
-            &mut self.words,
-            &self.times,
-            &Call { subject, object, method, phase, len, args: &args },
-        );
+        let phase = self.compiled.policy.phase(object, method, event);
+        let call = Call { subject, object, method, phase, len, args: &args };
+        let by_table = decide(&self.table, &mut self.words, &self.times, &call);
         let message = Message { subject, object, method, event, words: &words };
         let by_tree = self.remembered.decide(&self.compiled.policy, self.times, &message);
         let rule = by_tree.rule.map_or(NO_RULE, |rule| u32::try_from(rule).unwrap());
         assert_eq!((by_table.reason, by_table.rule), (by_tree.reason, rule), "monitor and interpreter");
-        assert_eq!(by_table.audit, by_tree.audit);
+        assert_eq!(by_table.audit, by_tree.audit, "recorded");
+        assert_eq!(redacted(&self.table, &call, by_table.rule), self.left_out(&message, by_tree.rule), "arguments");
         self.same_state();
         by_tree
+    }
+
+    /// The words of a message that are not recorded.
+    fn left_out(&self, message: &Message<'_>, rule: Option<usize>) -> u8 {
+        let policy = &self.compiled.policy;
+        let &Message { subject, object, method, event, .. } = message;
+        let secrets = policy.fields(object, method, event).iter().zip(0..);
+        let secrets = secrets.fold(0, |bits, (field, bit)| bits | u8::from(field.is_secret) << bit);
+        let rule = rule.map(|rule| &policy.rules[rule]);
+        let mut bodies = rule.into_iter().flat_map(|rule| rule.bodies_for(subject, object, method, event));
+        let recording = bodies.next().and_then(|body| body.recording.as_ref());
+        secrets | recording.map_or(0, |recording| recording.left_out)
     }
 
     fn ask(&mut self, subject: &str, target: &str, arguments: &[i128]) -> (Reason, Option<u32>) {
@@ -273,7 +282,14 @@ fn built_in_numbers_are_those_of_the_model() {
         let methods = &site.policy.objects[usize::from(target)].methods;
         methods.iter().position(|method| method.name == name).and_then(|at| u16::try_from(at).ok())
     };
-    let own = [("psci", object::PSCI), ("sysreg", object::SYSREG), ("mmio", object::MMIO), ("task", object::TASK)];
+    let own = [
+        ("psci", object::PSCI),
+        ("sysreg", object::SYSREG),
+        ("mmio", object::MMIO),
+        ("task", object::TASK),
+        ("life", object::LIFE),
+        ("time", object::TIME),
+    ];
     own.iter().for_each(|(name, wanted)| assert_eq!(site.object(name), Some(*wanted)));
     for (name, wanted) in [
         ("version", method::psci::VERSION),
@@ -290,6 +306,9 @@ fn built_in_numbers_are_those_of_the_model() {
     assert_eq!(number(object::SYSREG, "read"), Some(method::READ));
     assert_eq!(number(object::MMIO, "write"), Some(method::WRITE));
     assert_eq!(number(object::TASK, "start"), Some(method::START));
+    assert_eq!(number(object::LIFE, "guest_start"), Some(method::GUEST_START));
+    assert_eq!(number(object::LIFE, "boot"), Some(method::BOOT));
+    assert_eq!(number(object::TIME, "set"), Some(method::SET_TIME));
 }
 
 #[test]
@@ -720,7 +739,7 @@ fn effects() -> impl Strategy<Value = String> {
             "reset f(a)",
             "f(1) becomes one(a)",
         ]),
-        one(vec!["start t", "reset t"]),
+        one(vec!["start t", "reset t", "set level to a", "mode becomes alert", "mode becomes calm"]),
         one(vec!["add a to s", "add b to s", "remove a from s", "reset s"]),
         one(vec!["put a at b in m", "put b at a in m", "remove a from m", "commit m", "roll back m", "reset m"]),
     );
@@ -735,25 +754,31 @@ fn stateful_rule() -> impl Strategy<Value = String> {
     let condition = || prop::option::weighted(0.8, stateful_condition());
     let when = |condition: Option<String>| condition.map_or(String::new(), |condition| format!(" when {condition}"));
     let limit = prop::sample::select(vec!["", "", "", " at most 2 per 3 s", " at most 5 per s burst 2", " within r"]);
-    let method = || prop::sample::select(vec!["s.m", "s.n", "s.m, s.n"]);
+    let method = || prop::sample::select(vec!["s.m", "s.n", "s.m, s.n", "s.q", "s.m, s.q"]);
     let who = || prop::sample::select(vec!["guest", "guest", "all"]);
-    let audit = prop::sample::select(vec!["", " audit"]);
+    let audit = prop::sample::select(vec!["", " audit", " audit by loud", " audit by thin", " audit by calm"]);
+    let audit_reply = audit.clone();
+    let deny_audit = prop::sample::select(vec!["", "", " audit by loud", " audit by thin", " audit by calm"]);
     prop_oneof![
         3 => (who(), method(), condition(), limit, effects(), audit)
             .prop_map(move |(who, method, c, limit, effects, audit)| format!("allow {who} {method}{}{limit}{effects}{audit}", when(c))),
-        1 => (who(), method(), condition(), any::<bool>())
-            .prop_map(move |(who, method, c, counts)| format!("deny {who} {method}{}{}", when(c), if counts { " then count made" } else { "" })),
-        1 => (condition(), effects()).prop_map(move |(c, effects)| {
-            let effects = if effects.is_empty() { " then count made".to_string() } else { effects };
-            format!("on guest s.m reply{}{effects}", when(c))
+        1 => (who(), method(), condition(), any::<bool>(), deny_audit)
+            .prop_map(move |(who, method, c, counts, audit)| format!("deny {who} {method}{}{}{audit}", when(c), if counts { " then count made" } else { "" })),
+        1 => (condition(), effects(), audit_reply).prop_map(move |(c, effects, audit)| {
+            let effects = if effects.is_empty() && audit.is_empty() { " then count made".to_string() } else { effects };
+            format!("on guest s.m reply{}{effects}{audit}", when(c))
         }),
         1 => condition().prop_map(move |c| format!("deny guest s.m reply{}", when(c))),
     ]
 }
 
-const STATEFUL: &str = "edition 1\npolicy p\ninterface I {\n method m(a: u8, b: i8) -> (a: u8, b: i8)\n method n(a: u8, b: i8) -> ()\n}\n\
+const STATEFUL: &str = "edition 1\npolicy p\ninterface I {\n method m(a: u8, b: i8) -> (a: u8, b: i8)\n method n(a: u8, b: i8) -> ()\n question q(a: u8, b: i8)\n}\nzone UTC\n\
     app x\nservice s: I by x\ngroup all: guest, x\ncounter made in -3..20\ncounter tally per a in 0..9 in 0..50 start 5\n\
     flow f per a in 0..9 { one -> two, three\n two -> one, two\n three -> one\n one holds x\n three holds x, y\n one lasts 4 s -> two }\n\
+    counter level in 0..12\nflow mode { calm -> alert\n alert -> calm }\n\
+    profile loud { record allowed when level >= 2 and mode is calm; record 1 in 3 denied when level < 9; record only b }\n\
+    profile thin { record 1 in 2 allowed; record denied when mode is alert or not level in 2..5 }\n\
+    profile calm for s.n { record 1 in 4 allowed when mode is calm; record 1 in 2 denied }\n\
     timer t\nrate r at most 3 per 2 s\nset s max 3\nmap m max 2\n";
 
 proptest! {
@@ -764,7 +789,7 @@ proptest! {
     #[test]
     fn monitor_and_interpreter_agree_on_state(
         rules in prop::collection::vec(stateful_rule(), 1..7),
-        calls in prop::collection::vec((0_usize..4, 0_i128..12, -12_i128..12, any::<bool>(), 0_u64..3_000_000), 24..40),
+        calls in prop::collection::vec((0_usize..5, 0_i128..12, -12_i128..12, any::<bool>(), 0_u64..3_000_000), 24..40),
         knows_time in any::<bool>(),
     ) {
         let text = format!("{STATEFUL}{}\n", rules.join("\n"));
@@ -785,6 +810,7 @@ proptest! {
             match kind {
                 0 | 1 => both.tell(Event::Request, who, "s.m", &[a, b]),
                 2 => both.tell(Event::Request, who, "s.n", &[a, b]),
+                3 => both.tell(Event::Request, who, "s.q", &[a, b]),
                 _ => both.tell(Event::Reply, "guest", "s.m", &[a, b]),
             };
             both.wait(wait);
@@ -792,11 +818,63 @@ proptest! {
     }
 }
 
+const GATEWAY: &str = "edition 1\npolicy g\ninterface G {\n method send() -> ()\n question write(unit: u8 in 1..4, value: u16)\n}\n\
+    app g\napp h\nservice gw: G by g\ncounter writes in 0..2\ntimer up\non boot then start up\n\
+    allow guest gw.* when age of up > 1 s\nallow guest gw.write when value <= 10 then count writes\nallow g gw.write\n";
+
+#[test]
+fn a_question_is_judged_with_its_fields_and_effects_and_is_no_call() {
+    let compiled = build(GATEWAY).unwrap();
+    let mut both = Both::new(&compiled);
+    assert_eq!(both.ask("guest", "gw.send", &[]).0, Reason::Failed, "the wall has not started");
+    assert_eq!(both.tell(Event::Reply, "kernel", "life.boot", &[]).reason, YES);
+    both.wait(1_000_001);
+    assert_eq!(both.ask("guest", "gw.send", &[]).0, YES);
+    assert_eq!(both.ask("guest", "gw.write", &[1, 11]).0, NO, "`*` names calls");
+    assert_eq!(both.ask("guest", "gw.write", &[5, 10]).0, Reason::Malformed);
+    assert_eq!([both.ask("guest", "gw.write", &[1, 10]).0, both.ask("guest", "gw.write", &[1, 10]).0], [YES; 2]);
+    assert_eq!(both.ask("guest", "gw.write", &[1, 10]).0, Reason::Failed, "each was counted");
+    assert_eq!(both.ask("g", "gw.write", &[1, 5000]).0, YES);
+    assert_eq!(both.tell(Event::Reply, "guest", "gw.write", &[]).reason, Reason::UnknownMethod);
+    assert!(compiled.reach(compiled.subject("g").unwrap()).is_empty(), "a question needs no capability");
+}
+
+#[test]
+fn mistakes_with_questions_events_and_zones_are_told_with_the_remedy() {
+    for (wrong, right, message) in [
+        ("allow h gw.write", "allow g gw.write", "asked by the app that serves it alone"),
+        ("deny guest gw.write reply", "allow g gw.write", "a question, which has no reply"),
+        (
+            "question write(unit: u8) -> ()",
+            "question write(unit: u8 in 1..4, value: u16)",
+            "expected `method`, `question`",
+        ),
+        ("on policy swap then", "on boot then", "there is no such event"),
+        ("on bot then", "on boot then", "name the method too"),
+        ("zone UTC + 15 h\ntimer up", "timer up", "no zone is so far"),
+        ("zone UTC + 1\ntimer up", "timer up", "this time has no unit"),
+        ("zone UTC\nzone UTC - 3.5 h\ntimer up", "timer up", "the zone is stated twice"),
+        ("zone CET\ntimer up", "timer up", "expected `UTC`"),
+        ("day of week == 1", "value <= 10", "states no zone"),
+    ] {
+        assert!(GATEWAY.contains(right), "{right}");
+        let text = build(&GATEWAY.replacen(right, wrong, 1)).err().unwrap_or_default();
+        assert!(text.contains(message) && text.contains("site.policy:"), "{wrong}: {text}");
+    }
+    let zone = |text: &str| build(&GATEWAY.replacen("timer up", &format!("{text}\ntimer up"), 1)).unwrap().table;
+    let seconds = |table: &[u8]| Policy::verify(table).unwrap().zone;
+    assert_eq!(seconds(&zone("zone UTC - 3.5 h")), -12_600);
+    assert_eq!(seconds(&zone("zone UTC + 2 h")), 7_200);
+}
+
 #[test]
 fn every_prefix_of_a_policy_is_compiled_or_refused() {
-    (0..BAY.len()).for_each(|length| {
-        let _ = build(&BAY[..length]);
-    });
+    let all = [BAY, GATEWAY, crate::profiles::tests::SITE, crate::reasons::tests::SITE];
+    for text in all {
+        (0..text.len()).for_each(|length| {
+            let _ = build(&text[..length]);
+        });
+    }
 }
 
 proptest! {
@@ -838,5 +916,36 @@ proptest! {
         let end = (at + cut).min(BAY.len());
         let text = format!("{}{put}{}", &BAY[..at], &BAY[end..]);
         let _ = build(&text);
+    }
+}
+
+#[test]
+fn declared_errors_are_told_apart_by_their_words() {
+    const STORE: &str = "edition 1\npolicy p\ninterface Store {\n errors { not_found, full }\n method get(key: u8) -> ()\n method put(key: u8) -> ()\n}\n\
+        interface Plain { method ping() -> () }\napp a\napp b\nservice store: Store by a\nservice plain: Plain by b\ncounter misses in 0..3\n\
+        allow guest store.*, plain.ping\non guest store.get error when error == not_found then count misses\n\
+        deny guest store.put error when error == full as no_full\n";
+    let compiled = build(&format!("{STORE}deny guest store.put error when error > full as undeclared\n")).unwrap();
+    let mut store = Both::new(&compiled);
+    assert_eq!(store.ask("guest", "store.get", &[1]).0, YES);
+    for (event, words, counted) in
+        [(Event::Error, &[1][..], 1), (Event::Error, &[2], 1), (Event::Error, &[], 1), (Event::Error, &[1], 2)]
+    {
+        assert_eq!(store.tell(event, "guest", "store.get", words).reason, YES);
+        assert_eq!(store.remembered.memory(&compiled.policy, 0, &[]), Some(Memory::Counter(counted)), "{words:?}");
+    }
+    for (words, wanted) in [(&[1][..], YES), (&[2], Reason::DeniedByRule), (&[77], Reason::DeniedByRule), (&[], YES)] {
+        assert_eq!(store.tell(Event::Error, "guest", "store.put", words).reason, wanted, "{words:?}");
+    }
+    for (rules, message) in [
+        ("deny guest store.put error when error == ful", "did you mean `full`"),
+        ("deny guest plain.ping error when error == full", "there is no"),
+        ("interface X { errors { a, a } method m() -> () }", "`a` is declared twice"),
+        ("interface X { enum K { a, a } method m(k: K) -> () }", "`a` is declared twice"),
+        ("interface X { errors { other } method m() -> () }", "no error can be called `other`"),
+        ("interface X { errors { } method m() -> () }", "expected a word"),
+    ] {
+        let findings = build(&format!("{STORE}{rules}\n")).err().unwrap_or_default();
+        assert!(findings.contains(message), "{rules}: {findings}");
     }
 }

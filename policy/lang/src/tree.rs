@@ -49,12 +49,16 @@ pub enum Item {
     Device(Range, Name),
     /// `resource NAME: mmio BASE size BYTES interrupt N`, `… ports FIRST size COUNT …`, `… msr FIRST size COUNT …`
     Resource(Range),
+    /// `zone UTC + 1 h`
+    Zone(Option<Number>, Span),
     /// `let NAME = SET`
     Let(Name, Vec<(Constant, Constant)>),
     /// `registers NAME via OBJECT.METHOD(REGISTER, VALUE) { … }`
     Registers(Registers),
     /// `counter …`, `flow …`, …
     State(State),
+    /// `profile NAME for TARGETS { record … }`
+    Profile(Profile),
     /// `allow …`, `deny …`, `on …`
     Rule(Box<Rule>),
     /// `never SUBJECT TARGETS [when CONDITION] [unless TARGET came before]`, `never when CONDITION`
@@ -132,6 +136,8 @@ pub struct Call {
     pub by: Option<Name>,
     /// `recorded`, `not recorded`
     pub recorded: Option<bool>,
+    /// `because "…"`: what people are told.
+    pub because: Option<String>,
 }
 
 /// What a test expects of a call.
@@ -210,6 +216,8 @@ pub struct Interface {
     pub flags: Vec<(Name, Vec<Name>)>,
     /// Its records.
     pub records: Vec<(Name, Vec<Field>)>,
+    /// The errors that its service answers, numbered from 1 on.
+    pub errors: Vec<Name>,
     /// Its methods, in order.
     pub methods: Vec<Method>,
 }
@@ -223,6 +231,8 @@ pub struct Method {
     pub arguments: Vec<Field>,
     /// What it answers.
     pub replies: Vec<Field>,
+    /// `question NAME(…)`: the app that serves it asks about it, and nobody calls it.
+    pub is_question: bool,
 }
 
 /// An argument or a reply's value.
@@ -408,6 +418,32 @@ pub struct Limit {
     pub span: Span,
 }
 
+/// What is recorded of the messages that rules decide.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Its name.
+    pub name: Name,
+    /// `for OBJECT.METHOD, …`: whose rules follow it without naming it.
+    pub targets: Vec<(Name, Option<Name>)>,
+    /// `record 1 in 10 allowed when …`
+    pub allowed: Option<Record>,
+    /// `record denied when …`
+    pub denied: Option<Record>,
+    /// `record only ARGUMENT, …`
+    pub only: Option<Vec<Name>>,
+}
+
+/// Which messages of a kind are recorded.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// One in so many.
+    pub sample: i128,
+    /// Under which condition.
+    pub condition: Option<Expression>,
+    /// Where it stands.
+    pub span: Span,
+}
+
 /// What a rule does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -451,14 +487,25 @@ pub struct Rule {
     pub grants: Vec<Expression>,
     /// `then …`
     pub effects: Vec<Effect>,
-    /// Allowed calls are recorded.
-    pub audit: bool,
+    /// `audit`, `audit by PROFILE`: the messages that it allows are recorded, as the profile says.
+    pub audit: Option<Option<Name>>,
     /// The reason, for people.
-    pub because: Option<String>,
+    pub because: Option<Reason>,
     /// `as NAME`
     pub name: Option<Name>,
     /// The whole rule.
     pub span: Span,
+}
+
+/// `because "…"`, `because "…" to caller`
+#[derive(Clone, Debug)]
+pub struct Reason {
+    /// The text, with values in braces.
+    pub text: String,
+    /// Where the text stands.
+    pub span: Span,
+    /// Who is refused is told as well.
+    pub to_caller: bool,
 }
 
 /// Whom or what a rule names.

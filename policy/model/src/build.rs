@@ -56,6 +56,8 @@ pub struct Tables {
     pub phases: u32,
     /// The kind of machine ([`crate::machine`]).
     pub machine: u32,
+    /// Seconds that local time is ahead of UTC.
+    pub zone: i32,
     known: HashMap<String, Text>,
     known_code: HashMap<Vec<u32>, u32>,
 }
@@ -163,6 +165,8 @@ impl Tables {
             text_bytes: number(self.text.len()),
             phases: self.phases.max(1),
             machine: self.machine,
+            zone: self.zone,
+            reserved: 0,
         };
         let mut bytes = header.as_bytes().to_vec();
         sections.iter().for_each(|section| bytes.extend_from_slice(section));

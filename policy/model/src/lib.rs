@@ -12,14 +12,20 @@ pub mod code;
 #[cfg(feature = "names")]
 mod names;
 mod table;
+#[cfg(feature = "names")]
+mod values;
 #[cfg(feature = "verify")]
 mod verify;
 mod view;
 
+#[cfg(feature = "names")]
+pub use names::Told;
 pub use table::{
     Cell, Field, FlowState, Header, Index, Interval, Label, MAGIC, Method, Object, Row, Source, State, Test, Text,
     VERSION,
 };
+#[cfg(feature = "names")]
+pub use values::{Step, Values, form};
 pub use view::{FormatError, Policy};
 
 /// The most arguments a call carries.
@@ -66,17 +72,19 @@ pub mod object {
     pub const TASK: u16 = 3;
     /// What happens to the guest and the wall: for rules that observe it.
     pub const LIFE: u16 = 4;
+    /// The time of day: method 0 sets it (seconds).
+    pub const TIME: u16 = 5;
     /// I/O ports (x86-64): method 0 reads (port, size), 1 writes (port, size, value).
-    pub const PORT: u16 = 5;
+    pub const PORT: u16 = 6;
     /// Model-specific registers (x86-64): method 0 reads (index), 1 writes (index, value).
-    pub const MSR: u16 = 6;
+    pub const MSR: u16 = 7;
     /// CPUID (x86-64): method 0 reads (leaf, subleaf).
-    pub const CPUID: u16 = 7;
+    pub const CPUID: u16 = 8;
     /// PCI configuration space: method 0 reads (function, register, size), 1 writes (function, register, size, value).
     /// A function is bus << 8 | device << 3 | function.
-    pub const PCI: u16 = 8;
+    pub const PCI: u16 = 9;
     /// The machine's power where no PSCI is (x86-64): method 0 switches off, 1 resets.
-    pub const POWER: u16 = 9;
+    pub const POWER: u16 = 10;
 }
 
 /// Kinds of machine that a table is for.
@@ -122,6 +130,10 @@ pub mod method {
     pub const POWER_RESET: u16 = 1;
     /// Method of [`super::object::LIFE`]: the guest is started, at first and again.
     pub const GUEST_START: u16 = 0;
+    /// As [`GUEST_START`]: the wall is up, and nothing else runs yet.
+    pub const BOOT: u16 = 1;
+    /// Method of [`super::object::TIME`]: an app that drives a clock tells the time.
+    pub const SET_TIME: u16 = 0;
 }
 
 /// What a message is.
@@ -134,6 +146,8 @@ pub enum Phase {
     Reply = 1,
     /// The error reply to an allowed request.
     Error = 2,
+    /// What an app asks about a call of its own making: rules decide, in the cells of requests.
+    Question = 4,
 }
 
 /// Why a call was allowed or refused.

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// "BHPL", little-endian.
 pub const MAGIC: u32 = 0x4c50_4842;
 /// Layout version.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The first bytes. Each count is that of a section's rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -58,8 +58,12 @@ pub struct Header {
     pub text_bytes: u32,
     /// 1: rules are about requests only; 3: about replies and errors too.
     pub phases: u32,
-    /// The kind of machine that it was compiled for ([`crate::machine`]). What follows begins at a multiple of eight.
+    /// The kind of machine that it was compiled for ([`crate::machine`]).
     pub machine: u32,
+    /// How far the site's local time is ahead of UTC, in seconds.
+    pub zone: i32,
+    /// Zero: what follows begins at a multiple of eight.
+    pub reserved: u32,
 }
 
 /// A piece of the text section.
@@ -93,7 +97,9 @@ pub struct Field {
     /// It is there if that value is above this one.
     pub above: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: u8,
+    /// How people write its values: a [`Label`] of a form and words, from 1 on; 0 for a plain number.
+    pub label: u16,
 }
 
 impl Field {
@@ -141,10 +147,12 @@ impl Row {
     pub const PLAIN: u32 = u32::MAX;
     /// Flag: it refuses.
     pub const DENY: u16 = 1;
-    /// Flag: calls that it allows are recorded.
+    /// Flag: what it decides is recorded, unless its condition ends with 2.
     pub const AUDIT: u16 = 2;
     /// Flag: effects follow the condition.
     pub const EFFECTS: u16 = 4;
+    /// From this bit on: words of the message that are left out of the record.
+    pub const LEFT_OUT: u16 = 8;
 
     /// Whether it refuses.
     #[must_use]
@@ -164,14 +172,17 @@ pub struct Source {
     pub label: u32,
 }
 
-/// What people are told of a rule.
+/// What people are told of a rule, or how they write a field's values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Label {
-    /// Its name; empty without one.
+    /// Its name; empty without one. Of a field: what kind of value it is.
     pub name: Text,
-    /// Its reason; empty without one.
+    /// Its reason; empty without one. Values stand in braces, as `Told` writes them. Of a field: the words for its values, or what
+    /// one is worth.
     pub because: Text,
+    /// 1: who is refused is told the reason.
+    pub to_caller: u32,
 }
 
 /// A piece of remembered state: `count` instances of `stride` words each, from word `base` of the state on. What an
@@ -265,14 +276,23 @@ pub struct Object {
 pub struct Method {
     /// Name.
     pub name: Text,
-    /// First field: the request's, then the reply's.
+    /// First field: the request's, then the reply's, then the error's.
     pub first_field: u32,
     /// How many arguments.
     pub arguments: u8,
     /// How many reply values.
     pub replies: u8,
-    /// 1: whether some of its values are there depends on others.
-    pub has_guards: u16,
+    /// [`Method::GUARDS`], [`Method::QUESTION`].
+    pub flags: u8,
+    /// 1: the interface declares errors, and a field has the words for their numbers.
+    pub errors: u8,
+}
+
+impl Method {
+    /// Flag: whether some of its values are there depends on others.
+    pub const GUARDS: u8 = 1;
+    /// Flag: nobody calls it; the app that serves the object asks about it.
+    pub const QUESTION: u8 = 2;
 }
 
 /// What the rules say of one subject, object and method. Cell `subject * methods + method` (over all methods).

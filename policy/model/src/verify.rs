@@ -48,7 +48,7 @@ impl<'a> Policy<'a> {
 
     /// Whether every row that points points at something.
     fn is_closed(&self) -> bool {
-        let fields = |row: &Method| u32::from(row.arguments) + u32::from(row.replies);
+        let fields = |row: &Method| u32::from(row.arguments) + u32::from(row.replies) + u32::from(row.errors);
         let wide = |test: &Test| u32::try_from(test.low).is_ok_and(|low| within(low, 2, self.numbers.len()));
         let is_test = |test: &Test| usize::from(test.argument) < MAX_ARGS && (test.is_wide == 0 || wide(test));
         let has_code = |row: &Row| row.code == Row::PLAIN || (row.code as usize) < self.code.len();

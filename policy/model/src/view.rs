@@ -61,6 +61,8 @@ pub struct Policy<'a> {
     pub(crate) phases: usize,
     pub(crate) state_words: usize,
     pub(crate) machine: u32,
+    /// How far the site's local time is ahead of UTC, in seconds.
+    pub zone: i32,
 }
 
 impl<'a> Policy<'a> {
@@ -125,6 +127,7 @@ impl<'a> Policy<'a> {
             phases,
             state_words,
             machine: header.machine,
+            zone: header.zone,
         })
     }
 
@@ -191,10 +194,10 @@ impl<'a> Policy<'a> {
         self.cells.get(usize::from(subject) * self.methods.len() + method_place)
     }
 
-    /// The cell of the replies or the errors to a subject from a method, if rules are about them.
+    /// The cell of a subject's messages of a phase, if rules are about it; questions have those of requests.
     #[must_use]
     pub fn answer_cell(&self, subject: u16, method_place: usize, phase: Phase) -> Option<&'a Cell> {
-        let of_phase = phase as usize * self.subjects.len() * self.methods.len();
+        let of_phase = (phase as usize & 3) * self.subjects.len() * self.methods.len();
         self.cells.get(of_phase + usize::from(subject) * self.methods.len() + method_place)
     }
 
@@ -253,8 +256,9 @@ impl<'a> Policy<'a> {
     /// Whether a rule lets a subject call any method of an object, under whatever condition.
     #[must_use]
     pub fn is_callable(&self, subject: u16, object: &Object) -> bool {
-        (0..object.method_count).filter_map(|method| self.method(object, method)).any(|(place, _)| {
-            self.cell(subject, place).is_some_and(|cell| self.rows_of(cell).any(|(row, _)| !row.is_deny()))
+        (0..object.method_count).filter_map(|method| self.method(object, method)).any(|(place, method)| {
+            method.flags & Method::QUESTION == 0
+                && self.cell(subject, place).is_some_and(|cell| self.rows_of(cell).any(|(row, _)| !row.is_deny()))
         })
     }
 

@@ -55,7 +55,7 @@ pub struct Verdict {
     pub reason: Reason,
     /// The rule that decided, as users number them; [`NO_RULE`] without one. Of several, the first in the text.
     pub rule: u32,
-    /// Whether a record is made. Refusals always are.
+    /// Whether a record is made: of every refusal but a rule's whose profile says otherwise.
     pub audit: bool,
 }
 
@@ -85,7 +85,7 @@ pub fn decide(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &
         Ok(found) => found,
         Err(verdict) => return verdict,
     };
-    if method.has_guards != 0 {
+    if method.flags != 0 {
         return decide_slowly(policy, state, clock, call);
     }
     if !fit(policy.fields(method, false), call) {
@@ -103,31 +103,33 @@ pub fn decide(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &
         // Denying rows stand first in their cell, so the first match is a denial if there is one.
         return match row.is_deny() {
             false => Verdict { reason: Reason::Allowed, rule: row.source, audit: row.flags & Row::AUDIT != 0 },
-            true => Verdict::refuse(Reason::DeniedByRule, row.source),
+            true => Verdict { reason: Reason::DeniedByRule, rule: row.source, audit: row.flags & Row::AUDIT != 0 },
         };
     }
     unnamed
 }
 
-/// As [`decide`], for a reply or an error, where what no rule refuses is allowed; and for messages whose values depend on
-/// each other.
+/// As [`decide`], for a reply or an error, where what no rule refuses is allowed; for questions; and for messages whose values
+/// depend on each other.
 #[inline(never)]
 fn decide_slowly(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &Call<'_>) -> Verdict {
     let (place, method) = match named(policy, call) {
         Ok(found) => found,
         Err(verdict) => return verdict,
     };
+    if (method.flags & Method::QUESTION != 0) != (call.phase == Phase::Question) {
+        return Verdict::refuse(Reason::UnknownMethod, NO_RULE);
+    }
     let fields = policy.fields(method, call.phase == Phase::Reply);
-    let fits = if method.has_guards == 0 { fit(fields, call) } else { hold_together(fields, call) };
+    let fits = if method.flags & Method::GUARDS == 0 { fit(fields, call) } else { hold_together(fields, call) };
     if call.phase != Phase::Error && !fits {
         return Verdict::refuse(Reason::Malformed, NO_RULE);
     }
-    let (cell, unnamed) = if call.phase == Phase::Request {
-        (policy.cell(call.subject, place), Verdict::refuse(Reason::NoRule, NO_RULE))
-    } else {
-        let allowed = Verdict { reason: Reason::Allowed, rule: NO_RULE, audit: false };
-        (policy.answer_cell(call.subject, place, call.phase), allowed)
+    let unnamed = match call.phase {
+        Phase::Request | Phase::Question => Verdict::refuse(Reason::NoRule, NO_RULE),
+        Phase::Reply | Phase::Error => Verdict { reason: Reason::Allowed, rule: NO_RULE, audit: false },
     };
+    let cell = policy.answer_cell(call.subject, place, call.phase);
     cell.map_or(unnamed, |cell| weigh(policy, state, clock, call, cell, unnamed))
 }
 
@@ -172,7 +174,7 @@ fn weigh(
     cell: &Cell,
     unnamed: Verdict,
 ) -> Verdict {
-    let (mut allowed, mut denied, mut too_often, mut audit) = (None, None, None, false);
+    let (mut allowed, mut denied, mut too_often) = (None, None, None);
     let mut effects = [(0, 0, NO_RULE, false); EFFECTS];
     let mut count = 0;
     let mut machine = Machine::new(policy, state, clock, call);
@@ -180,15 +182,15 @@ fn weigh(
         let Some((row, _)) = policy.row(reference).filter(|(_, tests)| pass(policy, tests, call.args)) else {
             continue;
         };
-        let held = if row.code == Row::PLAIN { Ok(Held::Yes(0)) } else { machine.condition(row.code) };
+        let held = if row.code == Row::PLAIN { Ok(Held::Yes(0, false)) } else { machine.condition(row.code) };
         match held {
             Err(_) => return Verdict::refuse(Reason::Failed, row.source),
             Ok(Held::No) => {}
             Ok(Held::TooOften) => too_often = too_often.or(Some(row.source)),
-            Ok(Held::Yes(from)) => {
+            Ok(Held::Yes(from, is_quiet)) => {
                 let decider = if row.is_deny() { &mut denied } else { &mut allowed };
-                *decider = decider.or(Some(row.source));
-                audit |= !row.is_deny() && row.flags & Row::AUDIT != 0;
+                let (_, audit) = decider.get_or_insert((row.source, false));
+                *audit |= !is_quiet && row.flags & Row::AUDIT != 0;
                 // Several rows of one rule may match: its effects are one.
                 let is_new = !effects.iter().take(count).any(|(code, ..)| *code == row.code);
                 if row.flags & Row::EFFECTS != 0 && is_new {
@@ -210,20 +212,25 @@ fn weigh(
         changes.make(state);
     }
     match (denied, allowed, too_often) {
-        (Some(rule), ..) => Verdict::refuse(Reason::DeniedByRule, rule),
-        (None, Some(rule), _) => Verdict { reason: Reason::Allowed, rule, audit },
+        (Some((rule, audit)), ..) => Verdict { reason: Reason::DeniedByRule, rule, audit },
+        (None, Some((rule, audit)), _) => Verdict { reason: Reason::Allowed, rule, audit },
         (None, None, Some(rule)) if unnamed.reason != Reason::Allowed => Verdict::refuse(Reason::Rate, rule),
         (None, None, _) => unnamed,
     }
 }
 
-/// Which arguments are never recorded, bit i for argument i; all of a call that names no method.
+/// Which arguments are not recorded, bit i for argument i: secrets, and what the deciding rule leaves out; all of a call that names
+/// no method.
 #[must_use]
-pub fn redacted(policy: &Policy<'_>, call: &Call<'_>) -> u8 {
+pub fn redacted(policy: &Policy<'_>, call: &Call<'_>, rule: u32) -> u8 {
     let method = policy.object(call.object).and_then(|object| policy.method(object, call.method));
-    let Some((_, method)) = method else { return 0xff };
+    let Some((place, method)) = method else { return 0xff };
+    let cell = policy.answer_cell(call.subject, place, call.phase);
+    let rows = cell.into_iter().flat_map(|cell| policy.candidates(cell, call.args));
+    let row = rows.filter_map(|&place| policy.row(place)).find(|(row, _)| row.source == rule);
+    let left_out = row.map_or(0, |(row, _)| (row.flags >> Row::LEFT_OUT).to_le_bytes()[0]);
     let fields = policy.fields(method, call.phase == Phase::Reply);
-    fields.iter().zip(0..8).fold(0, |bits, (field, bit)| bits | u8::from(field.secret != 0) << bit)
+    fields.iter().zip(0..8).fold(left_out, |bits, (field, bit)| bits | u8::from(field.secret != 0) << bit)
 }
 
 /// Whether all tests of a row hold.
@@ -272,7 +279,7 @@ mod tests {
         tables.objects.push(Object { name: plant, first_method: 0, method_count: 2, server: 1 });
         tables.subjects = std::vec![guest, app];
         let row = |flags, source| Row { source, code: Row::PLAIN, test_count: 0, flags };
-        let deny = tables.add_row(row(Row::DENY, 9), &[(0, 1000, 1010)]);
+        let deny = tables.add_row(row(Row::DENY | Row::AUDIT, 9), &[(0, 1000, 1010)]);
         let allow = tables.add_row(row(Row::AUDIT, 7), &[(0, 200, 2400)]);
         tables.references = std::vec![deny, allow];
         let nothing = Cell { index: Cell::PLAIN, ..Cell::default() };
@@ -326,13 +333,36 @@ mod tests {
     }
 
     #[test]
+    fn a_question_is_asked_and_never_called_and_a_call_is_never_asked() {
+        let mut tables = Tables::default();
+        let (name, guest) = (tables.add_text("q"), tables.add_text("guest"));
+        tables.methods.push(Method { name, flags: Method::QUESTION, ..Method::default() });
+        tables.methods.push(Method { name, ..Method::default() });
+        tables.objects.push(Object { name, first_method: 0, method_count: 2, server: 1 });
+        tables.subjects = std::vec![guest];
+        let row = tables.add_row(Row { source: 3, code: Row::PLAIN, test_count: 0, flags: 0 }, &[]);
+        tables.references = std::vec![row];
+        tables.cells = std::vec![Cell { index: Cell::PLAIN, reference_count: 1, ..Cell::default() }; 2];
+        let bytes = tables.to_bytes();
+        let policy = Policy::verify(&bytes).unwrap();
+        let ask = |method, phase| {
+            let call = Call { subject: GUEST, object: 0, method, phase, len: 0, args: &[0; MAX_ARGS] };
+            decide(&policy, &mut [], &NoClock, &call).reason
+        };
+        assert_eq!([ask(0, Phase::Question), ask(1, Phase::Request)], [Reason::Allowed; 2]);
+        for (method, phase) in [(0, Phase::Request), (0, Phase::Reply), (0, Phase::Error), (1, Phase::Question)] {
+            assert_eq!(ask(method, phase), Reason::UnknownMethod);
+        }
+    }
+
+    #[test]
     fn secret_arguments_are_named_and_unknown_methods_hide_all() {
         let bytes = sample();
         let policy = Policy::verify(&bytes).unwrap();
         let call = Call { subject: 0, object: 0, method: 0, phase: Phase::Request, len: 1, args: &[0; MAX_ARGS] };
-        assert_eq!(redacted(&policy, &call), 1);
-        assert_eq!(redacted(&policy, &Call { method: 1, ..call }), 0);
-        assert_eq!(redacted(&policy, &Call { method: 9, ..call }), 0xff);
+        assert_eq!(redacted(&policy, &call, NO_RULE), 1);
+        assert_eq!(redacted(&policy, &Call { method: 1, ..call }, NO_RULE), 0);
+        assert_eq!(redacted(&policy, &Call { method: 9, ..call }, NO_RULE), 0xff);
     }
 
     #[test]

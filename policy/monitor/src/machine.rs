@@ -14,8 +14,8 @@ pub(crate) struct Failed;
 /// How a condition ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
-    /// It holds; its effects begin after so many instructions.
-    Yes(usize),
+    /// It holds; its effects begin after so many instructions; `true`: this time nothing is recorded.
+    Yes(usize, bool),
     /// It does not.
     No,
     /// It would, but a rate admits no more.
@@ -46,11 +46,11 @@ impl<'a> Machine<'a> {
     pub(crate) fn condition(&mut self, code: u32) -> Result<Held, Failed> {
         (self.depth, self.is_too_often) = (0, false);
         let end = self.run(code, 0, None)?;
-        let holds = self.pop()? != 0;
-        Ok(match (holds, self.is_too_often) {
-            (true, _) => Held::Yes(end),
-            (false, true) => Held::TooOften,
-            (false, false) => Held::No,
+        let value = self.pop()?;
+        Ok(match (value, self.is_too_often) {
+            (0, true) => Held::TooOften,
+            (0, false) => Held::No,
+            (value, _) => Held::Yes(end, value == 2),
         })
     }
 

@@ -27,7 +27,12 @@ const BUDGETS: &[Part] = &[
 const TCB_BUDGET: usize = 7_500;
 /// Features of the policy's model that the hypervisor lacks: for the host, which writes tables; for the loader, which checks
 /// one; for apps that tell people of rules.
-const NOT_RESIDENT: &[&str] = &["policy/model/src/build.rs", "policy/model/src/names.rs", "policy/model/src/verify.rs"];
+const NOT_RESIDENT: &[&str] = &[
+    "policy/model/src/build.rs",
+    "policy/model/src/names.rs",
+    "policy/model/src/values.rs",
+    "policy/model/src/verify.rs",
+];
 
 /// Prints the table; an error names the parts that are over.
 pub(crate) fn check() -> Result<()> {

@@ -61,7 +61,7 @@ pub struct Record {
     pub reason: u8,
     /// How many of `args` are in use.
     pub len: u8,
-    /// Bit i set: argument i is secret and not recorded.
+    /// Bit i set: argument i is not recorded: it is secret, or the rule's profile leaves it out.
     pub redacted: u8,
     /// Zero.
     pub reserved: [u8; 2],

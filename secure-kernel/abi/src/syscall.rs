@@ -23,7 +23,9 @@ pub const LOG: u64 = 5;
 pub const GUEST_IRQ: u64 = 6;
 /// Sets bits in another task's notification word. In: x0 = object that the task serves, x1 = bits (1 << 8 and up only). Out: x0 = status.
 pub const NOTIFY: u64 = 7;
-/// Asks the monitor about a call of the caller's own making, without making it. In as [`CALL`]; out: x0 = status, x1 = verdict word ([`crate::wall::JUDGE`]).
+/// Asks the monitor a question of the caller's own service, as the caller or, with [`CALL_FOR_GUEST`], as the guest. It is judged as
+/// a request is, with all that rules remember and record. In as [`CALL`]. Out: x0 = status, `Ok` if it is allowed; x7 = the rule
+/// that refuses (0xffff none).
 pub const ASK: u64 = 8;
 /// Gives the rest of the budget away until the next period. Out: x0 = status.
 pub const YIELD: u64 = 9;
@@ -31,6 +33,9 @@ pub const YIELD: u64 = 9;
 pub const EXIT: u64 = 10;
 /// The device behind an interrupt was served. In: x0 = INTID. Out: x0 = status.
 pub const IRQ_DONE: u64 = 11;
+
+/// Tells the wall the time of day, as the policy's call `time.set`. In: x0 = seconds since 1970 (UTC). Out: x0 = status.
+pub const SET_TIME: u64 = 12;
 
 /// [`CALL`]/[`ASK`] flag: the subject is the guest, on whose behalf the caller acts (manifest: `speaks_for_guest`).
 pub const CALL_FOR_GUEST: u64 = 1;

@@ -15,7 +15,7 @@ impl Kernel {
     /// The running task calls: refused, it goes on with the status; allowed, it blocks until the reply.
     pub(crate) fn call(&mut self, platform: &mut impl Platform) {
         let caller = self.current;
-        let (message, as_subject) = match self.judged(platform) {
+        let (message, as_subject) = match self.judged(platform, Phase::Request) {
             Ok(judged) => judged,
             Err((status, rule)) => return self.finish(caller, status, rule),
         };
@@ -37,9 +37,9 @@ impl Kernel {
         }
     }
 
-    /// The running task asks what the monitor would say.
+    /// The running task asks the monitor a question of its own service.
     pub(crate) fn ask(&mut self, platform: &mut impl Platform) {
-        let (status, rule) = match self.judged(platform) {
+        let (status, rule) = match self.judged(platform, Phase::Question) {
             Ok(_) => (Status::Ok, NO_RULE),
             Err(refusal) => refusal,
         };
@@ -47,8 +47,8 @@ impl Kernel {
     }
 
     /// The message in the running task's registers, and its subject, once the monitor or a capability that stands for its
-    /// verdict allows it.
-    fn judged(&mut self, platform: &mut impl Platform) -> Result<(Message, u16), (Status, u16)> {
+    /// verdict allows it. Capabilities are for calls; a question is of the task's own service.
+    fn judged(&mut self, platform: &mut impl Platform, phase: Phase) -> Result<(Message, u16), (Status, u16)> {
         let current = self.current;
         let registers = &self.task(current).registers;
         let (header, words, bits) = (registers.x[0], registers.words(), registers.x[7]);
@@ -62,14 +62,16 @@ impl Kernel {
             app.caps.iter().take(app.cap_count.into()).find(|capability| capability.object == message.object);
         let open = capability
             .is_some_and(|capability| message.method < 64 && capability.open_methods >> message.method & 1 != 0);
-        if !for_guest && open {
+        let is_question = phase == Phase::Question;
+        if !for_guest && open && !is_question {
             return Ok((message, app.subject));
         }
         // An app that may not speak for the guest is judged as itself, so that the attempt is on record under its name.
         let may_speak = app.flags & flags::SPEAKS_FOR_GUEST != 0;
         let as_subject = if for_guest && may_speak { subject::GUEST } else { app.subject };
-        let Verdict { reason, rule } = platform.judge(as_subject, Phase::Request, &message);
-        let is_entitled = if for_guest { may_speak } else { capability.is_some() };
+        let Verdict { reason, rule } = platform.judge(as_subject, phase, &message);
+        let may_name = if is_question { app.serves == message.object } else { for_guest || capability.is_some() };
+        let is_entitled = may_name && (!for_guest || may_speak);
         match reason {
             Reason::Allowed if is_entitled => Ok((message, as_subject)),
             Reason::Allowed => Err((Status::Denied, NO_RULE)),

@@ -1,8 +1,10 @@
 //! System calls: decoded from the running task's registers, each ends with a status.
 
-use bulkhead_abi::Status;
 use bulkhead_abi::syscall as number;
 use bulkhead_abi::syscall::{LOG_MAX, NOTIFY_IRQ, NOTIFY_TIMER};
+use bulkhead_abi::{Message, Status};
+
+use bulkhead_model::{Phase, Reason, method, object, subject};
 
 use crate::task::{LOG_CREDIT, State};
 use crate::{Kernel, Platform};
@@ -40,6 +42,7 @@ impl Kernel {
             number::IRQ_DONE => self.irq_done(platform),
             number::NOTIFY => self.notify_object(),
             number::ASK => self.ask(platform),
+            number::SET_TIME => self.set_time(platform),
             number::YIELD => self.give_budget_away(),
             number::EXIT => {
                 let code = self.registers().x[0];
@@ -59,6 +62,15 @@ impl Kernel {
         self.task(current).deadline = deadline;
         self.earliest = self.earliest.min(deadline);
         self.done(Status::Ok);
+    }
+
+    /// The wall takes the time from the call when the monitor allows it.
+    fn set_time(&mut self, platform: &mut impl Platform) {
+        let words = [self.registers().x[0], 0, 0, 0, 0, 0];
+        let message = Message { object: object::TIME, method: method::SET_TIME, len: 1, words };
+        let subject = self.app(self.current).map_or(subject::KERNEL, |app| app.subject);
+        let verdict = platform.judge(subject, Phase::Request, &message);
+        self.done(if verdict.reason == Reason::Allowed { Status::Ok } else { Status::refusal(verdict.reason) });
     }
 
     fn log(&mut self, platform: &mut impl Platform, now: u64) {

@@ -8,6 +8,7 @@ use bulkhead_lang::Compiled;
 use bulkhead_model::{Phase, Policy};
 use bulkhead_monitor::{Call, decide};
 use std::boxed::Box;
+use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 use zerocopy::FromZeros;
@@ -325,9 +326,10 @@ fn what_is_not_given_is_refused() {
     assert_eq!(machine.status(), Some(Status::Denied));
     machine.syscall(99, [0; 8]);
     assert_eq!(machine.status(), Some(Status::NotSupported));
-    machine.syscall(syscall::NOTIFY, [FIRST, 1 << 8, 0, 0, 0, 0, 0, 0]);
+    let plant = machine.monitor.compiled.object("plant").unwrap().into();
+    machine.syscall(syscall::NOTIFY, [plant, 1 << 8, 0, 0, 0, 0, 0, 0]);
     assert_eq!(machine.status(), Some(Status::Ok), "its server is one it may call");
-    machine.syscall(syscall::NOTIFY, [FIRST, 1, 0, 0, 0, 0, 0, 0]);
+    machine.syscall(syscall::NOTIFY, [plant, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!(machine.status(), Some(Status::Denied), "the kernel's own bits");
     machine.syscall(syscall::REPLY, [0; 8]);
     assert_eq!(machine.status(), Some(Status::Malformed), "nothing to answer");
@@ -366,13 +368,49 @@ fn a_task_that_floods_the_console_is_held_back() {
 }
 
 #[test]
-fn asking_makes_no_call() {
-    let mut machine = machine();
+fn an_app_asks_about_its_own_service_for_itself_or_for_the_guest_and_nobody_else_does() {
+    let site = SITE.replace("method stop() -> () }", "method stop() -> ()\n question may(rpm: u16) }").replace(
+        "service plant: Plant by plant",
+        "service plant: Plant by bridge\nallow bridge plant.may when rpm < 50\nallow guest plant.may when rpm < 5",
+    );
+    let object = 6;
+    let mut machine = Machine::new(&site.replace("allow plant store.put", "allow bridge store.put"), |info| {
+        info.apps[PLANT].serves = NO_OBJECT;
+        info.apps[BRIDGE].serves = object;
+    });
+    let ask = |machine: &mut Machine, rpm: u64, flags: u64| {
+        let object = machine.monitor.compiled.object("plant").unwrap();
+        let header = Message { object, method: 2, len: 1, words: [0; 6] }.header();
+        machine.syscall(syscall::ASK, [header, rpm, 0, 0, 0, 0, 0, flags]);
+        machine.status()
+    };
     assert_eq!(machine.next(), Some(HMI));
-    let object = machine.monitor.compiled.object("plant").unwrap();
-    for (rpm, wanted) in [(5, Status::Ok), (60, Status::Denied)] {
-        let header = Message { object, method: 0, len: 1, words: [0; 6] }.header();
-        machine.syscall(syscall::ASK, [header, rpm, 0, 0, 0, 0, 0, 0]);
-        assert_eq!((machine.next(), machine.status()), (Some(HMI), Some(wanted)));
-    }
+    assert_eq!(ask(&mut machine, 4, 0), Some(Status::Denied), "not its service");
+    assert_eq!(ask(&mut machine, 4, syscall::CALL_FOR_GUEST), Some(Status::Denied), "and not its voice");
+    machine.syscall(syscall::RECEIVE, [0; 8]);
+    assert_eq!(machine.next(), Some(BRIDGE));
+    assert_eq!(ask(&mut machine, 49, 0), Some(Status::Ok));
+    assert_eq!(ask(&mut machine, 50, 0), Some(Status::Denied));
+    assert_eq!(ask(&mut machine, 4, syscall::CALL_FOR_GUEST), Some(Status::Ok));
+    assert_eq!(ask(&mut machine, 5, syscall::CALL_FOR_GUEST), Some(Status::Denied));
+    machine.call("plant", 2, Some(4), 0);
+    assert_eq!(machine.status(), Some(Status::Unknown), "a question is not called");
+    machine.call("store", 0, Some(4), 0);
+    assert_eq!(machine.next(), Some(STORE), "a call is made");
+    let judged = machine.monitor.judged;
+    assert_eq!(judged, 8, "each of them was judged, and is on record if it was refused");
+}
+
+#[test]
+fn the_time_is_told_by_whom_the_policy_names() {
+    let mut machine = Machine::new(&format!("{SITE}allow hmi time.set\n"), |_| {});
+    assert_eq!(machine.next(), Some(HMI));
+    machine.syscall(syscall::SET_TIME, [1_764_150_000, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(machine.status(), Some(Status::Ok));
+    machine.syscall(syscall::SET_TIME, [7, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(machine.status(), Some(Status::Malformed), "a clock that has lost its battery");
+    machine.syscall(syscall::RECEIVE, [0; 8]);
+    assert_eq!(machine.next(), Some(BRIDGE));
+    machine.syscall(syscall::SET_TIME, [1_764_150_000, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(machine.status(), Some(Status::Denied));
 }

@@ -9,8 +9,10 @@ mod text;
 pub use arch::{now, ticks_per_second};
 pub use bulkhead_abi::syscall::{NOTIFY_GUEST_RESET, NOTIFY_IRQ, NOTIFY_TIMER};
 pub use bulkhead_abi::{Message, Status};
-pub use syscall::{Call, exit, interrupt_done, raise_guest_interrupt, set_timer};
+pub use syscall::{Call, Refusal, Service, exit, interrupt_done, raise_guest_interrupt, set_time, set_timer};
 pub use text::print;
+
+use bulkhead_types::Answer;
 
 /// What came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,18 @@ impl Reply {
     #[must_use]
     pub fn error(status: Status) -> Self {
         Self { status, ..Self::ok(&[]) }
+    }
+}
+
+impl From<Answer> for Reply {
+    #[inline(always)]
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Reply(len, words) => Self { status: Status::Ok, len, words },
+            Answer::Failed(code) => Self::failed(code),
+            Answer::Malformed => Self::error(Status::Malformed),
+            Answer::Unknown => Self::error(Status::Unknown),
+        }
     }
 }
 

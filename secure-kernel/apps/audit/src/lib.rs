@@ -5,13 +5,9 @@
 use core::fmt;
 
 use bulkhead_abi::audit::{Kind, RING_RECORDS, Record};
-use bulkhead_model::{Policy, Reason};
+use bulkhead_model::{Phase, Policy, Reason, Told, Values};
 
-/// Methods of the interface `Audit`.
-pub mod method {
-    /// `totals() -> (records: u64, lost: u64, unprinted: u64)`.
-    pub const TOTALS: u16 = 0;
-}
+include!(concat!(env!("OUT_DIR"), "/interfaces.rs"));
 
 /// The ring as this app sees it: memory that the wall writes to at any time.
 pub trait Ring {
@@ -130,25 +126,26 @@ impl Line<'_> {
         let method = object.and_then(|object| policy.method(object, record.method)).map(|(_, method)| method);
         let verdict = if record.allowed != 0 { "allowed" } else { "REFUSED" };
         write!(f, "{verdict} {subject} -> ")?;
+        let words = record.args.get(..record.len.into()).unwrap_or(&record.args);
+        let (redacted, is_reply) = (record.redacted, record.phase == Phase::Reply as u8);
+        let fields = method.map_or(&[][..], |method| match record.phase == Phase::Error as u8 {
+            true => policy.error_fields(method),
+            false => policy.fields(method, is_reply),
+        });
         match (object, method) {
             (Some(object), Some(method)) => {
-                let is_reply = record.phase != 0;
                 write!(f, "{}.{}", policy.text(object.name), policy.text(method.name))?;
-                f.write_str(if is_reply { " reply(" } else { "(" })?;
-                let fields = policy.fields(method, is_reply);
-                for (index, value) in record.args.iter().take(record.len.into()).enumerate() {
-                    let separator = if index == 0 { "" } else { ", " };
-                    let field = fields.get(index);
-                    let name = field.map_or("?", |field| policy.text(field.name));
-                    write!(f, "{separator}{name}: ")?;
-                    match field {
-                        _ if record.redacted >> index & 1 != 0 => f.write_str("(secret)")?,
-                        Some(field) if field.signed != 0 => write!(f, "{}", value.cast_signed())?,
-                        _ if *value > 0xffff => write!(f, "{value:#x}")?,
-                        _ => write!(f, "{value}")?,
+                if record.phase == Phase::Error as u8 {
+                    let code = words.first().copied().unwrap_or(0);
+                    match policy.error_name(method, code) {
+                        _ if redacted & 1 != 0 => write!(f, " error((not recorded))")?,
+                        Some(name) => write!(f, " error({name})")?,
+                        None => write!(f, " error({code})")?,
                     }
+                } else {
+                    let values = Values { policy, fields, words, redacted, is_plain: false };
+                    write!(f, "{}({values})", if is_reply { " reply" } else { "" })?;
                 }
-                f.write_str(")")?;
             }
             _ => write!(f, "object {} method {}", record.object, record.method)?,
         }
@@ -164,7 +161,11 @@ impl Line<'_> {
         if !matches!(reason, Reason::Allowed | Reason::DeniedByRule) {
             write!(f, ", {}", reason.word())?;
         }
-        if because.is_empty() { Ok(()) } else { write!(f, ": {because}") }
+        if because.is_empty() {
+            return Ok(());
+        }
+        let Record { rule, subject, .. } = *record;
+        write!(f, ": {}", Told { policy, rule, subject, fields, words, left_out: redacted })
     }
 }
 
@@ -230,15 +231,19 @@ mod tests {
     }
 
     fn table() -> Vec<u8> {
+        table_with(1, "it is loud")
+    }
+
+    fn table_with(secret: u8, because: &str) -> Vec<u8> {
         let mut tables = Tables::default();
         let (value, plant, set, guest) =
             (tables.add_text("value"), tables.add_text("plant"), tables.add_text("set"), tables.add_text("guest"));
-        tables.fields.push(Field { min: 0, max: u64::MAX, name: value, signed: 1, ..Field::default() });
+        tables.fields.push(Field { min: 0, max: u64::MAX, name: value, signed: 1, secret, ..Field::default() });
         tables.methods.push(Method { name: set, first_field: 0, arguments: 1, ..Method::default() });
         tables.objects.push(Object { name: plant, first_method: 0, method_count: 1, server: 0 });
         tables.subjects = std::vec![guest];
-        let (name, because) = (tables.add_text("calm"), tables.add_text("it is loud"));
-        tables.labels.push(Label { name, because });
+        let (name, because) = (tables.add_text("calm"), tables.add_text(because));
+        tables.labels.push(Label { name, because, to_caller: 0 });
         let place = tables.add_file("site.policy") << 24 | 12;
         tables.sources = std::vec![Source { place, label: 0 }, Source { place, label: 1 }];
         tables.cells.push(Cell { index: Cell::PLAIN, ..Cell::default() });
@@ -262,6 +267,17 @@ mod tests {
         record = Record { rule: NONE, reason: 1, redacted: 1, count: 1, ..record };
         let line = Line { record: &record, policy: &policy }.to_string();
         assert_eq!(line, "#7 REFUSED guest -> plant.set(value: (secret)): no rule");
+        record = Record { seq: 7, rule: NONE, reason: 1, object: 0, redacted: 1, count: 1, len: 1, args, ..record };
+        let open = table_with(0, "{value} is above 5");
+        let policy = Policy::verify(&open).unwrap();
+        let line = Line { record: &record, policy: &policy }.to_string();
+        assert_eq!(line, "#7 REFUSED guest -> plant.set(value: (not recorded)): no rule");
+        record = Record { rule: 1, reason: 2, redacted: 0, ..record };
+        let line = Line { record: &record, policy: &policy }.to_string();
+        assert!(line.ends_with("by site.policy:12 (calm): -5 is above 5"), "{line}");
+        record = Record { redacted: 1, ..record };
+        let line = Line { record: &record, policy: &policy }.to_string();
+        assert!(line.ends_with(": (not recorded) is above 5"), "{line}");
         record = Record { object: 9, len: 200, ..record };
         assert!(Line { record: &record, policy: &policy }.to_string().contains("object 9 method 0"));
     }

@@ -6,9 +6,10 @@
 use bulkhead_abi::audit::{RING_RECORDS, Record, RingHeader};
 use bulkhead_abi::boot::BootInfo;
 use bulkhead_abi::wall;
-use bulkhead_app_audit::{Line, Rate, Reader, Ring, method};
+use bulkhead_app_audit::audit::{self, Server, TotalsReply};
+use bulkhead_app_audit::{Line, Rate, Reader, Ring};
 use bulkhead_model::Policy;
-use bulkhead_user::{self as user, Event, Reply, Status, log};
+use bulkhead_user::{self as user, Event, Reply, log};
 
 /// The ring at its fixed address; the wall writes to it while this app does not run.
 struct Mapped;
@@ -38,6 +39,15 @@ impl Ring for Mapped {
     }
 }
 
+/// The service.
+struct Totals(TotalsReply);
+
+impl Server for Totals {
+    fn totals(&mut self) -> TotalsReply {
+        self.0
+    }
+}
+
 /// Lines a second.
 const LINES: u32 = 60;
 
@@ -56,10 +66,10 @@ extern "C" fn app_main() -> ! {
     let (mut lost, mut unprinted, mut turns) = (0, 0, 0);
     user::set_timer(user::now() + turn);
     user::serve(|event| match event {
-        Event::Request(request) if request.message.method == method::TOTALS => {
-            Reply::ok(&[reader.next, reader.lost, rate.unprinted])
+        Event::Request(request) => {
+            let mut totals = Totals(TotalsReply { records: reader.next, lost: reader.lost, unprinted: rate.unprinted });
+            audit::dispatch(&mut totals, request.message.method, &request.message.words).into()
         }
-        Event::Request(_) => Reply::error(Status::Unknown),
         Event::Notification(_) => {
             while let Some(record) = reader.read(&Mapped, user::now()) {
                 if rate.allows() {

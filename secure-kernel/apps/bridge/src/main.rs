@@ -94,7 +94,7 @@ impl Bridge {
             Ok(question) => {
                 let arguments = question.arguments.get(..question.count).unwrap_or_default();
                 let result = Call { object, method: question.method, arguments }.send_for_guest();
-                Some(answer(&self.policy, object, question.method, result))
+                Some(answer(&self.policy, object, &question, result))
             }
             Err(answer) => answer,
         };

@@ -3,16 +3,12 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-/// Methods of the interface `Clock`.
-pub mod method {
-    /// `now() -> (seconds: u64, ticks: u64)`.
-    pub const NOW: u16 = 0;
-}
+include!(concat!(env!("OUT_DIR"), "/interfaces.rs"));
 
 /// The reply to `now` that counts from the start: at tick 0 it was second `boot_seconds`.
 #[must_use]
-pub fn now(ticks: u64, ticks_per_second: u64, boot_seconds: u64) -> [u64; 2] {
-    [boot_seconds.saturating_add(ticks / ticks_per_second.max(1)), ticks]
+pub fn counted(ticks: u64, ticks_per_second: u64, boot_seconds: u64) -> clock::NowReply {
+    clock::NowReply { seconds: boot_seconds.saturating_add(ticks / ticks_per_second.max(1)), ticks }
 }
 
 /// Whether a heartbeat, one a second, is said: each for half a minute, then one a minute. The console is for people.
@@ -23,7 +19,7 @@ pub const fn is_said(beat: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_said, now};
+    use super::{clock::NowReply, is_said, since_start};
 
     #[test]
     fn heartbeats_become_rare_after_half_a_minute() {
@@ -32,14 +28,14 @@ mod tests {
 
     #[test]
     fn seconds_are_whole_and_a_counter_without_a_rate_does_not_divide_by_zero() {
-        assert_eq!(now(124, 62, 0), [2, 124]);
-        assert_eq!(now(123, 62, 0), [1, 123]);
-        assert_eq!(now(7, 0, 0), [7, 7]);
+        assert_eq!(counted(124, 62, 0), NowReply { seconds: 2, ticks: 124 });
+        assert_eq!(counted(123, 62, 0), NowReply { seconds: 1, ticks: 123 });
+        assert_eq!(counted(7, 0, 0), NowReply { seconds: 7, ticks: 7 });
     }
 
     #[test]
     fn seconds_are_those_of_the_epoch_where_the_boot_s_are_known() {
-        assert_eq!(now(124, 62, 1_700_000_000), [1_700_000_002, 124]);
-        assert_eq!(now(124, 62, u64::MAX), [u64::MAX, 124]);
+        assert_eq!(counted(124, 62, 1_700_000_000).seconds, 1_700_000_002);
+        assert_eq!(counted(124, 62, u64::MAX).seconds, u64::MAX);
     }
 }

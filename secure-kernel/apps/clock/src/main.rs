@@ -1,15 +1,16 @@
 //! The clock app: answers `now`, and says that the secure side is alive: each second at first, then each minute. It drives the
 //! machine's real-time clock (PL031, Arm DDI 0224) where the policy gives it one: seconds are those of the epoch then, and
 //! the heartbeat is its alarm's interrupt. Without one (on x86-64 the real-time clock is the guest's) it counts on from the time of
-//! day that the loader found, or from the machine's start, by the kernel's timer.
+//! day that the loader found, or from the machine's start, by the kernel's timer. The wall is told the time at the start.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "device registers and boot information are memory that the bundle maps for this app")]
 
 use bulkhead_abi::boot::BootInfo;
 use bulkhead_abi::wall;
-use bulkhead_app_clock::{is_said, method, now};
-use bulkhead_user::{self as user, Event, NOTIFY_IRQ, NOTIFY_TIMER, Reply, Status, log};
+use bulkhead_app_clock::clock::{self, NowReply, Server};
+use bulkhead_app_clock::{counted, is_said};
+use bulkhead_user::{self as user, Event, NOTIFY_IRQ, NOTIFY_TIMER, Reply, log};
 
 /// The real-time clock.
 #[derive(Clone, Copy)]
@@ -49,25 +50,39 @@ impl Rtc {
     }
 }
 
+/// The service.
+struct Time {
+    rtc: Option<Rtc>,
+    second: u64,
+    boot_seconds: u64,
+}
+
+impl Server for Time {
+    fn now(&mut self) -> NowReply {
+        let ticks = user::now();
+        let counted = counted(ticks, self.second, self.boot_seconds);
+        self.rtc.map_or(counted, |rtc| NowReply { seconds: rtc.read(DATA).into(), ticks })
+    }
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn app_main() -> ! {
     let second = user::ticks_per_second();
     // SAFETY: the bundle maps the boot information read only at this address for every app.
     let info = unsafe { &*(wall::APP_BOOT_VA as *const BootInfo) };
     let rtc = Rtc::find(info);
+    let mut time = Time { rtc, second, boot_seconds: info.boot_seconds };
     let mut beats = 0_u64;
     let mut next = user::now() + second;
+    if (rtc.is_some() || info.boot_seconds != 0) && !user::set_time(time.now().seconds) {
+        log!("the wall does not take the time: rules that ask for hours refuse");
+    }
     match rtc {
         Some(rtc) => rtc.set_alarm(),
         None => user::set_timer(next),
     }
     user::serve(|event| match event {
-        Event::Request(request) if request.message.method == method::NOW => {
-            let ticks = user::now();
-            let counted = now(ticks, second, info.boot_seconds);
-            Reply::ok(&rtc.map_or(counted, |rtc| [rtc.read(DATA).into(), ticks]))
-        }
-        Event::Request(_) => Reply::error(Status::Unknown),
+        Event::Request(request) => clock::dispatch(&mut time, request.message.method, &request.message.words).into(),
         Event::Notification(bits) => {
             beats += 1;
             if is_said(beats) {

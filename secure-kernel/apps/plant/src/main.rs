@@ -2,8 +2,8 @@
 #![no_std]
 #![no_main]
 
-use bulkhead_app_plant::{STEPS_PER_SECOND, Tank, method};
-use bulkhead_user::{self as user, Event, Reply, Status};
+use bulkhead_app_plant::{STEPS_PER_SECOND, Tank, plant};
+use bulkhead_user::{self as user, Event, Reply};
 
 #[unsafe(no_mangle)]
 #[expect(unsafe_code, reason = "the runtime's entry calls it by this name")]
@@ -13,7 +13,7 @@ extern "C" fn app_main() -> ! {
     let mut next = user::now() + step;
     user::set_timer(next);
     user::serve(|event| match event {
-        Event::Request(request) => answer(&mut tank, request.message.method, request.message.words[0]),
+        Event::Request(request) => plant::dispatch(&mut tank, request.message.method, &request.message.words).into(),
         Event::Notification(_) => {
             tank.step();
             next = next.max(user::now()) + step;
@@ -21,20 +21,4 @@ extern "C" fn app_main() -> ! {
             Reply::ok(&[])
         }
     })
-}
-
-fn answer(tank: &mut Tank, method: u16, argument: u64) -> Reply {
-    match method {
-        method::LEVEL => Reply::ok(&[tank.level()]),
-        method::STATE => Reply::ok(&[tank.state() as u64, tank.rpm()]),
-        method::SET_PUMP => {
-            tank.set_pump(argument);
-            Reply::ok(&[])
-        }
-        method::DRAIN => {
-            tank.set_outlet(argument != 0);
-            Reply::ok(&[])
-        }
-        _ => Reply::error(Status::Unknown),
-    }
 }
