@@ -293,12 +293,12 @@ mod tests {
         let rules = "interface Q {\n question q(a: u8)\n method n() -> ()\n}\napp y\nservice t: Q by y\ncounter asked in 0..1\n\
             allow guest t.q when a == 7 then count asked";
         let (header, _) = with_gate(rules, |gate| {
-            let message = Message { object: 7, method: 0, len: 1, words: [7, 0, 0, 0, 0, 0] };
+            let message = Message { object: SERVICE + 1, method: 0, len: 1, words: [7, 0, 0, 0, 0, 0] };
             let judge = |gate: &mut Gate<'_>, phase| gate.judge(&call(subject::GUEST, phase, &message), 0, 5).reason;
             assert_eq!(judge(gate, Phase::Request), Reason::UnknownMethod);
             assert_eq!(judge(gate, Phase::Question), Reason::Allowed, "the attempt did not count");
             assert_eq!(judge(gate, Phase::Question), Reason::Failed, "the counter is full");
-            assert!(!gate.policy().is_callable(subject::GUEST, gate.policy().object(7).unwrap()));
+            assert!(!gate.policy().is_callable(subject::GUEST, gate.policy().object(SERVICE + 1).unwrap()));
         });
         assert_eq!(header.events, 2, "both refusals");
     }

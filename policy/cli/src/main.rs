@@ -196,7 +196,9 @@ fn main() -> ExitCode {
             diff::run(&Site::new(old, arch), &Site::new(new, arch), *fail_on_new, json)
         }),
         Verb::Lint { site } => each(site, &|site| lint::run(site, json)),
-        Verb::Types { site, interface } => one(site, &|site| types::run(site, interface.as_deref(), json)),
+        Verb::Types { site, interface } => {
+            types::run(&Site::new(site, site::any(site, cli.arch)), interface.as_deref(), json)
+        }
         Verb::Fmt { site, check } => format::run(site, *check, json),
         Verb::Test { site, min_coverage, min_branches, min_states } => {
             let least = test::Least { rules: *min_coverage, branches: *min_branches, states: *min_states };

@@ -65,6 +65,11 @@ pub(crate) fn one(folder: &PathBuf, asked: Option<Arch>) -> Result<Option<Arch>,
     }
 }
 
+/// The first kind of machine that a folder is for: for what does not depend on it.
+pub(crate) fn any(folder: &PathBuf, asked: Option<Arch>) -> Option<Arch> {
+    found(&[folder], asked).into_iter().next().flatten()
+}
+
 fn found(folders: &[&PathBuf], asked: Option<Arch>) -> Vec<Option<Arch>> {
     if asked.is_some() {
         return vec![asked];

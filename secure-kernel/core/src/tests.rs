@@ -318,8 +318,6 @@ fn a_restarted_guest_is_announced_to_who_speaks_for_it() {
 
 #[test]
 fn what_is_not_given_is_refused() {
-    /// The first object after the wall's own.
-    const FIRST: u64 = bulkhead_model::object::POWER as u64 + 1;
     let mut machine = machine();
     assert_eq!(machine.next(), Some(HMI));
     machine.syscall(syscall::GUEST_IRQ, [79, 0, 0, 0, 0, 0, 0, 0]);
@@ -373,7 +371,7 @@ fn an_app_asks_about_its_own_service_for_itself_or_for_the_guest_and_nobody_else
         "service plant: Plant by plant",
         "service plant: Plant by bridge\nallow bridge plant.may when rpm < 50\nallow guest plant.may when rpm < 5",
     );
-    let object = 6;
+    let object = bulkhead_model::object::POWER + 1;
     let mut machine = Machine::new(&site.replace("allow plant store.put", "allow bridge store.put"), |info| {
         info.apps[PLANT].serves = NO_OBJECT;
         info.apps[BRIDGE].serves = object;
