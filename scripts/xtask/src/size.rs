@@ -21,10 +21,11 @@ const BUDGETS: &[Part] = &[
     ("secure kernel: port to x86-64", &["secure-kernel/kernel/src"], 500, X86_64),
     ("policy: monitor and model", &["policy/model/src", "policy/monitor/src"], 1_300, None),
     ("hypervisor: core", &["hypervisor/core/src"], 2_500, None),
-    ("hypervisor: shell, AArch64", &["hypervisor/src"], 1_800, AARCH64),
-    ("hypervisor: shell, x86-64", &["hypervisor/src"], 2_400, X86_64),
+    ("hypervisor: shell, AArch64", &["hypervisor/src"], 1_950, AARCH64),
+    ("hypervisor: shell, x86-64", &["hypervisor/src"], 2_900, X86_64),
 ];
-const TCB_BUDGET: usize = 7_500;
+/// All of it, of each architecture: x86-64 has two back ends, of which one runs (docs/decisions/0023).
+const TOTALS: [usize; 2] = [7_500, 8_200];
 /// Features of the policy's model that the hypervisor lacks: for the host, which writes tables; for the loader, which checks
 /// one; for apps that tell people of rules.
 const NOT_RESIDENT: &[&str] = &[
@@ -49,9 +50,9 @@ pub(crate) fn check() -> Result<()> {
             over.push(*part);
         }
     }
-    for (name, total) in totals {
-        println!("{total:>6} of {TCB_BUDGET:>5}  all that must be trusted on {name}");
-        if total > TCB_BUDGET {
+    for ((name, total), budget) in totals.into_iter().zip(TOTALS) {
+        println!("{total:>6} of {budget:>5}  all that must be trusted on {name}");
+        if total > budget {
             over.push(name);
         }
     }

@@ -20,7 +20,7 @@ pub fn decode(code: u64, info1: u64, info2: u64) -> Exit {
         0x65 => Exit::Protected,
         0x10..=0x1f => {
             let register = u8::try_from(code & 0xf).unwrap_or(0);
-            // Decode assists (APM 2 §15.33.1) tell the source; without them bit 63 is clear.
+            // Decode assists (APM 2 §15.8.1) tell the source; without them bit 63 is clear.
             let source = u8::try_from(info1 & 0xf).unwrap_or(0);
             if info1 >> 63 != 0 { Exit::Control(control::Access::Write { register, source }) } else { Exit::Protected }
         }

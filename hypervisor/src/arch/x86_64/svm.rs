@@ -44,7 +44,7 @@ pub(crate) mod fields {
     pub(crate) const DR6: u16 = 0x568;
 }
 
-/// First word: NMI, INIT, INVD, CPUID, RSM, INVLPGA, port accesses, registers, task switches, shutdown. Not: interrupts, which go
+/// First word: NMI, INIT, INVD, CPUID, RSM, INVLPGA, port accesses, registers, shutdown. Not: interrupts, which go
 /// straight to the guest; HLT.
 const GUEST_EXITS: u32 = 1 << 1 | 1 << 3 | 1 << 18 | 1 << 19 | 1 << 22 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 31;
 /// Second word: VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, XSETBV.
