@@ -508,9 +508,14 @@ pub(crate) fn secure_exit(registers: &mut Frame, exit: Exit) -> Next {
     let cpu = the_cpu();
     guest::redeliver();
     let goes_on = match exit {
-        Exit::Nmi => {
+        Exit::Nmi if field::is_svm() => {
             instr::take_nmi();
             !time::interrupted() || cpu.partition.time_passes()
+        }
+        // On VMX it is the machine's, and lost: nothing that a guest can reach sends one.
+        Exit::Nmi => {
+            instr::unblock_nmi();
+            true
         }
         Exit::Timer => secure::retry() || cpu.partition.time_passes(),
         Exit::Interrupt | Exit::Window => true,

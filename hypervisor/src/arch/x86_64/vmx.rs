@@ -28,6 +28,14 @@ pub(crate) mod fields {
     pub(crate) const EPT_POINTER: u32 = 0x201a;
     pub(crate) const LINK: u32 = 0x2800;
     pub(crate) const PDPTE0: u32 = 0x280a;
+    pub(crate) const CLOCK_OFFSET: u32 = 0x2010;
+    pub(crate) const EXCEPTIONS: u32 = 0x4004;
+    pub(crate) const FAULT_MASK: u32 = 0x4006;
+    pub(crate) const FAULT_MATCH: u32 = 0x4008;
+    pub(crate) const CR3_TARGETS: u32 = 0x400a;
+    pub(crate) const EXIT_STORES: u32 = 0x400e;
+    pub(crate) const EXIT_LOADS: u32 = 0x4010;
+    pub(crate) const ENTRY_LOADS: u32 = 0x4014;
     pub(crate) const PIN: u32 = 0x4000;
     pub(crate) const PRIMARY: u32 = 0x4002;
     pub(crate) const EXIT: u32 = 0x400c;
@@ -71,12 +79,14 @@ pub(crate) fn build(plan: &MachinePlan, roots: &Roots) -> Result<(), &'static st
     bitmaps(plan);
     let words = Words::new(basic).map_err(|_| "the CPU lacks a control of VMX that is needed")?;
     make(&SECURE_VMCS, &SECURE_FRAME, &words, roots.secure, 2)?;
+    instr::vmwrite(fields::PIN, words.secure_pin.into());
     instr::vmwrite(fields::PRIMARY, words.secure.into());
     instr::vmwrite(fields::CR0_MASK, u64::MAX);
     instr::vmwrite(fields::CR4_MASK, u64::MAX);
     guest::set_secure(plan.secure_root);
     instr::vmwrite(fields::ENTRY, u64::from(words.entry) | LONG_MODE_GUEST);
     make(&GUEST_VMCS, &GUEST_FRAME, &words, roots.guest, 1)?;
+    instr::vmwrite(fields::PIN, words.pin.into());
     instr::vmwrite(fields::PRIMARY, words.guest.into());
     instr::vmwrite(fields::ENTRY, words.entry.into());
     instr::vmwrite(fields::CR0_MASK, guest::CR0_OWNED);
@@ -117,6 +127,7 @@ fn bitmaps(plan: &MachinePlan) {
 /// The control words of both partitions.
 struct Words {
     pin: u32,
+    secure_pin: u32,
     guest: u32,
     secure: u32,
     secondary: u32,
@@ -130,6 +141,8 @@ impl Words {
         let capability = |plain: u32| instr::rdmsr(if basic >> 55 & 1 != 0 { plain + 0xc } else { plain });
         // Preemption timer. Interrupts go straight to the guest; the secure side runs with them masked.
         let pin = adjust(capability(0x481), 1 << 6, 0, 1 | 1 << 3)?;
+        // An NMI of the machine does not reach the secure kernel.
+        let secure_pin = adjust(capability(0x481), 1 << 6 | 1 << 3, 0, 1)?;
         // Secondary controls; neither CR3 nor HLT, MWAIT, RDTSC, INVLPG, MOV DR exit.
         let quiet = 1 << 15 | 1 << 16 | 1 << 7 | 1 << 12 | 1 << 9 | 1 << 23;
         let guest = adjust(capability(0x482), 1 << 31 | 1 << 28 | 1 << 25, 0, quiet)?;
@@ -140,7 +153,7 @@ impl Words {
         // The host is 64-bit; debug controls, PAT and EFER are saved and loaded.
         let exit = adjust(capability(0x483), 1 << 2 | 1 << 9 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21, 0, 0)?;
         let entry = adjust(capability(0x484), 1 << 2 | 1 << 14 | 1 << 15, 0, 0)?;
-        Ok(Self { pin, guest, secure, secondary, exit, entry })
+        Ok(Self { pin, secure_pin, guest, secure, secondary, exit, entry })
     }
 }
 
@@ -162,7 +175,14 @@ fn make(vmcs: &Page<4096>, frame: &Place, words: &Words, root: u64, vpid: u64) -
         (fields::IO_BITMAP_A, IO_BITMAPS.address()),
         (fields::IO_BITMAP_B, IO_BITMAPS.address() + 4096),
         (fields::MSR_BITMAP, MSR_BITMAP.address()),
-        (fields::PIN, words.pin.into()),
+        (fields::EXCEPTIONS, 0),
+        (fields::FAULT_MASK, 0),
+        (fields::FAULT_MATCH, 0),
+        (fields::CR3_TARGETS, 0),
+        (fields::EXIT_STORES, 0),
+        (fields::EXIT_LOADS, 0),
+        (fields::ENTRY_LOADS, 0),
+        (fields::CLOCK_OFFSET, 0),
         (fields::SECONDARY, words.secondary.into()),
         (fields::EXIT, words.exit.into()),
         (0x0c00, data),
