@@ -96,7 +96,7 @@ fn completions_and_the_manual_page_know_every_verb() {
 
 #[test]
 fn a_never_of_ages_and_hours_is_proved_where_the_rules_themselves_keep_it() {
-    let text = "edition 1\npolicy p\ninterface I { method go() -> ()\n method mark() -> () }\napp a\nservice s: I by a\ntimer t\n\
+    let text = "edition 1\npolicy p\nzone UTC\ninterface I { method go() -> ()\n method mark() -> () }\napp a\nservice s: I by a\ntimer t\n\
         allow guest s.mark then start t\nallow guest s.go when age of t >= 10 s and time of day between 8 h and 16 h\n";
     let folder = site(
         "moments",
@@ -119,7 +119,7 @@ fn interfaces_are_printed_as_rust() {
     let said = text(&output);
     assert_eq!(output.status.code(), Some(0), "{said}");
     for wanted in
-        ["pub mod plant {", "fn set_pump(&mut self, rpm: u16);", "pub mod historian {", "pub const PLANT: u16 = 7;"]
+        ["pub mod plant {", "fn set_pump(&mut self, rpm: u16);", "pub mod historian {", "pub const PLANT: u16 = 8;"]
     {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
