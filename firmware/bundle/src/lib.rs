@@ -49,6 +49,8 @@ pub enum Kind {
     Policy = 7,
     /// Numbers of the site: [`Settings`].
     Settings = 8,
+    /// What the policy requires of the machine, UTF-8: a line `FACT LEAST FILE:LINE` for each; empty without any.
+    Requirements = 9,
 }
 
 impl Kind {
@@ -64,6 +66,7 @@ impl Kind {
             Self::Secure => "secure partition",
             Self::Policy => "policy",
             Self::Settings => "settings",
+            Self::Requirements => "requirements",
         }
     }
 }

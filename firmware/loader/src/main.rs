@@ -20,6 +20,7 @@ use bulkhead_hypervisor_core::plan::{
     Device, MAX_INTERRUPTS, MAX_RANGES, MachinePlan, PLAN_MAGIC, PLAN_VERSION, Range, StoredPart, console,
 };
 use bulkhead_loader::layout::{self, Layout, Sizes};
+use bulkhead_loader::require;
 use bulkhead_loader::tree::{self, GuestView, Machine};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::DeviceTree;
@@ -126,6 +127,8 @@ fn boot(tree_address: u64, own: Range, out: &mut Output) -> Result<Never, String
     *out = Output::for_machine(&machine);
     let bundle = Bundle::open(memory(machine.bundle)).map_err(|error| error.to_string())?;
     let part = |kind| bundle.part(kind).map_err(|error| error.to_string());
+    let required = core::str::from_utf8(part(Kind::Requirements)?).map_err(|_| "the requirements are not UTF-8")?;
+    require::check(required, &machine).map_err(|unmet| unmet.to_string())?;
     let hypervisor = Flat::open(part(Kind::Hypervisor)?).ok_or("the hypervisor's image is no flat image")?;
     let kernel = StoredKernel::open(part(Kind::GuestKernel)?).ok_or("the guest's kernel is cut")?;
     let initrd = part(Kind::GuestInitrd)?;

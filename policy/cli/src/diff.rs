@@ -1,11 +1,12 @@
 //! `bulkhead diff`: what a change of a policy changes, by meaning, with a call for each difference that both monitors judged.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
 use bulkhead_lang::Compiled;
-use bulkhead_lang::policy::{Recording, Rule};
+use bulkhead_lang::policy::{Recording, Requirement, Rule};
 use bulkhead_lang::regions::{self, Bounds, Place, bounds, difference, extent, places};
 use bulkhead_lang::show;
 use bulkhead_lang::tree::{Decision, Event};
@@ -39,6 +40,7 @@ pub(crate) fn run(old: &Path, new: &Path, fail_on_new: bool, as_json: bool) -> R
         compare(&old, &new, names, &mut found)?;
     }
     given(&old, &new, &mut found);
+    required(&old, &new, &mut found);
     remembered(&old, &new, &mut found);
     let is_new = !found.newly.is_empty() || !found.perhaps.is_empty();
     let Differences { newly, no_longer, perhaps, recorded } = found;
@@ -180,6 +182,23 @@ fn given(old: &Compiled, new: &Compiled, found: &mut Differences) {
     let (before, after) = (all(old), all(new));
     found.newly.extend(after.difference(&before).cloned());
     found.no_longer.extend(before.difference(&after).cloned());
+}
+
+/// Machines that only one of them boots on.
+fn required(old: &Compiled, new: &Compiled, found: &mut Differences) {
+    let least = |compiled: &Compiled, fact: &str| {
+        let of_fact = compiled.policy.requirements.iter().filter(|required| required.fact == fact);
+        of_fact.max_by_key(|required| required.least).cloned()
+    };
+    for fact in bulkhead_lang::require::FACTS {
+        let (before, after) = (least(old, fact.name), least(new, fact.name));
+        let many = |required: &Option<Requirement>| required.as_ref().map_or(0, |required| required.least);
+        match many(&before).cmp(&many(&after)) {
+            Ordering::Greater => found.newly.extend(before.map(|was| format!("machines without {}", was.show()))),
+            Ordering::Less => found.no_longer.extend(after.map(|is| format!("machines without {}", is.show()))),
+            Ordering::Equal => {}
+        }
+    }
 }
 
 /// What is remembered differently: rules that ask for it may decide otherwise.

@@ -231,6 +231,10 @@ fn check(site: &Path, as_json: bool) -> Result<ExitCode, String> {
             compiled.worst.tests,
             compiled.worst.steps
         );
+        for required in &policy.requirements {
+            let (file, line, ..) = compiled.sources.place(required.span);
+            println!("requires of the machine: {} ({file}:{line})", required.show());
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -242,6 +246,10 @@ fn facts(compiled: &Compiled) -> serde_json::Value {
         "subjects": compiled.policy.subjects,
         "objects": compiled.policy.objects.iter().map(|object| &object.name).collect::<Vec<_>>(),
         "table_bytes": compiled.table.len(),
+        "requires": compiled.policy.requirements.iter().map(|required| {
+            let (file, line, ..) = compiled.sources.place(required.span);
+            json!({ "fact": required.fact, "least": required.least, "file": file, "line": line })
+        }).collect::<Vec<_>>(),
         "worst_rows": compiled.worst.rules,
         "worst_tests": compiled.worst.tests,
         "worst_steps": compiled.worst.steps,

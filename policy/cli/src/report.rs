@@ -129,6 +129,11 @@ fn machine(compiled: &Compiled, html: &mut String) {
         );
     }
     html.push_str("</table>");
+    for required in &policy.requirements {
+        let (file, line, ..) = compiled.sources.place(required.span);
+        let (what, file) = (escaped(&required.show()), escaped(file));
+        let _ = write!(html, "<p>Boots only on a machine with <code>{what}</code> ({file}:{line}).</p>");
+    }
 }
 
 /// Every rule as it is written, with what people are told.

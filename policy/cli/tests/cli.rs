@@ -281,6 +281,27 @@ fn a_difference_is_shown_by_a_call_and_new_permissions_can_fail() {
 }
 
 #[test]
+fn what_is_required_of_the_machine_is_printed_and_its_loss_is_a_difference() {
+    let with = |name: &str, text: &str| site(name, &format!("{BOUNDED}{text}")).display().to_string();
+    let (none, two, four) = (with("r0", ""), with("r2", "require cores >= 2\n"), with("r4", "require cores >= 4\n"));
+    assert!(text(&bulkhead(&["check", &two])).contains("requires of the machine: cores >= 2 (site.policy:13)"));
+    let said = text(&bulkhead(&["--json", "check", &two]));
+    assert!(said.contains("\"requires\":[{\"fact\":\"cores\",\"file\":\"site.policy\",\"least\":2"), "{said}");
+    for (old, new, code, line) in [
+        (&two, &none, 1, "+ newly allowed: machines without cores >= 2"),
+        (&four, &two, 1, "+ newly allowed: machines without cores >= 4"),
+        (&none, &two, 0, "- no longer allowed: machines without cores >= 2"),
+        (&two, &two, 0, "the policies mean the same"),
+    ] {
+        let output = bulkhead(&["diff", old, new, "--fail-on-new"]);
+        assert!(output.status.code() == Some(code) && text(&output).contains(line), "{line}: {}", text(&output));
+    }
+    let page = Path::new(env!("CARGO_TARGET_TMPDIR")).join("required.html").display().to_string();
+    bulkhead(&["report", &two, "-o", &page]);
+    assert!(std::fs::read_to_string(page).expect("the page").contains("cores &gt;= 2"));
+}
+
+#[test]
 fn lint_finds_what_is_not_meant_and_a_reason_in_the_file_accepts_it() {
     for (rule, id) in [
         ("allow guest s.set when rpm in 1002..1005", "L001"),

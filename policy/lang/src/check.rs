@@ -48,6 +48,7 @@ pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
     checker.heads(items);
     checker.interfaces(items);
     checker.declarations(items);
+    checker.requirements(items);
     checker.tables(items);
     checker.states(items);
     checker.profiles(items);

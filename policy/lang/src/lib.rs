@@ -25,6 +25,7 @@ pub mod reach;
 mod reasons;
 pub mod regions;
 mod registers;
+pub mod require;
 pub mod show;
 mod states;
 #[cfg(test)]

@@ -6,8 +6,8 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
 use crate::tree::{
     Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Import, Interface, Item, Key,
-    Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range, Reason, Record, Register, Registers, Rule,
-    Shape, State, StateKind, Step, Targets, Test,
+    Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range, Reason, Record, Register, Registers,
+    Requirement, Rule, Shape, State, StateKind, Step, Targets, Test,
 };
 
 /// How deep expressions may nest.
@@ -15,7 +15,7 @@ const DEPTH: usize = 32;
 /// How many operands and negations the expressions of a rule may have.
 const TERMS: usize = 256;
 /// The words that begin a statement.
-pub(crate) const STATEMENTS: [&str; 27] = [
+pub(crate) const STATEMENTS: [&str; 28] = [
     "edition",
     "policy",
     "include",
@@ -41,6 +41,7 @@ pub(crate) const STATEMENTS: [&str; 27] = [
     "deny",
     "on",
     "never",
+    "require",
     "registers",
     "test",
 ];
@@ -284,6 +285,7 @@ impl Parser<'_> {
             }
             "registers" => self.registers().map(Item::Registers),
             "profile" => self.profile().map(Item::Profile),
+            "require" => self.requirement(start).map(Item::Require),
             "never" => self.never(start).map(Item::Never),
             "test" => self.test(start).map(Item::Test),
             "allow" => self.rule(Decision::Allow, start).map(|rule| Item::Rule(Box::new(rule))),
@@ -337,6 +339,21 @@ impl Parser<'_> {
             rule.span = start.to(self.last_span());
         }
         Ok(Never::Call(Box::new(rule), before))
+    }
+
+    /// `require iommu`, `require cores >= 2`
+    fn requirement(&mut self, start: Span) -> Parsed<Requirement> {
+        const FORM: &str = "require iommu, require tpm, require cores >= 2, require memory >= 512 MiB";
+        let Token::Word(_) = self.peek() else { return self.error("expected a fact of the machine", FORM) };
+        let fact = self.name("a fact of the machine")?;
+        let is_counted = matches!(self.peek(), Token::Mark(">=" | ">" | "<=" | "<" | "==" | "=") | Token::Number(..));
+        let least = if is_counted {
+            self.expect(">=", FORM)?;
+            Some(self.quantity()?)
+        } else {
+            None
+        };
+        Ok(Requirement { fact, least, span: start.to(self.last_span()) })
     }
 
     fn registers(&mut self) -> Parsed<Registers> {

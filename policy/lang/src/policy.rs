@@ -25,6 +25,8 @@ pub struct Policy {
     pub states: Vec<State>,
     /// What must never be.
     pub nevers: Vec<Never>,
+    /// What the machine must have.
+    pub requirements: Vec<Requirement>,
     /// Tests, in the order of the text.
     pub tests: Vec<Test>,
     /// Rules in the order of the text.
@@ -54,6 +56,17 @@ pub enum NeverWhat {
     Call(Rule, Vec<(u16, u16)>),
     /// What must not be remembered.
     State(Expression),
+}
+
+/// What the machine must have, or the wall does not come up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    /// The fact's name, of [`crate::require::FACTS`].
+    pub fact: &'static str,
+    /// How much of it at least; 1 for one that is there or not.
+    pub least: u64,
+    /// Where it is stated.
+    pub span: Span,
 }
 
 /// Something that has methods.

@@ -53,6 +53,8 @@ pub enum Item {
     Zone(Option<Number>, Span),
     /// `let NAME = SET`
     Let(Name, Vec<(Constant, Constant)>),
+    /// `require iommu`, `require cores >= 2`
+    Require(Requirement),
     /// `registers NAME via OBJECT.METHOD(REGISTER, VALUE) { … }`
     Registers(Registers),
     /// `counter …`, `flow …`, …
@@ -65,6 +67,17 @@ pub enum Item {
     Never(Never),
     /// `test "NAME" { … }`
     Test(Test),
+}
+
+/// What the machine must have.
+#[derive(Clone, Debug)]
+pub struct Requirement {
+    /// What.
+    pub fact: Name,
+    /// How much of it at least, if it is counted.
+    pub least: Option<Number>,
+    /// The whole statement.
+    pub span: Span,
 }
 
 /// An import of a part.

@@ -197,7 +197,8 @@ fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
     let line = format!("{}{batch} {}", site.manifest.guest.command_line, options.append);
     let packed = kernel::pack(&kernel).ok_or_else(|| Error("the guest's kernel is no AArch64 Image".to_string()))?;
     let (resources, settings, secure) = (site.resources(), site.settings(), site.secure(&folder)?);
-    let parts: [(Kind, &[u8]); 8] = [
+    let requirements = site.requirements();
+    let parts: [(Kind, &[u8]); 9] = [
         (Kind::Hypervisor, &hypervisor),
         (Kind::GuestKernel, &packed),
         (Kind::GuestInitrd, &initrd),
@@ -206,6 +207,7 @@ fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
         (Kind::Secure, &secure),
         (Kind::Policy, site.policy()),
         (Kind::Settings, settings.as_bytes()),
+        (Kind::Requirements, requirements.as_bytes()),
     ];
     Ok((loader, bundle(&parts)))
 }

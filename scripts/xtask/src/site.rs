@@ -93,6 +93,11 @@ impl Site {
         &self.compiled.table
     }
 
+    /// What the loader compares with the machine.
+    pub(crate) fn requirements(&self) -> String {
+        self.compiled.requirements()
+    }
+
     /// What of the machine the guest gets, and what apps serve to it.
     pub(crate) fn resources(&self) -> Vec<Resource> {
         let passed = self.compiled.policy.resources.iter().map(|resource| Resource {
