@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bulkhead_lang::Compiled;
-use bulkhead_lang::policy::{Resource, Rule, State, StateKind};
+use bulkhead_lang::policy::{Group, Resource, Rule, State, StateKind};
 use bulkhead_lang::tree::{Decision, Event};
 use serde_json::json;
 
@@ -52,6 +52,7 @@ fn page(compiled: &Compiled) -> Result<(String, bool), String> {
         digest(&compiled.table),
     );
     matrix(compiled, &mut html);
+    roles(compiled, &mut html);
     machine(compiled, &mut html);
     conditions(compiled, &mut html);
     memory(compiled, &mut html);
@@ -105,6 +106,21 @@ fn matrix(compiled: &Compiled, html: &mut String) {
                 );
             }
         }
+    }
+    html.push_str("</table>");
+}
+
+/// Who and what rules name together, and while which condition.
+fn roles(compiled: &Compiled, html: &mut String) {
+    if compiled.policy.groups.is_empty() {
+        return;
+    }
+    html.push_str("<h2>Roles and attributes</h2><table><tr><th>group</th><th>members</th><th>as written</th></tr>");
+    for Group { name, members, span, .. } in &compiled.policy.groups {
+        let members: Vec<&str> = members.iter().map(|member| member.text.as_str()).collect();
+        let (name, members, text) =
+            (escaped(name), escaped(&members.join(", ")), escaped(compiled.sources.text(*span)));
+        let _ = write!(html, "<tr><td>{name}</td><td>{members}</td><td><code>{text}</code></td></tr>");
     }
     html.push_str("</table>");
 }

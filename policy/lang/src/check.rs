@@ -52,6 +52,7 @@ pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
     checker.tables(items);
     checker.states(items);
     checker.profiles(items);
+    checker.roles(items);
     for item in items {
         if let Item::Rule(rule) = item {
             checker.rule(rule);
@@ -74,7 +75,6 @@ pub(crate) struct Checker<'a> {
     interfaces: Vec<(String, Vec<Method>)>,
     /// Named sets, as written: their numbers take the kind of what is compared with them.
     pub(crate) sets: Vec<(String, Vec<(Constant, Constant)>)>,
-    groups: Vec<(Name, Vec<Name>)>,
     /// Resources that have an owner.
     given: Vec<String>,
     pub(crate) profiles: Vec<crate::profiles::Profile>,
@@ -84,22 +84,22 @@ impl<'a> Checker<'a> {
     /// For what is said of a policy after it was checked: its named sets are gone by then.
     pub(crate) fn for_policy(policy: Policy, findings: &'a mut Vec<Diagnostic>) -> Self {
         let (resources, interfaces, sets) = (Vec::new(), Vec::new(), Vec::new());
-        let (groups, given, profiles) = (Vec::new(), Vec::new(), Vec::new());
-        Self { findings, policy, resources, interfaces, sets, groups, given, profiles }
+        let profiles = Vec::new();
+        Self { findings, policy, resources, interfaces, sets, given: Vec::new(), profiles }
     }
 }
 
 impl Checker<'_> {
     pub(crate) fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.findings.push(Diagnostic::error(span, message, help));
+        self.report(Diagnostic::error(span, message, help));
+    }
+
+    pub(crate) fn report(&mut self, finding: Diagnostic) {
+        self.findings.push(finding);
     }
 
     pub(crate) fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == crate::Severity::Error)
-    }
-
-    pub(crate) fn finding(&mut self, finding: Diagnostic) {
-        self.findings.push(finding);
     }
 
     pub(crate) fn unknown<'k>(&mut self, name: &Name, what: &str, known: impl IntoIterator<Item = &'k str> + Clone) {
@@ -281,7 +281,7 @@ impl Checker<'_> {
             self.policy.objects.push(Object { name: name.to_string(), server: None, methods });
         }
         for item in items {
-            if let Item::App(name) = item {
+            if let Item::App(name, _) = item {
                 if self.policy.subjects.contains(&name.text) {
                     self.twice(name);
                 }
@@ -290,10 +290,9 @@ impl Checker<'_> {
         }
         for item in items {
             match item {
-                Item::Service(name, interface, app) => self.service(name, interface, app),
-                Item::Device(range, app) => self.device(range, app),
+                Item::Service(name, interface, app, _) => self.service(name, interface, app),
+                Item::Device(range, app, _) => self.device(range, app),
                 Item::Resource(range) => self.resource(range),
-                Item::Group(name, members) => self.group(name, members),
                 Item::Let(name, ranges) => {
                     if self.sets.iter().any(|(known, _)| *known == name.text) {
                         self.twice(name);
@@ -303,6 +302,7 @@ impl Checker<'_> {
                 _ => {}
             }
         }
+        self.groups(items);
     }
 
     fn interface_methods(&self, name: &str) -> Vec<Method> {
@@ -382,37 +382,6 @@ impl Checker<'_> {
         Some((base, bytes, interrupt))
     }
 
-    fn group(&mut self, name: &Name, members: &[Name]) {
-        let is_taken = self.groups.iter().any(|(known, _)| known.text == name.text)
-            || self.policy.subjects.contains(&name.text)
-            || self.policy.objects.iter().any(|object| object.name == name.text);
-        if is_taken {
-            self.twice(name);
-        }
-        self.groups.push((name.clone(), members.to_vec()));
-    }
-
-    /// A name, or the members of the group of that name. Groups have no groups among their members.
-    pub(crate) fn members(&self, name: &Name) -> Vec<Name> {
-        let group = self.groups.iter().find(|(known, _)| known.text == name.text);
-        group.map_or_else(|| vec![name.clone()], |(_, members)| members.clone())
-    }
-
-    fn subjects(&mut self, name: &Name) -> Option<Vec<u16>> {
-        let mut all = Vec::new();
-        for member in self.members(name) {
-            let found = self.policy.subjects.iter().position(|known| *known == member.text);
-            let Some(number) = found.and_then(|at| u16::try_from(at).ok()) else {
-                let groups: Vec<String> = self.groups.iter().map(|(name, _)| name.text.clone()).collect();
-                let known: Vec<String> = self.policy.subjects.iter().cloned().chain(groups).collect();
-                self.unknown(&member, "subject", known.iter().map(String::as_str));
-                return None;
-            };
-            all.push(number);
-        }
-        Some(all)
-    }
-
     fn rule(&mut self, rule: &tree::Rule) {
         let Some(subjects) = self.subjects(&rule.subject) else { return };
         match &rule.targets {
@@ -462,7 +431,8 @@ impl Checker<'_> {
             && rule.rates.is_empty()
             && rule.grants.is_empty()
             && rule.effects.is_empty()
-            && rule.audit.is_none();
+            && rule.audit.is_none()
+            && self.holds_when(&rule.subject).is_none();
         let &[subject] = subjects else {
             return self.error(rule.subject.span, "a resource has one owner", "name the guest or one app");
         };
@@ -490,7 +460,7 @@ impl Checker<'_> {
         let before = self.findings.len();
         let mut targets = Vec::new();
         for (object, method) in names {
-            for object in self.members(object) {
+            for object in self.object_names(object) {
                 if let Some(table) = self.policy.tables.iter().position(|table| table.name == object.text) {
                     self.registers(table, method.as_ref(), &mut targets);
                     continue;
@@ -626,10 +596,13 @@ impl Checker<'_> {
             Some(condition) => Some(self.condition(scope, condition)?),
             None => None,
         };
-        condition = match (is_meant, condition) {
-            (Some(is_meant), Some(condition)) => Some(Expression::And(Box::new(is_meant), Box::new(condition))),
-            (is_meant, condition) => is_meant.or(condition),
+        condition = match condition {
+            Some(condition) => Some(both(is_meant, condition)),
+            None => is_meant,
         };
+        if let Some(is_active) = self.holds_when(&rule.subject) {
+            condition = Some(both(condition, is_active));
+        }
         let mut rates = own.to_vec();
         for rate in &rule.rates {
             rates.push(self.rate(scope, rate)?);
@@ -637,10 +610,7 @@ impl Checker<'_> {
         let mut effects = Vec::new();
         for grant in &rule.grants {
             let (is_given, used) = self.grant(scope, grant)?;
-            condition = Some(match condition {
-                Some(before) => Expression::And(Box::new(before), Box::new(is_given)),
-                None => is_given,
-            });
+            condition = Some(both(condition, is_given));
             effects.push(used);
         }
         for effect in &rule.effects {
@@ -693,5 +663,13 @@ impl Checker<'_> {
                 }
             },
         }
+    }
+}
+
+/// What holds if both do; the first is asked first.
+pub(crate) fn both(before: Option<Expression>, then: Expression) -> Expression {
+    match before {
+        Some(before) => Expression::And(Box::new(before), Box::new(then)),
+        None => then,
     }
 }

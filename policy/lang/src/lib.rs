@@ -10,6 +10,7 @@ mod compile;
 mod diagnostic;
 mod expressions;
 mod format;
+mod groups;
 mod index;
 pub mod interpret;
 mod lexer;

@@ -5,8 +5,8 @@ mod expressions;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
 use crate::tree::{
-    Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Import, Interface, Item, Key,
-    Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range, Reason, Record, Register, Registers,
+    Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Group, Import, Interface, Item,
+    Key, Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range, Reason, Record, Register, Registers,
     Requirement, Rule, Shape, State, StateKind, Step, Targets, Test,
 };
 
@@ -15,7 +15,7 @@ const DEPTH: usize = 32;
 /// How many operands and negations the expressions of a rule may have.
 const TERMS: usize = 256;
 /// The words that begin a statement.
-pub(crate) const STATEMENTS: [&str; 28] = [
+pub(crate) const STATEMENTS: [&str; 29] = [
     "edition",
     "policy",
     "include",
@@ -24,6 +24,7 @@ pub(crate) const STATEMENTS: [&str; 28] = [
     "interface",
     "app",
     "group",
+    "exclusive",
     "service",
     "device",
     "resource",
@@ -273,13 +274,14 @@ impl Parser<'_> {
                 self.fields("(", ")").map(|_| Item::Part)
             }
             "interface" => self.interface().map(Item::Interface),
-            "app" => Ok(Item::App(self.name("the app's name")?)),
+            "app" => Ok(Item::App(self.name("the app's name")?, self.joined()?)),
             "service" => self.service(),
             "device" => self.device(),
             "resource" => self.resource(),
             "zone" => self.zone(start),
             "let" => self.set_definition(),
-            "group" => self.group(),
+            "group" => self.group(start).map(Item::Group),
+            "exclusive" => self.exclusive(),
             "counter" | "flow" | "timer" | "rate" | "set" | "map" | "grant" => {
                 self.state(&word, start).map(Item::State)
             }
@@ -442,10 +444,28 @@ impl Parser<'_> {
         Ok(Register { name, numbers, range, step, unit })
     }
 
-    fn group(&mut self) -> Parsed<Item> {
+    fn group(&mut self, start: Span) -> Parsed<Group> {
         let name = self.name("the group's name")?;
-        self.expect(":", "group NAME: MEMBER, MEMBER")?;
-        Ok(Item::Group(name, self.list(|parser| parser.name("a subject or an object"))?))
+        let mut members = Vec::new();
+        if self.skip(":") {
+            members = self.list(|parser| parser.name("a subject or an object"))?;
+        }
+        self.terms = 0;
+        let condition = if self.skip_word("when") { Some(self.expression(0)?) } else { None };
+        Ok(Group { name, members, condition, span: start.to(self.last_span()) })
+    }
+
+    /// `is GROUP, …`: what a declaration joins.
+    fn joined(&mut self) -> Parsed<Vec<Name>> {
+        if self.skip_word("is") { self.list(|parser| parser.name("a group's name")) } else { Ok(Vec::new()) }
+    }
+
+    fn exclusive(&mut self) -> Parsed<Item> {
+        let names = self.list(|parser| parser.name("a group's name"))?;
+        if names.len() < 2 {
+            return self.error("expected `,` and another group", "exclusive GROUP, GROUP");
+        }
+        Ok(Item::Exclusive(names))
     }
 
     /// What is remembered: `KIND NAME`, `per` what, and what is particular to the kind, in any order.
@@ -534,14 +554,14 @@ impl Parser<'_> {
         self.expect(":", FORM)?;
         let interface = self.name("an interface's name")?;
         self.expect_word("by", FORM)?;
-        Ok(Item::Service(name, interface, self.name("an app's name")?))
+        Ok(Item::Service(name, interface, self.name("an app's name")?, self.joined()?))
     }
 
     fn device(&mut self) -> Parsed<Item> {
         const FORM: &str = "device NAME: at ADDRESS size BYTES interrupt INTID by APP";
         let range = self.range("at", FORM)?;
         self.expect_word("by", FORM)?;
-        Ok(Item::Device(range, self.name("an app's name")?))
+        Ok(Item::Device(range, self.name("an app's name")?, self.joined()?))
     }
 
     fn resource(&mut self) -> Parsed<Item> {

@@ -3,7 +3,7 @@
 use bulkhead_model::Phase;
 
 use crate::diagnostic::Span;
-use crate::tree::{Decision, Event, Expected, Operator};
+use crate::tree::{Decision, Event, Expected, Name, Operator};
 
 /// A closed range of values.
 pub type Values = (i128, i128);
@@ -27,6 +27,8 @@ pub struct Policy {
     pub nevers: Vec<Never>,
     /// What the machine must have.
     pub requirements: Vec<Requirement>,
+    /// Roles and attributes.
+    pub groups: Vec<Group>,
     /// Tests, in the order of the text.
     pub tests: Vec<Test>,
     /// Rules in the order of the text.
@@ -56,6 +58,19 @@ pub enum NeverWhat {
     Call(Rule, Vec<(u16, u16)>),
     /// What must not be remembered.
     State(Expression),
+}
+
+/// Subjects or objects that rules name together.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Its members, where they were named.
+    pub members: Vec<Name>,
+    /// Rules that name it as who calls speak of its members only while this holds.
+    pub condition: Option<Expression>,
+    /// Where it is declared.
+    pub span: Span,
 }
 
 /// What the machine must have, or the wall does not come up.

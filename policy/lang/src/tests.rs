@@ -106,7 +106,7 @@ impl<'a> Both<'a> {
         secrets | recording.map_or(0, |recording| recording.left_out)
     }
 
-    fn ask(&mut self, subject: &str, target: &str, arguments: &[i128]) -> (Reason, Option<u32>) {
+    pub(crate) fn ask(&mut self, subject: &str, target: &str, arguments: &[i128]) -> (Reason, Option<u32>) {
         let verdict = self.tell(Event::Request, subject, target, arguments);
         let rule = verdict.rule.and_then(|rule| self.table.rule_place(u16::try_from(rule).unwrap()));
         (verdict.reason, rule.map(|(_, line)| line))
@@ -755,7 +755,7 @@ fn stateful_rule() -> impl Strategy<Value = String> {
     let when = |condition: Option<String>| condition.map_or(String::new(), |condition| format!(" when {condition}"));
     let limit = prop::sample::select(vec!["", "", "", " at most 2 per 3 s", " at most 5 per s burst 2", " within r"]);
     let method = || prop::sample::select(vec!["s.m", "s.n", "s.m, s.n", "s.q", "s.m, s.q"]);
-    let who = || prop::sample::select(vec!["guest", "guest", "all"]);
+    let who = || prop::sample::select(vec!["guest", "guest", "all", "acting"]);
     let audit = prop::sample::select(vec!["", " audit", " audit by loud", " audit by thin", " audit by calm"]);
     let audit_reply = audit.clone();
     let deny_audit = prop::sample::select(vec!["", "", " audit by loud", " audit by thin", " audit by calm"]);
@@ -779,7 +779,7 @@ const STATEFUL: &str = "edition 1\npolicy p\ninterface I {\n method m(a: u8, b: 
     profile loud { record allowed when level >= 2 and mode is calm; record 1 in 3 denied when level < 9; record only b }\n\
     profile thin { record 1 in 2 allowed; record denied when mode is alert or not level in 2..5 }\n\
     profile calm for s.n { record 1 in 4 allowed when mode is calm; record 1 in 2 denied }\n\
-    timer t\nrate r at most 3 per 2 s\nset s max 3\nmap m max 2\n";
+    timer t\ngroup acting: guest, x when f(1) is two or made > 2\nrate r at most 3 per 2 s\nset s max 3\nmap m max 2\n";
 
 proptest! {
     // With 24 to 40 calls each, more than ten to the fifth calls.

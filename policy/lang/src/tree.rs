@@ -39,14 +39,16 @@ pub enum Item {
     Part,
     /// `interface NAME { … }`
     Interface(Interface),
-    /// `app NAME`
-    App(Name),
-    /// `group NAME: A, B`
-    Group(Name, Vec<Name>),
-    /// `service NAME: INTERFACE by APP`
-    Service(Name, Name, Name),
-    /// `device NAME: at BASE size BYTES interrupt N by APP`
-    Device(Range, Name),
+    /// `app NAME [is GROUP, …]`
+    App(Name, Vec<Name>),
+    /// `group NAME: A, B [when CONDITION]`
+    Group(Group),
+    /// `exclusive GROUP, GROUP`: no subject is in two of them at one time.
+    Exclusive(Vec<Name>),
+    /// `service NAME: INTERFACE by APP [is GROUP, …]`
+    Service(Name, Name, Name, Vec<Name>),
+    /// `device NAME: at BASE size BYTES interrupt N by APP [is GROUP, …]`
+    Device(Range, Name, Vec<Name>),
     /// `resource NAME: mmio BASE size BYTES interrupt N`
     Resource(Range),
     /// `zone UTC + 1 h`
@@ -67,6 +69,19 @@ pub enum Item {
     Never(Never),
     /// `test "NAME" { … }`
     Test(Test),
+}
+
+/// Subjects or objects that rules name together.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Its name.
+    pub name: Name,
+    /// Those that it names itself.
+    pub members: Vec<Name>,
+    /// `when CONDITION`: rules speak of its members only then.
+    pub condition: Option<Expression>,
+    /// The whole statement.
+    pub span: Span,
 }
 
 /// What the machine must have.
