@@ -155,14 +155,24 @@ fn recordings(compiled: &Compiled, (subject, object, method): Place) -> BTreeSet
     policy.rules.iter().flat_map(of_rule).collect()
 }
 
-/// The rules of a method that remember or compute, as text with single spaces.
+/// The rules of a method that remember or compute, as text with single spaces; with what their conditions mean, where names in
+/// the text stand for something that is written elsewhere: a role, a set.
 fn in_doubt(compiled: &Compiled, (subject, object, method): Place) -> BTreeSet<String> {
     let policy = &compiled.policy;
     let rules = policy.rules.iter().filter(|rule| {
         let mut bodies = rule.bodies_for(subject, object, method, Event::Request);
         bodies.any(|body| extent(policy, body, Event::Request).map_or(true, |extent| !extent.is_exact))
     });
-    rules.map(|rule| compiled.sources.text(rule.span).split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    let fields = policy.fields(object, method, Event::Request);
+    let told = |rule: &Rule| {
+        let text = compiled.sources.text(rule.span).split_whitespace().collect::<Vec<_>>().join(" ");
+        let conditions =
+            rule.bodies_for(subject, object, method, Event::Request).filter_map(|body| body.condition.as_ref());
+        let meant: Vec<String> = conditions.map(|condition| show::text(policy, fields, condition)).collect();
+        let meant = meant.join(" or ");
+        if text.contains(&meant) { text } else { format!("{text} (meant: {meant})") }
+    };
+    rules.map(told).collect()
 }
 
 /// Resources that have another owner.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use bulkhead_lang::Compiled;
 use bulkhead_lang::policy::{Group, Resource, Rule, State, StateKind};
+use bulkhead_lang::show;
 use bulkhead_lang::tree::{Decision, Event};
 use serde_json::json;
 
@@ -53,6 +54,7 @@ fn page(compiled: &Compiled) -> Result<(String, bool), String> {
     );
     matrix(compiled, &mut html);
     roles(compiled, &mut html);
+    labels(compiled, &mut html);
     machine(compiled, &mut html);
     conditions(compiled, &mut html);
     memory(compiled, &mut html);
@@ -123,6 +125,34 @@ fn roles(compiled: &Compiled, html: &mut String) {
         let _ = write!(html, "<tr><td>{name}</td><td>{members}</td><td><code>{text}</code></td></tr>");
     }
     html.push_str("</table>");
+}
+
+/// Who and what has which label of a lattice.
+fn labels(compiled: &Compiled, html: &mut String) {
+    let policy = &compiled.policy;
+    for lattice in &policy.lattices {
+        let _ = write!(
+            html,
+            "<h2>Lattice {}</h2><p>Levels, the lowest first: {}. Nothing flows upwards: a subject reads what is as high as itself or \
+             higher, and writes what is as high or lower.</p><table><tr><th>who or what</th><th>label</th><th>rises to</th></tr>",
+            escaped(&lattice.name),
+            escaped(&lattice.levels.join(", "))
+        );
+        let subjects = (0_u16..).zip(&policy.subjects).map(|(at, name)| (name.clone(), Some(lattice.subject(at))));
+        let objects = (0_u16..).zip(&policy.objects);
+        let objects =
+            objects.map(|(at, object)| (format!("{} (object)", object.name), lattice.object(at, object.server)));
+        for (name, labelled) in subjects.chain(objects) {
+            let Some(labelled) = labelled else { continue };
+            let risen = labelled.rise.as_ref().map_or("&ndash;".to_string(), |(label, condition)| {
+                let condition = show::text(policy, &[], condition);
+                escaped(&format!("{} when {condition}", lattice.show(*label)))
+            });
+            let (name, label) = (escaped(&name), escaped(&lattice.show(labelled.label)));
+            let _ = write!(html, "<tr><td>{name}</td><td>{label}</td><td>{risen}</td></tr>");
+        }
+        html.push_str("</table>");
+    }
 }
 
 /// What of the machine is given away for good.

@@ -302,6 +302,21 @@ fn what_is_required_of_the_machine_is_printed_and_its_loss_is_a_difference() {
 }
 
 #[test]
+fn a_role_that_holds_under_another_condition_is_a_difference() {
+    let with = |name: &str, most: u8| {
+        let text = format!("{BOUNDED}group few: guest when c < {most}\nallow few s.set when mode == 1\n");
+        site(name, &text).display().to_string()
+    };
+    let (one, same, other) = (with("role-1", 1), with("role-2", 1), with("role-3", 2));
+    assert!(text(&bulkhead(&["diff", &one, &same])).contains("the policies mean the same"));
+    let said = text(&bulkhead(&["diff", &one, &other]));
+    assert!(
+        said.contains("? perhaps: guest -> s.set: new: allow few s.set when mode == 1 (meant: mode == 1 and c < 2)"),
+        "{said}"
+    );
+}
+
+#[test]
 fn lint_finds_what_is_not_meant_and_a_reason_in_the_file_accepts_it() {
     for (rule, id) in [
         ("allow guest s.set when rpm in 1002..1005", "L001"),
@@ -400,6 +415,28 @@ fn the_report_is_one_page_without_the_network_and_says_when_something_is_not_wel
     assert!(
         output.status.code() == Some(1) && std::fs::read_to_string(&page).expect("the page").contains("mode &gt; 2")
     );
+}
+
+#[test]
+fn the_report_shows_roles_and_labels() {
+    let page = |name: &str| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.html")).display().to_string();
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+        bulkhead(&["report", &example.to_string_lossy(), "-o", &path]);
+        std::fs::read_to_string(path).expect("the page")
+    };
+    let roles = page("roles");
+    for piece in ["<td>rotating</td><td>north, south</td>", "group operator: guest, hmi when duty is operating"] {
+        assert!(roles.contains(piece), "{piece}: {roles}");
+    }
+    let lattice = page("lattice");
+    for piece in [
+        "<td>hmi</td><td>office</td><td>plant of steam when shift is open</td>",
+        "<td>trip (object)</td><td>safety of steam, power</td>",
+        "<td>guest</td><td>office</td><td>&ndash;</td>",
+    ] {
+        assert!(lattice.contains(piece), "{piece}: {lattice}");
+    }
 }
 
 #[test]

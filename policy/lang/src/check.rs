@@ -60,6 +60,7 @@ pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
     }
     checker.idle_profiles();
     checker.nevers(items);
+    checker.lattices(items);
     checker.measure();
     checker.tests(items);
     checker.policy
@@ -69,7 +70,7 @@ pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
 type Target = (u16, u16, Option<(usize, usize)>);
 
 pub(crate) struct Checker<'a> {
-    findings: &'a mut Vec<Diagnostic>,
+    pub(crate) findings: &'a mut Vec<Diagnostic>,
     pub(crate) policy: Policy,
     resources: Vec<Resource>,
     interfaces: Vec<(String, Vec<Method>)>,
@@ -91,11 +92,7 @@ impl<'a> Checker<'a> {
 
 impl Checker<'_> {
     pub(crate) fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.report(Diagnostic::error(span, message, help));
-    }
-
-    pub(crate) fn report(&mut self, finding: Diagnostic) {
-        self.findings.push(finding);
+        self.findings.push(Diagnostic::error(span, message, help));
     }
 
     pub(crate) fn has_errors(&self) -> bool {
@@ -185,7 +182,7 @@ impl Checker<'_> {
             let (replies, reply_shapes) = self.message(interface, &method.name, &method.replies);
             let name = method.name.text.clone();
             let (errors, error_shapes) = (errors.clone(), error_shapes.clone());
-            let is_question = method.is_question;
+            let (is_question, way) = (method.is_question, method.way);
             methods.push(Method {
                 name,
                 arguments,
@@ -195,6 +192,7 @@ impl Checker<'_> {
                 errors,
                 error_shapes,
                 is_question,
+                way,
             });
         }
         methods

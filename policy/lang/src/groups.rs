@@ -98,7 +98,7 @@ impl Checker<'_> {
             "take it out of one, or let them hold in different states of one flow: `group NAME: … when FLOW is STATE`";
         let said = |group: &Group| format!("`{}` is declared here", group.name);
         let finding = crate::Diagnostic::error(span, message, help);
-        self.report(finding.also(one.span, said(one)).also(other.span, said(other)));
+        self.findings.push(finding.also(one.span, said(one)).also(other.span, said(other)));
     }
 
     /// A name, or the members of the group of that name. Groups have no groups among their members.

@@ -13,6 +13,7 @@ mod format;
 mod groups;
 mod index;
 pub mod interpret;
+mod lattice;
 mod lexer;
 mod messages;
 pub mod moment;

@@ -6,10 +6,11 @@ use crate::lexer::{Placed, Token, tokens};
 use crate::parser::STATEMENTS;
 
 /// Words after which a name is declared.
-pub(crate) const DECLARING: [&str; 23] = [
+pub(crate) const DECLARING: [&str; 24] = [
     "interface",
     "app",
     "group",
+    "lattice",
     "service",
     "device",
     "resource",
@@ -33,7 +34,7 @@ pub(crate) const DECLARING: [&str; 23] = [
 ];
 
 /// Words of clauses and expressions, which an editor may offer besides the statements' and the policy's own.
-const WORDS: [&str; 61] = [
+const WORDS: [&str; 67] = [
     "method",
     "errors",
     "question",
@@ -92,6 +93,12 @@ const WORDS: [&str; 61] = [
     "roll back",
     "per",
     "lasts",
+    "levels",
+    "categories",
+    "rises to",
+    "reads",
+    "writes",
+    "executes",
     "holds",
     "step",
     "unit",

@@ -6,8 +6,8 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
 use crate::tree::{
     Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Group, Import, Interface, Item,
-    Key, Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range, Reason, Record, Register, Registers,
-    Requirement, Rule, Shape, State, StateKind, Step, Targets, Test,
+    Key, Label, Lattice, LatticeLine, Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range, Reason,
+    Record, Register, Registers, Requirement, Rule, Shape, State, StateKind, Step, Targets, Test, Way,
 };
 
 /// How deep expressions may nest.
@@ -15,7 +15,7 @@ const DEPTH: usize = 32;
 /// How many operands and negations the expressions of a rule may have.
 const TERMS: usize = 256;
 /// The words that begin a statement.
-pub(crate) const STATEMENTS: [&str; 29] = [
+pub(crate) const STATEMENTS: [&str; 30] = [
     "edition",
     "policy",
     "include",
@@ -25,6 +25,7 @@ pub(crate) const STATEMENTS: [&str; 29] = [
     "app",
     "group",
     "exclusive",
+    "lattice",
     "service",
     "device",
     "resource",
@@ -282,6 +283,7 @@ impl Parser<'_> {
             "let" => self.set_definition(),
             "group" => self.group(start).map(Item::Group),
             "exclusive" => self.exclusive(),
+            "lattice" => self.lattice(start).map(Item::Lattice),
             "counter" | "flow" | "timer" | "rate" | "set" | "map" | "grant" => {
                 self.state(&word, start).map(Item::State)
             }
@@ -453,6 +455,50 @@ impl Parser<'_> {
         self.terms = 0;
         let condition = if self.skip_word("when") { Some(self.expression(0)?) } else { None };
         Ok(Group { name, members, condition, span: start.to(self.last_span()) })
+    }
+
+    /// `{ levels public, plant  categories boiler  hmi at public rises to plant of boiler when CONDITION }`
+    fn lattice(&mut self, start: Span) -> Parsed<Lattice> {
+        const FORM: &str =
+            "levels LOWEST, HIGHEST; categories NAME; NAME at LEVEL of CATEGORY rises to LEVEL when CONDITION";
+        let name = self.name("the lattice's name")?;
+        let span = start.to(self.last_span());
+        let mut lattice = Lattice { name, levels: Vec::new(), categories: Vec::new(), lines: Vec::new(), span };
+        self.expect("{", "lattice NAME { levels …  categories …  NAME at LEVEL of CATEGORY }")?;
+        while !self.skip("}") {
+            if self.skip(";") {
+                continue;
+            }
+            let start = self.span();
+            let mut names = self.list(|parser| parser.name("who or what has a label, or }"))?;
+            if self.skip_word("at") {
+                let label = self.label()?;
+                let mut rise = None;
+                if self.skip_words(&["rises", "to"]) {
+                    let label = self.label()?;
+                    self.expect_word("when", FORM)?;
+                    self.terms = 0;
+                    rise = Some((label, self.expression(0)?));
+                }
+                lattice.lines.push(LatticeLine { names, label, rise, span: start.to(self.last_span()) });
+                continue;
+            }
+            // `levels public` is two names.
+            let word = names.pop().filter(|_| names.is_empty()).map(|name| name.text).unwrap_or_default();
+            let list = match word.as_str() {
+                "levels" => &mut lattice.levels,
+                "categories" => &mut lattice.categories,
+                _ => return self.error("expected `at` and a label", FORM),
+            };
+            list.extend(self.list(|parser| parser.name("a name"))?);
+        }
+        Ok(lattice)
+    }
+
+    fn label(&mut self) -> Parsed<Label> {
+        let level = self.name("a level")?;
+        let categories = if self.skip_word("of") { self.list(|parser| parser.name("a category"))? } else { Vec::new() };
+        Ok(Label { level, categories })
     }
 
     /// `is GROUP, …`: what a declaration joins.
@@ -647,7 +693,13 @@ impl Parser<'_> {
                 interface.methods.push(self.method()?);
             } else if self.skip_word("question") {
                 let (name, arguments) = (self.name("the question's name")?, self.fields("(", ")")?);
-                interface.methods.push(Method { name, arguments, replies: Vec::new(), is_question: true });
+                interface.methods.push(Method {
+                    name,
+                    arguments,
+                    replies: Vec::new(),
+                    is_question: true,
+                    way: Way::Calls,
+                });
             } else {
                 let help = "method NAME(FIELD: TYPE, …) -> (FIELD: TYPE, …)";
                 return self.error("expected `method`, `question`, `enum`, `flags`, `record`, `errors` or `}`", help);
@@ -674,7 +726,10 @@ impl Parser<'_> {
         let name = self.name("the method's name")?;
         let arguments = self.fields("(", ")")?;
         self.expect("->", "say what it answers, () for nothing: method NAME(…) -> ()")?;
-        Ok(Method { name, arguments, replies: self.fields("(", ")")?, is_question: false })
+        let replies = self.fields("(", ")")?;
+        let ways = [("reads", Way::Reads), ("writes", Way::Writes), ("executes", Way::Executes)];
+        let way = ways.into_iter().find(|(word, _)| self.skip_word(word)).map_or(Way::Calls, |(_, way)| way);
+        Ok(Method { name, arguments, replies, is_question: false, way })
     }
 
     fn fields(&mut self, open: &str, close: &str) -> Parsed<Vec<Field>> {

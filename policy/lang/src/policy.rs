@@ -3,7 +3,7 @@
 use bulkhead_model::Phase;
 
 use crate::diagnostic::Span;
-use crate::tree::{Decision, Event, Expected, Name, Operator};
+use crate::tree::{Decision, Event, Expected, Name, Operator, Way};
 
 /// A closed range of values.
 pub type Values = (i128, i128);
@@ -29,6 +29,8 @@ pub struct Policy {
     pub requirements: Vec<Requirement>,
     /// Roles and attributes.
     pub groups: Vec<Group>,
+    /// Mandatory lattices: what they deny stands among the rules.
+    pub lattices: Vec<Lattice>,
     /// Tests, in the order of the text.
     pub tests: Vec<Test>,
     /// Rules in the order of the text.
@@ -73,6 +75,45 @@ pub struct Group {
     pub span: Span,
 }
 
+/// A mandatory lattice of integrity.
+#[derive(Clone, Debug)]
+pub struct Lattice {
+    /// Its name, which its denying rules have as well.
+    pub name: String,
+    /// Its levels, from the lowest on.
+    pub levels: Vec<String>,
+    /// Its categories.
+    pub categories: Vec<String>,
+    /// The subjects that it names.
+    pub subjects: Vec<(u16, Labelled)>,
+    /// The objects that it names.
+    pub objects: Vec<(u16, Labelled)>,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+/// Who or what has a label.
+#[derive(Clone, Debug)]
+pub struct Labelled {
+    /// The label.
+    pub label: Label,
+    /// The one that it has while a condition holds.
+    pub rise: Option<(Label, Expression)>,
+    /// Where that is said.
+    pub span: Span,
+    /// It is named there; else it has what all have that nobody names.
+    pub is_named: bool,
+}
+
+/// A level and a set of categories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The level's place, from the lowest on.
+    pub level: usize,
+    /// Bit n: the category n.
+    pub categories: u64,
+}
+
 /// What the machine must have, or the wall does not come up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
@@ -114,6 +155,8 @@ pub struct Method {
     pub errors: Vec<Field>,
     /// The same.
     pub error_shapes: Vec<(String, Shape)>,
+    /// Which way its content flows.
+    pub way: Way,
 }
 
 /// What one word, or several, make up.

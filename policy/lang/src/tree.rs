@@ -57,6 +57,8 @@ pub enum Item {
     Let(Name, Vec<(Constant, Constant)>),
     /// `require iommu`, `require cores >= 2`
     Require(Requirement),
+    /// `lattice NAME { levels …; categories …; NAME at LEVEL of CATEGORY }`
+    Lattice(Lattice),
     /// `registers NAME via OBJECT.METHOD(REGISTER, VALUE) { … }`
     Registers(Registers),
     /// `counter …`, `flow …`, …
@@ -82,6 +84,57 @@ pub struct Group {
     pub condition: Option<Expression>,
     /// The whole statement.
     pub span: Span,
+}
+
+/// A mandatory lattice of integrity.
+#[derive(Clone, Debug)]
+pub struct Lattice {
+    /// Its name.
+    pub name: Name,
+    /// Its levels, from the lowest on.
+    pub levels: Vec<Name>,
+    /// Its categories.
+    pub categories: Vec<Name>,
+    /// Who and what has which label.
+    pub lines: Vec<LatticeLine>,
+    /// Its name and what stands before it.
+    pub span: Span,
+}
+
+/// `NAME, … at LABEL rises to LABEL when CONDITION`
+#[derive(Clone, Debug)]
+pub struct LatticeLine {
+    /// Subjects, objects, groups.
+    pub names: Vec<Name>,
+    /// Their label.
+    pub label: Label,
+    /// The label that they have while a condition holds.
+    pub rise: Option<(Label, Expression)>,
+    /// The whole line.
+    pub span: Span,
+}
+
+/// `LEVEL of CATEGORY, …`
+#[derive(Clone, Debug)]
+pub struct Label {
+    /// The level.
+    pub level: Name,
+    /// The categories.
+    pub categories: Vec<Name>,
+}
+
+/// Which way a method's content flows, for a lattice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// Both ways: nothing is said of it.
+    #[default]
+    Calls,
+    /// `reads`: from the object to who asks.
+    Reads,
+    /// `writes`: from who asks to the object.
+    Writes,
+    /// `executes`: who asks runs what the object holds.
+    Executes,
 }
 
 /// What the machine must have.
@@ -230,6 +283,8 @@ pub struct Method {
     pub replies: Vec<Field>,
     /// `question NAME(…)`: the app that serves it asks about it, and nobody calls it.
     pub is_question: bool,
+    /// `reads`, `writes`, `executes`
+    pub way: Way,
 }
 
 /// An argument or a reply's value.
