@@ -175,6 +175,11 @@ fn machine(compiled: &Compiled, html: &mut String) {
         );
     }
     html.push_str("</table>");
+    for channel in &policy.channels {
+        let text = escaped(compiled.sources.text(channel.span));
+        let _ =
+            write!(html, "<p>One way: <code>{text}</code>. No values, no errors, no calls and no state come back.</p>");
+    }
     for required in &policy.requirements {
         let (file, line, ..) = compiled.sources.place(required.span);
         let (what, file) = (escaped(&required.show()), escaped(file));

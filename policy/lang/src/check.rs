@@ -61,6 +61,7 @@ pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
     checker.idle_profiles();
     checker.nevers(items);
     checker.lattices(items);
+    checker.channels(items);
     checker.measure();
     checker.tests(items);
     checker.policy

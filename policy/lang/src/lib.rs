@@ -4,6 +4,7 @@
 
 mod automata;
 mod cases;
+mod channel;
 mod check;
 mod code;
 mod compile;

@@ -6,11 +6,12 @@ use crate::lexer::{Placed, Token, tokens};
 use crate::parser::STATEMENTS;
 
 /// Words after which a name is declared.
-pub(crate) const DECLARING: [&str; 24] = [
+pub(crate) const DECLARING: [&str; 25] = [
     "interface",
     "app",
     "group",
     "lattice",
+    "channel",
     "service",
     "device",
     "resource",
@@ -34,7 +35,7 @@ pub(crate) const DECLARING: [&str; 24] = [
 ];
 
 /// Words of clauses and expressions, which an editor may offer besides the statements' and the policy's own.
-const WORDS: [&str; 67] = [
+const WORDS: [&str; 68] = [
     "method",
     "errors",
     "question",
@@ -93,6 +94,7 @@ const WORDS: [&str; 67] = [
     "roll back",
     "per",
     "lasts",
+    "one way",
     "levels",
     "categories",
     "rises to",

@@ -5,9 +5,9 @@ mod expressions;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
 use crate::tree::{
-    Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Group, Import, Interface, Item,
-    Key, Label, Lattice, LatticeLine, Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range, Reason,
-    Record, Register, Registers, Requirement, Rule, Shape, State, StateKind, Step, Targets, Test, Way,
+    Call, Channel, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Group, Import, Interface,
+    Item, Key, Label, Lattice, LatticeLine, Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range,
+    Reason, Record, Register, Registers, Requirement, Rule, Shape, State, StateKind, Step, Targets, Test, Way,
 };
 
 /// How deep expressions may nest.
@@ -15,7 +15,7 @@ const DEPTH: usize = 32;
 /// How many operands and negations the expressions of a rule may have.
 const TERMS: usize = 256;
 /// The words that begin a statement.
-pub(crate) const STATEMENTS: [&str; 30] = [
+pub(crate) const STATEMENTS: [&str; 31] = [
     "edition",
     "policy",
     "include",
@@ -26,6 +26,7 @@ pub(crate) const STATEMENTS: [&str; 30] = [
     "group",
     "exclusive",
     "lattice",
+    "channel",
     "service",
     "device",
     "resource",
@@ -283,6 +284,7 @@ impl Parser<'_> {
             "let" => self.set_definition(),
             "group" => self.group(start).map(Item::Group),
             "exclusive" => self.exclusive(),
+            "channel" => self.channel(start).map(Item::Channel),
             "lattice" => self.lattice(start).map(Item::Lattice),
             "counter" | "flow" | "timer" | "rate" | "set" | "map" | "grant" => {
                 self.state(&word, start).map(Item::State)
@@ -455,6 +457,20 @@ impl Parser<'_> {
         self.terms = 0;
         let condition = if self.skip_word("when") { Some(self.expression(0)?) } else { None };
         Ok(Group { name, members, condition, span: start.to(self.last_span()) })
+    }
+
+    /// `NAME one way from SENDER, … to RECEIVER, …`
+    fn channel(&mut self, start: Span) -> Parsed<Channel> {
+        const FORM: &str = "channel NAME one way from SENDER to SERVICE";
+        let name = self.name("the channel's name")?;
+        if !self.skip_words(&["one", "way"]) {
+            return self.error("expected `one way`", FORM);
+        }
+        self.expect_word("from", FORM)?;
+        let from = self.list(|parser| parser.name("who sends"))?;
+        self.expect_word("to", FORM)?;
+        let to = self.list(|parser| parser.name("a service or a device"))?;
+        Ok(Channel { name, from, to, span: start.to(self.last_span()) })
     }
 
     /// `{ levels public, plant  categories boiler  hmi at public rises to plant of boiler when CONDITION }`

@@ -29,6 +29,8 @@ pub struct Policy {
     pub requirements: Vec<Requirement>,
     /// Roles and attributes.
     pub groups: Vec<Group>,
+    /// One-way channels: what they deny stands among the rules.
+    pub channels: Vec<Channel>,
     /// Mandatory lattices: what they deny stands among the rules.
     pub lattices: Vec<Lattice>,
     /// Tests, in the order of the text.
@@ -71,6 +73,19 @@ pub struct Group {
     pub members: Vec<Name>,
     /// Rules that name it as who calls speak of its members only while this holds.
     pub condition: Option<Expression>,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+/// Calls of which nothing comes back.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// Its name, which its denying rules have as well.
+    pub name: String,
+    /// Who calls.
+    pub senders: Vec<u16>,
+    /// Which objects are called, each with its server.
+    pub receivers: Vec<(u16, u16)>,
     /// Where it is declared.
     pub span: Span,
 }

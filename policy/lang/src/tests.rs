@@ -769,6 +769,7 @@ fn stateful_rule() -> impl Strategy<Value = String> {
             format!("on guest s.m reply{}{effects}{audit}", when(c))
         }),
         1 => condition().prop_map(move |c| format!("deny guest s.m reply{}", when(c))),
+        1 => who().prop_map(|who| format!("deny {who} s.n error when made > 2 then count made")),
     ]
 }
 
@@ -789,7 +790,7 @@ proptest! {
     #[test]
     fn monitor_and_interpreter_agree_on_state(
         rules in prop::collection::vec(stateful_rule(), 1..7),
-        calls in prop::collection::vec((0_usize..5, 0_i128..12, -12_i128..12, any::<bool>(), 0_u64..3_000_000), 24..40),
+        calls in prop::collection::vec((0_usize..6, 0_i128..12, -12_i128..12, any::<bool>(), 0_u64..3_000_000), 24..40),
         knows_time in any::<bool>(),
     ) {
         let text = format!("{STATEFUL}{}\n", rules.join("\n"));
@@ -811,6 +812,7 @@ proptest! {
                 0 | 1 => both.tell(Event::Request, who, "s.m", &[a, b]),
                 2 => both.tell(Event::Request, who, "s.n", &[a, b]),
                 3 => both.tell(Event::Request, who, "s.q", &[a, b]),
+                4 => both.tell(Event::Error, who, "s.n", &[]),
                 _ => both.tell(Event::Reply, "guest", "s.m", &[a, b]),
             };
             both.wait(wait);
@@ -869,13 +871,19 @@ fn mistakes_with_questions_events_and_zones_are_told_with_the_remedy() {
 
 #[test]
 fn every_prefix_of_a_policy_is_compiled_or_refused() {
-    let all = [BAY, GATEWAY, crate::profiles::tests::SITE, crate::reasons::tests::SITE];
-    for text in all {
+    let examples = [LATTICE, ROLES, ONE_WAY, REQUIRE];
+    let own = [BAY, GATEWAY, crate::profiles::tests::SITE, crate::reasons::tests::SITE];
+    for text in own.into_iter().chain(examples) {
         (0..text.len()).for_each(|length| {
             let _ = build(&text[..length]);
         });
     }
 }
+
+const LATTICE: &str = include_str!("../../examples/lattice/site.policy");
+const ROLES: &str = include_str!("../../examples/roles/site.policy");
+const ONE_WAY: &str = include_str!("../../examples/one-way/site.policy");
+const REQUIRE: &str = include_str!("../../examples/require/site.policy");
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
@@ -912,9 +920,15 @@ proptest! {
     }
 
     #[test]
-    fn any_mutation_of_a_policy_is_compiled_or_refused(at in 0..BAY.len(), cut in 0_usize..40, put in "[a-z0-9{}().,:<>= \n\"-]{0,8}") {
-        let end = (at + cut).min(BAY.len());
-        let text = format!("{}{put}{}", &BAY[..at], &BAY[end..]);
+    fn any_mutation_of_a_policy_is_compiled_or_refused(
+        of in prop::sample::select(vec![BAY, BAY, LATTICE, ROLES, ONE_WAY, REQUIRE]),
+        at in any::<prop::sample::Index>(),
+        cut in 0_usize..40,
+        put in "[a-z0-9{}().,:<>= \n\"-]{0,8}",
+    ) {
+        let at = at.index(of.len());
+        let end = (at + cut).min(of.len());
+        let text = format!("{}{put}{}", &of[..at], &of[end..]);
         let _ = build(&text);
     }
 }

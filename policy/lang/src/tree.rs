@@ -59,6 +59,8 @@ pub enum Item {
     Require(Requirement),
     /// `lattice NAME { levels …; categories …; NAME at LEVEL of CATEGORY }`
     Lattice(Lattice),
+    /// `channel NAME one way from SENDER, … to RECEIVER, …`
+    Channel(Channel),
     /// `registers NAME via OBJECT.METHOD(REGISTER, VALUE) { … }`
     Registers(Registers),
     /// `counter …`, `flow …`, …
@@ -82,6 +84,19 @@ pub struct Group {
     pub members: Vec<Name>,
     /// `when CONDITION`: rules speak of its members only then.
     pub condition: Option<Expression>,
+    /// The whole statement.
+    pub span: Span,
+}
+
+/// Calls of which nothing comes back.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// Its name.
+    pub name: Name,
+    /// Who calls.
+    pub from: Vec<Name>,
+    /// What is called.
+    pub to: Vec<Name>,
     /// The whole statement.
     pub span: Span,
 }
