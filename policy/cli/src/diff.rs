@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bulkhead_lang::Compiled;
-use bulkhead_lang::policy::{Recording, Requirement, Rule};
+use bulkhead_lang::policy::{Labelled, Recording, Requirement, Rule};
 use bulkhead_lang::regions::{self, Bounds, Place, bounds, difference, extent, places};
 use bulkhead_lang::show;
 use bulkhead_lang::tree::{Decision, Event};
@@ -41,6 +41,7 @@ pub(crate) fn run(old: &Path, new: &Path, fail_on_new: bool, as_json: bool) -> R
     }
     given(&old, &new, &mut found);
     required(&old, &new, &mut found);
+    mandatory(&old, &new, &mut found);
     remembered(&old, &new, &mut found);
     let is_new = !found.newly.is_empty() || !found.perhaps.is_empty();
     let Differences { newly, no_longer, perhaps, recorded } = found;
@@ -209,6 +210,45 @@ fn required(old: &Compiled, new: &Compiled, found: &mut Differences) {
             Ordering::Equal => {}
         }
     }
+}
+
+/// Channels and labels that are others: rules that are written next are held against them.
+fn mandatory(old: &Compiled, new: &Compiled, found: &mut Differences) {
+    let all = |compiled: &Compiled| {
+        let policy = &compiled.policy;
+        let subjects = || (0_u16..).zip(&policy.subjects);
+        let subject = |number: u16| policy.subjects.get(usize::from(number)).map_or("?", String::as_str);
+        let mut lines = BTreeSet::new();
+        for channel in &policy.channels {
+            for (sender, (receiver, _)) in channel
+                .senders
+                .iter()
+                .flat_map(|sender| channel.receivers.iter().map(move |receiver| (sender, receiver)))
+            {
+                let receiver = policy.objects.get(usize::from(*receiver)).map_or("?", |object| object.name.as_str());
+                lines.insert(format!("one way from {} to {receiver}", subject(*sender)));
+            }
+        }
+        for lattice in &policy.lattices {
+            let said = |name: &str, labelled: &Labelled| {
+                let rise = labelled.rise.as_ref().map_or(String::new(), |(label, condition)| {
+                    format!(" rises to {} when {}", lattice.show(*label), show::text(policy, &[], condition))
+                });
+                format!("{}: {name} at {}{rise}", lattice.name, lattice.show(labelled.label))
+            };
+            lines.extend(subjects().map(|(number, name)| said(name, &lattice.subject(number))));
+            let objects = (0_u16..).zip(&policy.objects);
+            let labelled = objects.filter_map(|(number, object)| {
+                let labelled = lattice.object(number, object.server)?;
+                Some(said(&format!("{} (object)", object.name), &labelled))
+            });
+            lines.extend(labelled);
+        }
+        lines
+    };
+    let (before, after) = (all(old), all(new));
+    found.perhaps.extend(after.difference(&before).map(|line| format!("new: {line}")));
+    found.perhaps.extend(before.difference(&after).map(|line| format!("gone: {line}")));
 }
 
 /// What is remembered differently: rules that ask for it may decide otherwise.

@@ -317,6 +317,42 @@ fn a_role_that_holds_under_another_condition_is_a_difference() {
 }
 
 #[test]
+fn another_label_and_a_channel_that_is_gone_are_differences() {
+    let example = |name: &str, from: &str, to: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+        let policy = std::fs::read_to_string(path.join("site.policy")).expect("the example");
+        assert!(policy.contains(from), "{from}");
+        let changed =
+            site(&format!("changed-{name}"), &policy.replace(from, to).replace("denied by uplink", "allowed"));
+        (path.display().to_string(), changed.display().to_string())
+    };
+    for (name, from, to, line) in [
+        (
+            "one-way",
+            "channel uplink one way from plc, guest to history\n",
+            "",
+            "? perhaps: gone: one way from plc to history",
+        ),
+        (
+            "lattice",
+            "protection at safety of",
+            "protection at plant of",
+            "? perhaps: new: integrity: trip (object) at plant of steam, power",
+        ),
+        (
+            "lattice",
+            "when shift is open\n",
+            "when shift is open or caller == hmi\n",
+            "new: integrity: hmi at office rises to plant of steam when",
+        ),
+    ] {
+        let (old, new) = example(name, from, to);
+        let output = bulkhead(&["diff", &old, &new, "--fail-on-new"]);
+        assert!(output.status.code() == Some(1) && text(&output).contains(line), "{line}: {}", text(&output));
+    }
+}
+
+#[test]
 fn lint_finds_what_is_not_meant_and_a_reason_in_the_file_accepts_it() {
     for (rule, id) in [
         ("allow guest s.set when rpm in 1002..1005", "L001"),

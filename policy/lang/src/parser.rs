@@ -1,13 +1,14 @@
 //! Tokens to statements. A statement that cannot be read is reported once and skipped.
 
 mod expressions;
+mod models;
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::lexer::{Placed, Token};
 use crate::tree::{
-    Call, Channel, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Group, Import, Interface,
-    Item, Key, Label, Lattice, LatticeLine, Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range,
-    Reason, Record, Register, Registers, Requirement, Rule, Shape, State, StateKind, Step, Targets, Test, Way,
+    Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Import, Interface, Item, Key,
+    Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range, Reason, Record, Register, Registers, Rule,
+    Shape, State, StateKind, Step, Targets, Test, Way,
 };
 
 /// How deep expressions may nest.
@@ -347,21 +348,6 @@ impl Parser<'_> {
         Ok(Never::Call(Box::new(rule), before))
     }
 
-    /// `require iommu`, `require cores >= 2`
-    fn requirement(&mut self, start: Span) -> Parsed<Requirement> {
-        const FORM: &str = "require iommu, require tpm, require cores >= 2, require memory >= 512 MiB";
-        let Token::Word(_) = self.peek() else { return self.error("expected a fact of the machine", FORM) };
-        let fact = self.name("a fact of the machine")?;
-        let is_counted = matches!(self.peek(), Token::Mark(">=" | ">" | "<=" | "<" | "==" | "=") | Token::Number(..));
-        let least = if is_counted {
-            self.expect(">=", FORM)?;
-            Some(self.quantity()?)
-        } else {
-            None
-        };
-        Ok(Requirement { fact, least, span: start.to(self.last_span()) })
-    }
-
     fn registers(&mut self) -> Parsed<Registers> {
         const FORM: &str =
             "registers NAME via OBJECT.METHOD(REGISTER, VALUE) { speed 40001 in 0..50 }, or … from \"FILE.csv\"";
@@ -446,88 +432,6 @@ impl Parser<'_> {
         let step = if self.skip_word("step") { Some(self.quantity()?) } else { None };
         let unit = if self.skip_word("unit") { Some(self.name("a unit's name")?) } else { None };
         Ok(Register { name, numbers, range, step, unit })
-    }
-
-    fn group(&mut self, start: Span) -> Parsed<Group> {
-        let name = self.name("the group's name")?;
-        let mut members = Vec::new();
-        if self.skip(":") {
-            members = self.list(|parser| parser.name("a subject or an object"))?;
-        }
-        self.terms = 0;
-        let condition = if self.skip_word("when") { Some(self.expression(0)?) } else { None };
-        Ok(Group { name, members, condition, span: start.to(self.last_span()) })
-    }
-
-    /// `NAME one way from SENDER, … to RECEIVER, …`
-    fn channel(&mut self, start: Span) -> Parsed<Channel> {
-        const FORM: &str = "channel NAME one way from SENDER to SERVICE";
-        let name = self.name("the channel's name")?;
-        if !self.skip_words(&["one", "way"]) {
-            return self.error("expected `one way`", FORM);
-        }
-        self.expect_word("from", FORM)?;
-        let from = self.list(|parser| parser.name("who sends"))?;
-        self.expect_word("to", FORM)?;
-        let to = self.list(|parser| parser.name("a service or a device"))?;
-        Ok(Channel { name, from, to, span: start.to(self.last_span()) })
-    }
-
-    /// `{ levels public, plant  categories boiler  hmi at public rises to plant of boiler when CONDITION }`
-    fn lattice(&mut self, start: Span) -> Parsed<Lattice> {
-        const FORM: &str =
-            "levels LOWEST, HIGHEST; categories NAME; NAME at LEVEL of CATEGORY rises to LEVEL when CONDITION";
-        let name = self.name("the lattice's name")?;
-        let span = start.to(self.last_span());
-        let mut lattice = Lattice { name, levels: Vec::new(), categories: Vec::new(), lines: Vec::new(), span };
-        self.expect("{", "lattice NAME { levels …  categories …  NAME at LEVEL of CATEGORY }")?;
-        while !self.skip("}") {
-            if self.skip(";") {
-                continue;
-            }
-            let start = self.span();
-            let mut names = self.list(|parser| parser.name("who or what has a label, or }"))?;
-            if self.skip_word("at") {
-                let label = self.label()?;
-                let mut rise = None;
-                if self.skip_words(&["rises", "to"]) {
-                    let label = self.label()?;
-                    self.expect_word("when", FORM)?;
-                    self.terms = 0;
-                    rise = Some((label, self.expression(0)?));
-                }
-                lattice.lines.push(LatticeLine { names, label, rise, span: start.to(self.last_span()) });
-                continue;
-            }
-            // `levels public` is two names.
-            let word = names.pop().filter(|_| names.is_empty()).map(|name| name.text).unwrap_or_default();
-            let list = match word.as_str() {
-                "levels" => &mut lattice.levels,
-                "categories" => &mut lattice.categories,
-                _ => return self.error("expected `at` and a label", FORM),
-            };
-            list.extend(self.list(|parser| parser.name("a name"))?);
-        }
-        Ok(lattice)
-    }
-
-    fn label(&mut self) -> Parsed<Label> {
-        let level = self.name("a level")?;
-        let categories = if self.skip_word("of") { self.list(|parser| parser.name("a category"))? } else { Vec::new() };
-        Ok(Label { level, categories })
-    }
-
-    /// `is GROUP, …`: what a declaration joins.
-    fn joined(&mut self) -> Parsed<Vec<Name>> {
-        if self.skip_word("is") { self.list(|parser| parser.name("a group's name")) } else { Ok(Vec::new()) }
-    }
-
-    fn exclusive(&mut self) -> Parsed<Item> {
-        let names = self.list(|parser| parser.name("a group's name"))?;
-        if names.len() < 2 {
-            return self.error("expected `,` and another group", "exclusive GROUP, GROUP");
-        }
-        Ok(Item::Exclusive(names))
     }
 
     /// What is remembered: `KIND NAME`, `per` what, and what is particular to the kind, in any order.
