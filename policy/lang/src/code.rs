@@ -22,6 +22,8 @@ pub(crate) struct Writer<'a> {
     deepest: usize,
     /// Texts that are held against automata.
     texts: usize,
+    /// Where a jump came down last.
+    landed: usize,
 }
 
 /// The instructions of a body whose leading simple conditions are said by rows, and the most steps that they take; `None` if
@@ -37,30 +39,13 @@ pub(crate) fn program(
     if rest.is_empty() && !body.remembers() && is_recorded.is_none() && counting.is_none() {
         return Ok(None);
     }
-    let mut writer = Writer { tables, fields, all: Vec::new(), depth: 0, deepest: 0, texts: 0 };
-    let mut jumps = Vec::new();
-    let parts = rest.len() + body.rates.len() + usize::from(is_recorded.is_some());
-    for (at, expression) in rest.iter().enumerate() {
-        writer.expression(expression);
-        jumps.extend((at + 1 < parts).then(|| writer.jump(Operation::JumpIfFalse)));
-    }
-    for (at, rate) in body.rates.iter().enumerate() {
-        writer.at(Operation::Admits, 0, rate, 1);
-        jumps.extend((rest.len() + at + 1 < parts).then(|| writer.jump(Operation::JumpIfFalse)));
-    }
-    if let Some(is_recorded) = &is_recorded {
-        // 1 if it holds and is recorded, 2 if it holds and is not.
-        writer.push(2);
-        writer.expression(is_recorded);
-        writer.plain(Operation::Subtract, 1);
-    }
-    if parts == 0 {
-        writer.push(1);
-    }
-    jumps.into_iter().for_each(|jump| writer.land(jump));
-    writer.plain(Operation::End, 0);
+    let mut writer = Writer { tables, fields, all: Vec::new(), depth: 0, deepest: 0, texts: 0, landed: 0 };
+    rest.iter().for_each(|part| writer.must(part));
+    body.rates.iter().for_each(|rate| writer.at(Operation::Admits, 0, rate, 0));
+    is_recorded.iter().for_each(|part| writer.expression(part));
+    writer.emit(Operation::End, is_recorded.is_some().into(), 0);
+    writer.depth = 0;
     if body.remembers() || counting.is_some() {
-        (writer.depth, writer.deepest) = (0, writer.deepest);
         body.effects.iter().chain(&counting).for_each(|effect| writer.effect(effect));
         body.rates.iter().for_each(|rate| writer.at(Operation::Take, 0, rate, 0));
         writer.plain(Operation::End, 0);
@@ -71,7 +56,23 @@ pub(crate) fn program(
 
 impl Writer<'_> {
     fn emit(&mut self, operation: Operation, a: u8, b: u16) {
-        self.all.push(Instruction { operation, a, b }.raw());
+        self.all.push(Instruction { operation, then: 0, a, b }.raw());
+    }
+
+    /// Says what becomes of the truth that was left last: by the instruction that left it, if all ways come through that one.
+    fn then(&mut self, what: u8) {
+        if self.landed == self.all.len() {
+            self.plain(Operation::Not, 0);
+            self.then(Instruction::NOT);
+        }
+        self.all.last_mut().into_iter().for_each(|last| *last ^= u32::from(what));
+    }
+
+    /// A part without which the condition does not hold.
+    fn must(&mut self, part: &Expression) {
+        self.expression(part);
+        self.then(Instruction::MUST);
+        self.depth = self.depth.saturating_sub(1);
     }
 
     /// An instruction that takes so many more numbers than it leaves, less one that it always leaves.
@@ -131,6 +132,7 @@ impl Writer<'_> {
         if let Some(slot) = self.all.get_mut(jump) {
             *slot |= u32::from(distance) << 16;
         }
+        self.landed = self.all.len();
     }
 
     fn two(&mut self, left: &Expression, right: &Expression) {
@@ -178,7 +180,7 @@ impl Writer<'_> {
             }
             Expression::Not(inner) => {
                 self.expression(inner);
-                self.plain(Operation::Not, 0);
+                self.then(Instruction::NOT);
             }
             Expression::And(left, right) | Expression::Or(left, right) => {
                 let is_and = matches!(expression, Expression::And(..));
@@ -246,7 +248,7 @@ impl Writer<'_> {
         }
         self.plain(operation, 1);
         if is_negated {
-            self.plain(Operation::Not, 0);
+            self.then(Instruction::NOT);
         }
     }
 
@@ -277,9 +279,12 @@ impl Writer<'_> {
                         None => self.push(0),
                     }
                 }
-                self.push(mask);
+                let taken = if values.is_empty() { 0 } else { values.len() + 1 };
+                if taken > 0 {
+                    self.push(mask);
+                }
                 self.at(Operation::Become, next & 31, place, 0);
-                self.depth = self.depth.saturating_sub(values.len() + 1);
+                self.depth = self.depth.saturating_sub(taken);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Instructions of conditions and effects: a stack of numbers, forward jumps only, so that a program ends after at most as
-//! many steps as it has instructions. One u32 each: operation in bits 0-7, `a` in bits 8-15, `b` in bits 16-31.
+//! many steps as it has instructions. One u32 each: operation in bits 0-5, what becomes of the truth that it leaves in bits 6
+//! ([`Instruction::NOT`]) and 7 ([`Instruction::MUST`]), `a` in bits 8-15, `b` in bits 16-31. A condition that comes to its end
+//! holds.
 //!
 //! An operation that has no value (an overflow, a division by zero, a key that is not there, an unknown time) fails, and
 //! with it the call. Numbers are whole, from -2^63 to 2^64-1. Truth is 1, its absence 0.
@@ -12,7 +14,7 @@ use zerocopy::TryFromBytes;
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table in the comments says it")]
 pub enum Operation {
-    // The end of a condition, and of effects.
+    // The end of a condition, and of effects. a = 1: x -> ; where it is 0, this time nothing is recorded
     End = 0,
     // -> b
     Small = 1,
@@ -56,7 +58,7 @@ pub enum Operation {
     Contains = 27,
     // x keys -> the map's value at x
     Lookup = 28,
-    // keys -> whether the rate admits one more; if not, the rule's refusal is one of rate
+    // keys -> ; if the rate admits no more, the condition ends there: the rule's refusal is one of rate
     Admits = 29,
     // -> seconds since midnight; -> days since Monday
     TimeOfDay = 30,
@@ -68,7 +70,7 @@ pub enum Operation {
     Increase = 33,
     // keys -> : counter, flow and timer to their start; set and map emptied
     Reset = 34,
-    // values mask keys -> : the flow goes to state a & 31, with a value for each that the flow may hold
+    // values mask keys -> : the flow goes to state a & 31, with a value for each that the flow may hold; no mask if it holds none
     Become = 35,
     // keys ->
     StartTimer = 36,
@@ -96,6 +98,8 @@ pub enum Operation {
 pub struct Instruction {
     /// What.
     pub operation: Operation,
+    /// [`Instruction::NOT`], [`Instruction::MUST`].
+    pub then: u8,
     /// Small operand.
     pub a: u8,
     /// Operand.
@@ -103,20 +107,26 @@ pub struct Instruction {
 }
 
 impl Instruction {
+    /// What the operation leaves is turned: 1 for 0, and 0 for all else.
+    pub const NOT: u8 = 1 << 6;
+    /// What it leaves is taken, and where that is 0 the condition ends: it does not hold.
+    pub const MUST: u8 = 1 << 7;
+
     /// Reads an instruction; `None` for an unknown operation.
     #[must_use]
     #[inline(always)]
     pub fn from_raw(raw: u32) -> Option<Self> {
-        let [operation, a, low, high] = raw.to_le_bytes();
-        let operation = Operation::try_read_from_bytes(&[operation]).ok()?;
-        Some(Self { operation, a, b: u16::from_le_bytes([low, high]) })
+        let [first, a, low, high] = raw.to_le_bytes();
+        let then = first & (Self::NOT | Self::MUST);
+        let operation = Operation::try_read_from_bytes(&[first ^ then]).ok()?;
+        Some(Self { operation, then, a, b: u16::from_le_bytes([low, high]) })
     }
 
     /// As it stands in the table.
     #[must_use]
     pub const fn raw(self) -> u32 {
         let [low, high] = self.b.to_le_bytes();
-        u32::from_le_bytes([self.operation as u8, self.a, low, high])
+        u32::from_le_bytes([self.operation as u8 | self.then, self.a, low, high])
     }
 }
 

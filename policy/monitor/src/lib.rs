@@ -7,11 +7,10 @@
 mod machine;
 mod state;
 
-use bulkhead_model::code::EFFECTS;
 use bulkhead_model::{Cell, Field, MAX_ARGS, Method, NO_RULE, Phase, Policy, Reason, Row, Test};
 
 use machine::{Held, Machine};
-use state::Changes;
+use state::{Changes, View};
 
 /// What is decided on. Subject and object come from the wall or the kernel, never from the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,40 +174,39 @@ fn weigh(
     unnamed: Verdict,
 ) -> Verdict {
     let (mut allowed, mut denied, mut too_often) = (None, None, None);
-    let mut effects = [(0, 0, NO_RULE, false); EFFECTS];
-    let mut count = 0;
-    let mut machine = Machine::new(policy, state, clock, call);
+    let view = View { policy, words: state, clock, now: clock.microseconds() };
+    let mut machine = Machine::new(view, call);
+    let (mut changes, mut gathered, mut broken) = (None, Row::PLAIN, None);
     for &reference in policy.candidates(cell, call.args) {
         let Some((row, _)) = policy.row(reference).filter(|(_, tests)| pass(policy, tests, call.args)) else {
             continue;
         };
-        let held = if row.code == Row::PLAIN { Ok(Held::Yes(0, false)) } else { machine.condition(row.code) };
+        let held = if row.code == Row::PLAIN { Some(Held::Yes(0, false)) } else { machine.run(row.code, 0, None) };
         match held {
-            Err(_) => return Verdict::refuse(Reason::Failed, row.source),
-            Ok(Held::No) => {}
-            Ok(Held::TooOften) => too_often = too_often.or(Some(row.source)),
-            Ok(Held::Yes(from, is_quiet)) => {
+            None => return Verdict::refuse(Reason::Failed, row.source),
+            Some(Held::No) => {}
+            Some(Held::TooOften) => too_often = too_often.or(Some(row.source)),
+            Some(Held::Yes(from, is_quiet)) => {
                 let decider = if row.is_deny() { &mut denied } else { &mut allowed };
                 let (_, audit) = decider.get_or_insert((row.source, false));
                 *audit |= !is_quiet && row.flags & Row::AUDIT != 0;
-                // Several rows of one rule may match: its effects are one.
-                let is_new = !effects.iter().take(count).any(|(code, ..)| *code == row.code);
-                if row.flags & Row::EFFECTS != 0 && is_new {
-                    let Some(slot) = effects.get_mut(count) else { return Verdict::refuse(Reason::Failed, row.source) };
-                    *slot = (row.code, from, row.source, row.is_deny());
-                    count += 1;
+                // Denying rows stand first: once one holds, only they change something. Several rows of one rule, which stand
+                // together, may match: its effects are one.
+                let is_moot = row.is_deny() != denied.is_some() || row.code == gathered;
+                if row.flags & Row::EFFECTS != 0 && !is_moot {
+                    gathered = row.code;
+                    let changes = changes.get_or_insert_with(Changes::new);
+                    if machine.run(row.code, from, Some(changes)).is_none() {
+                        broken = broken.or(Some(row.source));
+                    }
                 }
             }
         }
     }
-    if count > 0 {
-        let deciding = effects.iter().take(count).filter(|(.., is_deny)| *is_deny == denied.is_some());
-        let mut changes = Changes::new();
-        for &(code, from, source, _) in deciding {
-            if machine.effects(code, from, &mut changes).is_err() {
-                return Verdict::refuse(Reason::Failed, source);
-            }
-        }
+    if let Some(rule) = broken {
+        return Verdict::refuse(Reason::Failed, rule);
+    }
+    if let Some(changes) = changes {
         changes.make(state);
     }
     match (denied, allowed, too_often) {

@@ -1,15 +1,11 @@
 //! The evaluator of conditions and effects: a stack of numbers, forward jumps only. It changes nothing: effects are
 //! gathered in [`Changes`], and made only when the whole call is decided.
 
-use bulkhead_model::code::{CLASS_WORDS, Instruction, KEYS, Operation, STACK, VALUES};
-use bulkhead_model::{Policy, State, kind};
+use bulkhead_model::code::{CLASS_WORDS, Instruction, Operation, STACK, VALUES};
+use bulkhead_model::{State, kind};
 
+use crate::Call;
 use crate::state::{Changes, View};
-use crate::{Call, Clock};
-
-/// An expression has no value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Failed;
 
 /// How a condition ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,98 +19,75 @@ pub(crate) enum Held {
 }
 
 pub(crate) struct Machine<'a> {
-    pub(crate) policy: &'a Policy<'a>,
-    pub(crate) call: &'a Call<'a>,
     pub(crate) view: View<'a>,
+    pub(crate) call: &'a Call<'a>,
     stack: [i128; STACK],
     depth: usize,
-    is_too_often: bool,
 }
 
 impl<'a> Machine<'a> {
-    pub(crate) const fn new(
-        policy: &'a Policy<'a>,
-        state: &'a [u64],
-        clock: &'a dyn Clock,
-        call: &'a Call<'a>,
-    ) -> Self {
-        let view = View { policy, words: state, clock };
-        Self { policy, call, view, stack: [0; STACK], depth: 0, is_too_often: false }
+    pub(crate) const fn new(view: View<'a>, call: &'a Call<'a>) -> Self {
+        Self { view, call, stack: [0; STACK], depth: 0 }
     }
 
-    /// Whether a condition holds.
-    pub(crate) fn condition(&mut self, code: u32) -> Result<Held, Failed> {
-        (self.depth, self.is_too_often) = (0, false);
-        let end = self.run(code, 0, None)?;
-        let value = self.pop()?;
-        Ok(match (value, self.is_too_often) {
-            (0, true) => Held::TooOften,
-            (0, false) => Held::No,
-            (value, _) => Held::Yes(end, value == 2),
-        })
-    }
-
-    /// Gathers what effects change.
-    pub(crate) fn effects(&mut self, code: u32, from: usize, changes: &mut Changes) -> Result<(), Failed> {
-        self.depth = 0;
-        self.run(code, from, Some(changes)).map(|_| ())
-    }
-
-    /// Runs until the end; returns the place after it. Each turn moves on in a program of bounded length.
-    fn run(&mut self, code: u32, from: usize, mut changes: Option<&mut Changes>) -> Result<usize, Failed> {
-        let program = self.policy.code(code);
+    /// Runs a condition, or the effects that begin after so many of its instructions, until the end; `None`: an expression has
+    /// no value. Each turn moves on in a program of bounded length.
+    pub(crate) fn run(&mut self, code: u32, from: usize, mut changes: Option<&mut Changes>) -> Option<Held> {
+        let program = self.view.policy.code(code);
         let mut at = from;
+        self.depth = 0;
         loop {
-            let &word = program.get(at).ok_or(Failed)?;
-            let instruction = Instruction::from_raw(word).ok_or(Failed)?;
+            let instruction = Instruction::from_raw(*program.get(at)?)?;
             at += 1;
             match instruction.operation {
-                Operation::End => return Ok(at),
+                Operation::End => return Some(Held::Yes(at, instruction.a != 0 && self.take()? == 0)),
                 Operation::JumpIfFalse | Operation::JumpIfTrue => {
-                    let is_true = self.peek()? != 0;
+                    let is_true = self.take()? != 0;
                     if is_true == (instruction.operation == Operation::JumpIfTrue) {
                         at += usize::from(instruction.b);
-                    } else {
-                        self.depth -= 1;
+                        self.depth += 1;
                     }
                 }
-                _ => self.step(instruction, changes.as_deref_mut()).ok_or(Failed)?,
+                Operation::Admits => {
+                    let state = self.view.policy.state(instruction.b)?;
+                    let place = self.place(state, instruction.a >> 5)?;
+                    if !self.view.admits(state, place)? {
+                        return Some(Held::TooOften);
+                    }
+                }
+                _ => self.step(instruction, changes.as_deref_mut())?,
+            }
+            if instruction.then != 0 {
+                let holds = (self.take()? != 0) != (instruction.then & Instruction::NOT != 0);
+                if instruction.then & Instruction::MUST == 0 {
+                    self.push(holds.into())?;
+                } else if !holds {
+                    return Some(Held::No);
+                }
             }
         }
     }
 
-    fn peek(&self) -> Result<i128, Failed> {
-        self.depth.checked_sub(1).and_then(|top| self.stack.get(top).copied()).ok_or(Failed)
-    }
-
-    fn pop(&mut self) -> Result<i128, Failed> {
-        let value = self.peek()?;
-        self.depth -= 1;
-        Ok(value)
-    }
-
     fn take(&mut self) -> Option<i128> {
-        self.pop().ok()
+        self.depth = self.depth.checked_sub(1)?;
+        self.stack.get(self.depth).copied()
     }
 
-    /// Puts a number on the stack, if it is one that the language has.
+    /// Puts a number on the stack.
     fn push(&mut self, value: i128) -> Option<()> {
-        const LOW: i128 = i64::MIN as i128;
-        const HIGH: i128 = u64::MAX as i128;
-        if !(LOW..=HIGH).contains(&value) {
-            return None;
-        }
         *self.stack.get_mut(self.depth)? = value;
         self.depth += 1;
         Some(())
     }
 
-    fn step(&mut self, Instruction { operation, a, b }: Instruction, changes: Option<&mut Changes>) -> Option<()> {
-        let number = |policy: &Policy<'_>| policy.number(usize::from(b) | usize::from(a) << 16);
+    #[inline(always)]
+    fn step(&mut self, Instruction { operation, a, b, .. }: Instruction, changes: Option<&mut Changes>) -> Option<()> {
+        let policy = self.view.policy;
+        let number = || policy.number(usize::from(b) | usize::from(a) << 16);
         match operation {
             Operation::Small => self.push(b.into()),
-            Operation::Number => self.push(number(self.policy).into()),
-            Operation::Negative => self.push(number(self.policy).cast_signed().into()),
+            Operation::Number => self.push(number().into()),
+            Operation::Negative => self.push(number().cast_signed().into()),
             Operation::Argument => {
                 let word = *self.call.args.get(usize::from(a))?;
                 self.push(if b == 0 { word.into() } else { word.cast_signed().into() })
@@ -143,13 +116,16 @@ impl<'a> Machine<'a> {
                 self.push((low <= x && x <= high).into())
             }
             _ if (Operation::Add..=Operation::LessOrEqual).contains(&operation) => {
+                const LOW: i128 = i64::MIN as i128;
+                const HIGH: i128 = u64::MAX as i128;
                 let (y, x) = (self.take()?, self.take()?);
-                let value = binary(operation, x, y)?;
+                // What is too large or too small, the language does not have.
+                let value = binary(operation, x, y).filter(|value| (LOW..=HIGH).contains(value))?;
                 self.push(value)
             }
-            Operation::ResetAll => changes?.reset_all(self.policy.state(b)?),
+            Operation::ResetAll => changes?.reset_all(policy.state(b)?),
             _ => {
-                let state = self.policy.state(b)?;
+                let state = policy.state(b)?;
                 let place = self.place(state, a >> 5)?;
                 self.stateful(operation, a & 31, state, place, changes)
             }
@@ -161,7 +137,7 @@ impl<'a> Machine<'a> {
     /// first; its own bit stands with the number of classes.
     fn matches(&self, automaton: u32, text: u8) -> Option<bool> {
         const ENDS: u32 = 1 << 31;
-        let words = self.policy.code_from(automaton);
+        let words = self.view.policy.code_from(automaton);
         let values = self.call.args.get(text.into()..)?;
         let (&length, chunks) = values.split_first()?;
         let bytes = chunks.iter().flat_map(|chunk| chunk.to_be_bytes()).take(usize::try_from(length).ok()?);
@@ -178,20 +154,17 @@ impl<'a> Machine<'a> {
 
     /// The first word of the instance that the keys on the stack name, or the argument `given - 1`.
     fn place(&mut self, state: &State, given: u8) -> Option<usize> {
-        let mut keys = [0; KEYS];
-        if given == 0 {
-            for slot in keys.get_mut(..state.keys as usize)?.iter_mut().rev() {
-                *slot = self.take()?;
-            }
-        } else {
-            keys[0] = self.call.args.get(usize::from(given - 1))?.cast_signed().into();
-        }
-        let mut at: u64 = 0;
-        for ((key, low), count) in keys.iter().zip(state.key_low).zip(state.key_count).take(state.keys as usize) {
+        let (mut at, mut step) = (u64::from(state.base), u64::from(state.stride));
+        for (&low, &count) in state.key_low.iter().zip(&state.key_count).take(state.keys as usize).rev() {
+            let key = match given.checked_sub(1) {
+                None => self.take()?,
+                Some(argument) => self.call.args.get(usize::from(argument))?.cast_signed().into(),
+            };
             let distance = u64::try_from(key - i128::from(low)).ok().filter(|&distance| distance < count.into())?;
-            at = at * u64::from(count) + distance;
+            at += distance * step;
+            step *= u64::from(count);
         }
-        usize::try_from(u64::from(state.base) + at * u64::from(state.stride)).ok()
+        usize::try_from(at).ok()
     }
 
     fn stateful(
@@ -213,7 +186,7 @@ impl<'a> Machine<'a> {
             }
             Operation::Age => {
                 let since = if state.kind == kind::FLOW { self.view.flow(state, at)?.1 } else { self.view.word(at)? };
-                let age = self.view.now()?.checked_sub(since.checked_sub(1)?)?;
+                let age = self.view.now?.checked_sub(since.checked_sub(1)?)?;
                 self.push(age.into())
             }
             Operation::Holds => {
@@ -231,11 +204,6 @@ impl<'a> Machine<'a> {
                 let value = self.view.word(found + 1)?.cast_signed();
                 self.push(value.into())
             }
-            Operation::Admits => {
-                let admits = self.view.admits(state, at)?;
-                self.is_too_often |= !admits;
-                self.push(admits.into())
-            }
             Operation::SetTo => {
                 let value = self.take()?;
                 changes?.set_counter(state, at, value)
@@ -246,15 +214,15 @@ impl<'a> Machine<'a> {
             }
             Operation::Reset => changes?.reset(state, at),
             Operation::Become => {
-                let mask = u8::try_from(self.take()?).ok()?;
                 let mut values = [0; VALUES];
                 let count = (state.stride as usize).checked_sub(2)?;
+                let mask = if count == 0 { 0 } else { u8::try_from(self.take()?).ok()? };
                 for value in values.get_mut(..count)?.iter_mut().rev() {
                     *value = i64::try_from(self.take()?).ok()?.cast_unsigned();
                 }
                 self.view.enter(state, at, a, mask, values.get(..count)?, changes?)
             }
-            Operation::StartTimer => changes?.word(at, self.view.now()?.checked_add(1)?),
+            Operation::StartTimer => changes?.word(at, self.view.now?.checked_add(1)?),
             Operation::Insert => {
                 let x = self.take()?;
                 self.view.insert(state, at, x, changes?)

@@ -12,6 +12,8 @@ pub(crate) struct View<'a> {
     pub(crate) policy: &'a Policy<'a>,
     pub(crate) words: &'a [u64],
     pub(crate) clock: &'a dyn Clock,
+    /// Read once: a call has one time.
+    pub(crate) now: Option<u64>,
 }
 
 /// Bits 0-7 of a flow's first word: its state; bit 8 + n: it holds value n.
@@ -20,10 +22,6 @@ const HOLDS: u32 = 8;
 impl View<'_> {
     pub(crate) fn word(&self, at: usize) -> Option<u64> {
         self.words.get(at).copied()
-    }
-
-    pub(crate) fn now(&self) -> Option<u64> {
-        self.clock.microseconds()
     }
 
     pub(crate) fn counter(&self, state: &State, at: usize) -> Option<i128> {
@@ -40,7 +38,7 @@ impl View<'_> {
         let (word, entered) = (self.word(at)?, self.word(at + 1)?);
         let now_in = word & 0xff;
         let row = self.policy.flow_state(state, now_in)?;
-        if row.lasts == 0 || entered == 0 || self.now()?.saturating_sub(entered - 1) <= row.lasts {
+        if row.lasts == 0 || entered == 0 || self.now?.saturating_sub(entered - 1) <= row.lasts {
             return Some((now_in, entered, word >> HOLDS));
         }
         Some((row.then.into(), entered.checked_add(row.lasts)?, 0))
@@ -69,14 +67,14 @@ impl View<'_> {
             return None;
         }
         changes.word(at, u64::from(next) | u64::from(mask) << HOLDS)?;
-        changes.word(at + 1, self.now()?.checked_add(1)?)?;
+        changes.word(at + 1, self.now?.checked_add(1)?)?;
         values.iter().enumerate().try_for_each(|(n, &value)| changes.word(at + 2 + n, value))
     }
 
     /// Whether one more call fits: in a window, that fewer than so many came in the time before; in a bucket, that it is
     /// full enough.
     pub(crate) fn admits(&self, state: &State, at: usize) -> Option<bool> {
-        let now = self.now()?;
+        let now = self.now?;
         let first = self.word(at)?;
         if state.kind != kind::RATE {
             return None;
@@ -92,11 +90,7 @@ impl View<'_> {
 
     /// Counts a call that a rate admits.
     pub(crate) fn take(&self, state: &State, at: usize, changes: &mut Changes) -> Option<()> {
-        let now = self.now()?;
-        if !self.admits(state, at)? {
-            return None;
-        }
-        let first = self.word(at)?;
+        let (now, first) = (self.now?, self.word(at)?);
         if state.start > 0 {
             return changes.word(at, first.max(now).checked_add(u64::try_from(state.high).ok()?)?);
         }
@@ -116,7 +110,7 @@ impl View<'_> {
         let wanted = i64::try_from(x).ok()?.cast_unsigned();
         let count = usize::try_from(self.word(at)?).ok()?;
         let values = self.words.get(at + 1..at + 1 + count.checked_mul(step)?)?;
-        let found = values.chunks_exact(step).position(|entry| entry.first() == Some(&wanted));
+        let found = values.iter().step_by(step).position(|&value| value == wanted);
         Some(found.map(|place| at + 1 + place * step))
     }
 
