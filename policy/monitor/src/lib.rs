@@ -176,7 +176,7 @@ fn weigh(
     let (mut allowed, mut denied, mut too_often) = (None, None, None);
     let view = View { policy, words: state, clock, now: clock.microseconds() };
     let mut machine = Machine::new(view, call);
-    let (mut changes, mut gathered, mut broken) = (None, Row::PLAIN, None);
+    let (mut changes, mut gathered, mut broken) = (Changes::new(), Row::PLAIN, None);
     for &reference in policy.candidates(cell, call.args) {
         let Some((row, _)) = policy.row(reference).filter(|(_, tests)| pass(policy, tests, call.args)) else {
             continue;
@@ -195,8 +195,7 @@ fn weigh(
                 let is_moot = row.is_deny() != denied.is_some() || row.code == gathered;
                 if row.flags & Row::EFFECTS != 0 && !is_moot {
                     gathered = row.code;
-                    let changes = changes.get_or_insert_with(Changes::new);
-                    if machine.run(row.code, from, Some(changes)).is_none() {
+                    if machine.run(row.code, from, Some(&mut changes)).is_none() {
                         broken = broken.or(Some(row.source));
                     }
                 }
@@ -206,9 +205,7 @@ fn weigh(
     if let Some(rule) = broken {
         return Verdict::refuse(Reason::Failed, rule);
     }
-    if let Some(changes) = changes {
-        changes.make(state);
-    }
+    changes.make(state);
     match (denied, allowed, too_often) {
         (Some((rule, audit)), ..) => Verdict { reason: Reason::DeniedByRule, rule, audit },
         (None, Some((rule, audit)), _) => Verdict { reason: Reason::Allowed, rule, audit },

@@ -1,8 +1,8 @@
 //! The evaluator of conditions and effects: a stack of numbers, forward jumps only. It changes nothing: effects are
 //! gathered in [`Changes`], and made only when the whole call is decided.
 
+use bulkhead_model::State;
 use bulkhead_model::code::{CLASS_WORDS, Instruction, Operation, STACK, VALUES};
-use bulkhead_model::{State, kind};
 
 use crate::Call;
 use crate::state::{Changes, View};
@@ -33,37 +33,101 @@ impl<'a> Machine<'a> {
     /// Runs a condition, or the effects that begin after so many of its instructions, until the end; `None`: an expression has
     /// no value. Each turn moves on in a program of bounded length.
     pub(crate) fn run(&mut self, code: u32, from: usize, mut changes: Option<&mut Changes>) -> Option<Held> {
-        let program = self.view.policy.code(code);
+        let policy = self.view.policy;
+        let program = policy.code(code);
         let mut at = from;
         self.depth = 0;
         loop {
-            let instruction = Instruction::from_raw(*program.get(at)?)?;
+            let Instruction { operation, then, a, b } = Instruction::from_raw(*program.get(at)?)?;
             at += 1;
-            match instruction.operation {
-                Operation::End => return Some(Held::Yes(at, instruction.a != 0 && self.take()? == 0)),
+            let number = || policy.number(usize::from(b) | usize::from(a) << 16);
+            let left: i128 = match operation {
+                Operation::End => return Some(Held::Yes(at, a != 0 && self.take()? == 0)),
                 Operation::JumpIfFalse | Operation::JumpIfTrue => {
                     let is_true = self.take()? != 0;
-                    if is_true == (instruction.operation == Operation::JumpIfTrue) {
-                        at += usize::from(instruction.b);
+                    if is_true == (operation == Operation::JumpIfTrue) {
+                        at += usize::from(b);
                         self.depth += 1;
                     }
+                    continue;
                 }
-                Operation::Admits => {
-                    let state = self.view.policy.state(instruction.b)?;
-                    let place = self.place(state, instruction.a >> 5)?;
-                    if !self.view.admits(state, place)? {
-                        return Some(Held::TooOften);
+                Operation::Small => b.into(),
+                Operation::Number => number().into(),
+                Operation::Negative => number().cast_signed().into(),
+                Operation::Argument => self.argument(a, b != 0)?,
+                Operation::Guarded => {
+                    let guard = *self.call.args.get(usize::from(b & 7))?;
+                    if guard <= u64::from(b >> 4) {
+                        return None;
+                    }
+                    self.argument(a, b & 8 != 0)?
+                }
+                Operation::Matches => {
+                    let automaton = u32::try_from(self.take()?).ok()?;
+                    self.matches(automaton, a)?.into()
+                }
+                Operation::Caller => self.call.subject.into(),
+                Operation::TimeOfDay => (self.view.clock.local_seconds()? % 86_400).into(),
+                // 1970 began on a Thursday.
+                Operation::Weekday => ((self.view.clock.local_seconds()? / 86_400 + 3) % 7).into(),
+                Operation::Not => (self.take()? == 0).into(),
+                Operation::Within => {
+                    let (high, low, x) = (self.take()?, self.take()?, self.take()?);
+                    (low <= x && x <= high).into()
+                }
+                Operation::Equal => (self.take()? == self.take()?).into(),
+                Operation::Less => (self.take()? > self.take()?).into(),
+                Operation::LessOrEqual => (self.take()? >= self.take()?).into(),
+                Operation::Add
+                | Operation::Subtract
+                | Operation::Multiply
+                | Operation::Divide
+                | Operation::Remainder
+                | Operation::And
+                | Operation::Or
+                | Operation::Xor
+                | Operation::ShiftLeft
+                | Operation::ShiftRight => {
+                    let (y, x) = (self.take()?, self.take()?);
+                    binary(operation, x, y)?
+                }
+                Operation::ResetAll => {
+                    changes.as_deref_mut()?.reset_all(policy.state(b)?)?;
+                    continue;
+                }
+                _ => {
+                    let state = policy.state(b)?;
+                    let place = self.place(state, a >> 5)?;
+                    match operation {
+                        Operation::Count => self.view.counter(state, place)?,
+                        Operation::IsIn => (self.view.flow(state, place)?.0 == u64::from(a & 31)).into(),
+                        Operation::Age => self.view.age(state, place)?.into(),
+                        Operation::Holds => self.view.held(state, place, a & 31)?,
+                        Operation::Contains => {
+                            let x = self.take()?;
+                            self.view.find(state, place, x)?.is_some().into()
+                        }
+                        Operation::Lookup => {
+                            let x = self.take()?;
+                            let found = self.view.find(state, place, x)??;
+                            self.view.word(found + 1)?.cast_signed().into()
+                        }
+                        Operation::Admits if self.view.admits(state, place)? => continue,
+                        Operation::Admits => return Some(Held::TooOften),
+                        _ => {
+                            self.effect(operation, a & 31, state, place, changes.as_deref_mut()?)?;
+                            continue;
+                        }
                     }
                 }
-                _ => self.step(instruction, changes.as_deref_mut())?,
-            }
-            if instruction.then != 0 {
-                let holds = (self.take()? != 0) != (instruction.then & Instruction::NOT != 0);
-                if instruction.then & Instruction::MUST == 0 {
-                    self.push(holds.into())?;
-                } else if !holds {
-                    return Some(Held::No);
-                }
+            };
+            let is_true = (left != 0) != (then & Instruction::NOT != 0);
+            if then & Instruction::MUST == 0 {
+                let left = if then == 0 { left } else { is_true.into() };
+                *self.stack.get_mut(self.depth)? = left;
+                self.depth += 1;
+            } else if !is_true {
+                return Some(Held::No);
             }
         }
     }
@@ -73,63 +137,9 @@ impl<'a> Machine<'a> {
         self.stack.get(self.depth).copied()
     }
 
-    /// Puts a number on the stack.
-    fn push(&mut self, value: i128) -> Option<()> {
-        *self.stack.get_mut(self.depth)? = value;
-        self.depth += 1;
-        Some(())
-    }
-
-    #[inline(always)]
-    fn step(&mut self, Instruction { operation, a, b, .. }: Instruction, changes: Option<&mut Changes>) -> Option<()> {
-        let policy = self.view.policy;
-        let number = || policy.number(usize::from(b) | usize::from(a) << 16);
-        match operation {
-            Operation::Small => self.push(b.into()),
-            Operation::Number => self.push(number().into()),
-            Operation::Negative => self.push(number().cast_signed().into()),
-            Operation::Argument => {
-                let word = *self.call.args.get(usize::from(a))?;
-                self.push(if b == 0 { word.into() } else { word.cast_signed().into() })
-            }
-            Operation::Guarded => {
-                let argument = |at: u16| self.call.args.get(usize::from(at)).copied();
-                let word =
-                    argument(a.into()).filter(|_| argument(b & 7).is_some_and(|guard| guard > u64::from(b >> 4)))?;
-                self.push(if b & 8 == 0 { word.into() } else { word.cast_signed().into() })
-            }
-            Operation::Matches => {
-                let automaton = u32::try_from(self.take()?).ok()?;
-                let matches = self.matches(automaton, a)?;
-                self.push(matches.into())
-            }
-            Operation::Caller => self.push(self.call.subject.into()),
-            Operation::TimeOfDay => self.push((self.view.clock.local_seconds()? % 86_400).into()),
-            // 1970 began on a Thursday.
-            Operation::Weekday => self.push(((self.view.clock.local_seconds()? / 86_400 + 3) % 7).into()),
-            Operation::Not => {
-                let x = self.take()?;
-                self.push((x == 0).into())
-            }
-            Operation::Within => {
-                let (high, low, x) = (self.take()?, self.take()?, self.take()?);
-                self.push((low <= x && x <= high).into())
-            }
-            _ if (Operation::Add..=Operation::LessOrEqual).contains(&operation) => {
-                const LOW: i128 = i64::MIN as i128;
-                const HIGH: i128 = u64::MAX as i128;
-                let (y, x) = (self.take()?, self.take()?);
-                // What is too large or too small, the language does not have.
-                let value = binary(operation, x, y).filter(|value| (LOW..=HIGH).contains(value))?;
-                self.push(value)
-            }
-            Operation::ResetAll => changes?.reset_all(policy.state(b)?),
-            _ => {
-                let state = policy.state(b)?;
-                let place = self.place(state, a >> 5)?;
-                self.stateful(operation, a & 31, state, place, changes)
-            }
-        }
+    fn argument(&self, at: u8, signed: bool) -> Option<i128> {
+        let word = *self.call.args.get(usize::from(at))?;
+        Some(if signed { word.cast_signed().into() } else { word.into() })
     }
 
     /// Whether an automaton accepts a text: one step a byte. Its words: how many classes there are, the classes of all
@@ -155,11 +165,11 @@ impl<'a> Machine<'a> {
     /// The first word of the instance that the keys on the stack name, or the argument `given - 1`.
     fn place(&mut self, state: &State, given: u8) -> Option<usize> {
         let (mut at, mut step) = (u64::from(state.base), u64::from(state.stride));
-        for (&low, &count) in state.key_low.iter().zip(&state.key_count).take(state.keys as usize).rev() {
-            let key = match given.checked_sub(1) {
-                None => self.take()?,
-                Some(argument) => self.call.args.get(usize::from(argument))?.cast_signed().into(),
-            };
+        let mut left = state.keys as usize;
+        while left > 0 {
+            left -= 1;
+            let (&low, &count) = state.key_low.get(left).zip(state.key_count.get(left))?;
+            let key = if given == 0 { self.take()? } else { self.argument(given - 1, true)? };
             let distance = u64::try_from(key - i128::from(low)).ok().filter(|&distance| distance < count.into())?;
             at += distance * step;
             step *= u64::from(count);
@@ -167,52 +177,17 @@ impl<'a> Machine<'a> {
         usize::try_from(at).ok()
     }
 
-    fn stateful(
-        &mut self,
-        operation: Operation,
-        a: u8,
-        state: &State,
-        at: usize,
-        changes: Option<&mut Changes>,
-    ) -> Option<()> {
+    fn effect(&mut self, operation: Operation, a: u8, state: &State, at: usize, changes: &mut Changes) -> Option<()> {
         match operation {
-            Operation::Count => {
-                let value = self.view.counter(state, at)?;
-                self.push(value)
-            }
-            Operation::IsIn => {
-                let (now_in, ..) = self.view.flow(state, at)?;
-                self.push((now_in == u64::from(a)).into())
-            }
-            Operation::Age => {
-                let since = if state.kind == kind::FLOW { self.view.flow(state, at)?.1 } else { self.view.word(at)? };
-                let age = self.view.now?.checked_sub(since.checked_sub(1)?)?;
-                self.push(age.into())
-            }
-            Operation::Holds => {
-                let value = self.view.held(state, at, a)?;
-                self.push(value)
-            }
-            Operation::Contains => {
-                let x = self.take()?;
-                let found = self.view.find(state, at, x)?;
-                self.push(found.is_some().into())
-            }
-            Operation::Lookup => {
-                let x = self.take()?;
-                let found = self.view.find(state, at, x)??;
-                let value = self.view.word(found + 1)?.cast_signed();
-                self.push(value.into())
-            }
             Operation::SetTo => {
                 let value = self.take()?;
-                changes?.set_counter(state, at, value)
+                changes.set_counter(state, at, value)
             }
             Operation::Increase => {
                 let value = self.view.counter(state, at)? + self.take()?;
-                changes?.set_counter(state, at, value)
+                changes.set_counter(state, at, value)
             }
-            Operation::Reset => changes?.reset(state, at),
+            Operation::Reset => changes.reset(state, at),
             Operation::Become => {
                 let mut values = [0; VALUES];
                 let count = (state.stride as usize).checked_sub(2)?;
@@ -220,30 +195,32 @@ impl<'a> Machine<'a> {
                 for value in values.get_mut(..count)?.iter_mut().rev() {
                     *value = i64::try_from(self.take()?).ok()?.cast_unsigned();
                 }
-                self.view.enter(state, at, a, mask, values.get(..count)?, changes?)
+                self.view.enter(state, at, a, mask, values.get(..count)?, changes)
             }
-            Operation::StartTimer => changes?.word(at, self.view.now?.checked_add(1)?),
+            Operation::StartTimer => changes.word(at, self.view.now?.checked_add(1)?),
             Operation::Insert => {
                 let x = self.take()?;
-                self.view.insert(state, at, x, changes?)
+                self.view.insert(state, at, x, changes)
             }
             Operation::Remove => {
                 let x = self.take()?;
-                self.view.remove(state, at, x, changes?)
+                self.view.remove(state, at, x, changes)
             }
             Operation::Put => {
                 let (x, value) = (self.take()?, self.take()?);
-                self.view.put(state, at, x, value, changes?)
+                self.view.put(state, at, x, value, changes)
             }
-            Operation::Commit => changes?.copy(at, at + state.stride as usize / 2, state.stride as usize / 2),
-            Operation::RollBack => changes?.copy(at + state.stride as usize / 2, at, state.stride as usize / 2),
-            Operation::Take => self.view.take(state, at, changes?),
+            Operation::Commit => changes.copy(at, at + state.stride as usize / 2, state.stride / 2),
+            Operation::RollBack => changes.copy(at + state.stride as usize / 2, at, state.stride / 2),
+            Operation::Take => self.view.take(state, at, changes),
             _ => None,
         }
     }
 }
 
-/// Operands are of 65 bits at the most, so that sums and differences fit; what is too large, `push` refuses.
+/// Operands are of 65 bits at the most, so that sums and differences fit; what is too large or too small, the language does not
+/// have.
+#[inline(never)]
 fn binary(operation: Operation, x: i128, y: i128) -> Option<i128> {
     let plain = || Some((u64::try_from(x).ok()?, u64::try_from(y).ok()?));
     let shift = || Some((u64::try_from(x).ok()?, u32::try_from(y).ok().filter(|&y| y < 64)?));
@@ -253,7 +230,7 @@ fn binary(operation: Operation, x: i128, y: i128) -> Option<i128> {
         let value = i128::try_from(magnitude).ok()?;
         Some(if is_negative { -value } else { value })
     };
-    Some(match operation {
+    let value = match operation {
         Operation::Add => x + y,
         Operation::Subtract => x - y,
         Operation::Multiply => signed(u128::from(left) * u128::from(right), (x < 0) != (y < 0))?,
@@ -264,9 +241,7 @@ fn binary(operation: Operation, x: i128, y: i128) -> Option<i128> {
         Operation::Xor => plain().map(|(x, y)| x ^ y)?.into(),
         Operation::ShiftLeft => shift().map(|(x, y)| u128::from(x) << y).and_then(|value| value.try_into().ok())?,
         Operation::ShiftRight => shift().map(|(x, y)| x >> y)?.into(),
-        Operation::Equal => (x == y).into(),
-        Operation::Less => (x < y).into(),
-        Operation::LessOrEqual => (x <= y).into(),
         _ => return None,
-    })
+    };
+    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&value).then_some(value)
 }

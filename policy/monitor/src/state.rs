@@ -44,6 +44,12 @@ impl View<'_> {
         Some((row.then.into(), entered.checked_add(row.lasts)?, 0))
     }
 
+    /// How long ago the flow's state was entered, or the timer was started.
+    pub(crate) fn age(&self, state: &State, at: usize) -> Option<u64> {
+        let since = if state.kind == kind::FLOW { self.flow(state, at)?.1 } else { self.word(at)? };
+        self.now?.checked_sub(since.checked_sub(1)?)
+    }
+
     pub(crate) fn held(&self, state: &State, at: usize, value: u8) -> Option<i128> {
         let (.., holds) = self.flow(state, at)?;
         let is_held = holds >> (value & 7) & 1 != 0;
@@ -169,40 +175,34 @@ pub(crate) struct Changes {
     count: usize,
 }
 
-/// One change, from word `at` on.
+/// One change, from word `at` on: one word becomes `value`, or so many become those from word `value` on.
 #[derive(Clone, Copy)]
 struct Change {
     at: u32,
-    what: What,
+    words: u32,
+    value: u64,
 }
 
-#[derive(Clone, Copy)]
-enum What {
-    /// One word.
-    Word(u64),
-    /// So many words, as they stand from another place on.
-    Copy(u32, u32),
-    /// So many words are zero.
-    Zero(u32),
-}
+/// What stands beyond the state is zero.
+const BEYOND: u64 = u32::MAX as u64;
 
 impl Changes {
     pub(crate) const fn new() -> Self {
-        Self { all: [Change { at: 0, what: What::Zero(0) }; WRITES], count: 0 }
+        Self { all: [Change { at: 0, words: 0, value: 0 }; WRITES], count: 0 }
     }
 
-    fn add(&mut self, at: usize, what: What) -> Option<()> {
-        *self.all.get_mut(self.count)? = Change { at: u32::try_from(at).ok()?, what };
+    fn add(&mut self, at: usize, words: u32, value: u64) -> Option<()> {
+        *self.all.get_mut(self.count)? = Change { at: u32::try_from(at).ok()?, words, value };
         self.count += 1;
         Some(())
     }
 
     pub(crate) fn word(&mut self, at: usize, value: u64) -> Option<()> {
-        self.add(at, What::Word(value))
+        self.add(at, 0, value)
     }
 
-    pub(crate) fn copy(&mut self, to: usize, from: usize, words: usize) -> Option<()> {
-        self.add(to, What::Copy(u32::try_from(words).ok()?, u32::try_from(from).ok()?))
+    pub(crate) fn copy(&mut self, to: usize, from: usize, words: u32) -> Option<()> {
+        self.add(to, words, from as u64)
     }
 
     pub(crate) fn set_counter(&mut self, state: &State, at: usize, value: i128) -> Option<()> {
@@ -218,31 +218,25 @@ impl Changes {
         match state.kind {
             kind::MAP => self.word(at + state.stride as usize / 2, 0),
             kind::RATE => None,
-            _ => self.add(at, What::Zero(state.stride)),
+            _ => self.add(at, state.stride, BEYOND),
         }
     }
 
     /// All instances to the start.
     pub(crate) fn reset_all(&mut self, state: &State) -> Option<()> {
         let [first, second] = state.key_count;
-        self.add(state.base as usize, What::Zero(first.checked_mul(second)?.checked_mul(state.stride)?))
+        self.add(state.base as usize, first.checked_mul(second)?.checked_mul(state.stride)?, BEYOND)
     }
 
     /// Makes them, in order.
     pub(crate) fn make(&self, state: &mut [u64]) {
-        for &Change { at, what } in self.all.iter().take(self.count) {
-            let at = at as usize;
-            match what {
-                What::Word(value) => state.get_mut(at).into_iter().for_each(|slot| *slot = value),
-                What::Zero(words) => {
-                    state.get_mut(at..at + words as usize).into_iter().for_each(|slots| slots.fill(0));
-                }
-                What::Copy(words, from) => {
-                    for n in 0..words as usize {
-                        let word = state.get(from as usize + n).copied();
-                        word.zip(state.get_mut(at + n)).into_iter().for_each(|(word, slot)| *slot = word);
-                    }
-                }
+        for change in self.all.iter().take(self.count) {
+            for n in 0..change.words.max(1) as usize {
+                let word = match change.words {
+                    0 => change.value,
+                    _ => usize::try_from(change.value).ok().and_then(|from| state.get(from + n).copied()).unwrap_or(0),
+                };
+                state.get_mut(change.at as usize + n).into_iter().for_each(|slot| *slot = word);
             }
         }
     }
