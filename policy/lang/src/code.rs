@@ -56,16 +56,16 @@ pub(crate) fn program(
 
 impl Writer<'_> {
     fn emit(&mut self, operation: Operation, a: u8, b: u16) {
-        self.all.push(Instruction { operation, then: 0, a, b }.raw());
+        self.all.push(Instruction::new(operation, a, b).0);
     }
 
     /// Says what becomes of the truth that was left last: by the instruction that left it, if all ways come through that one.
-    fn then(&mut self, what: u8) {
+    fn then(&mut self, what: u32) {
         if self.landed == self.all.len() {
             self.plain(Operation::Not, 0);
             self.then(Instruction::NOT);
         }
-        self.all.last_mut().into_iter().for_each(|last| *last ^= u32::from(what));
+        self.all.last_mut().into_iter().for_each(|last| *last ^= what);
     }
 
     /// A part without which the condition does not hold.
@@ -113,9 +113,16 @@ impl Writer<'_> {
         self.deepest = self.deepest.max(self.depth);
     }
 
-    /// The only key's argument, and 1, if the operation itself can name it: one whose values fit a signed number.
+    /// The only key's argument, and 1, if the operation itself can name it.
     fn given(&self, place: &Place) -> Option<u8> {
-        let [Expression::Argument(at)] = place.keys.as_slice() else { return None };
+        let [key] = place.keys.as_slice() else { return None };
+        self.argument(key)
+    }
+
+    /// An argument's number, and 1, if an operation can name it in the place of a number on the stack: one whose values fit a
+    /// signed number.
+    fn argument(&self, expression: &Expression) -> Option<u8> {
+        let Expression::Argument(at) = expression else { return None };
         let fits = self.fields.get(*at).is_some_and(|field| field.range.1 <= i64::MAX.into());
         u8::try_from(at + 1).ok().filter(|given| fits && *given < 8)
     }
@@ -195,14 +202,8 @@ impl Writer<'_> {
             Expression::IsIn(place, state) => self.at(Operation::IsIn, *state, place, 1),
             Expression::Age(place) => self.at(Operation::Age, 0, place, 1),
             Expression::Holds(place, value) => self.at(Operation::Holds, *value, place, 1),
-            Expression::Contains(place, value) => {
-                self.expression(value);
-                self.at(Operation::Contains, 0, place, 0);
-            }
-            Expression::Lookup(place, key) => {
-                self.expression(key);
-                self.at(Operation::Lookup, 0, place, 0);
-            }
+            Expression::Contains(place, value) => self.with(value, Operation::Contains, place, 1),
+            Expression::Lookup(place, key) => self.with(key, Operation::Lookup, place, 1),
         }
     }
 
@@ -254,10 +255,10 @@ impl Writer<'_> {
 
     fn effect(&mut self, effect: &Effect) {
         match effect {
-            Effect::Set(place, value) => self.with(value, Operation::SetTo, place),
-            Effect::Increase(place, value) => self.with(value, Operation::Increase, place),
-            Effect::Insert(place, value) => self.with(value, Operation::Insert, place),
-            Effect::Remove(place, value) => self.with(value, Operation::Remove, place),
+            Effect::Set(place, value) => self.with(value, Operation::SetTo, place, 0),
+            Effect::Increase(place, value) => self.with(value, Operation::Increase, place, 0),
+            Effect::Insert(place, value) => self.with(value, Operation::Insert, place, 0),
+            Effect::Remove(place, value) => self.with(value, Operation::Remove, place, 0),
             Effect::Reset(place) => self.at(Operation::Reset, 0, place, 0),
             Effect::Start(place) => self.at(Operation::StartTimer, 0, place, 0),
             Effect::Commit(place) => self.at(Operation::Commit, 0, place, 0),
@@ -265,7 +266,7 @@ impl Writer<'_> {
             Effect::ResetAll(state) => self.emit(Operation::ResetAll, 0, *state),
             Effect::Put(place, key, value) => {
                 self.expression(value);
-                self.with(key, Operation::Put, place);
+                self.with(key, Operation::Put, place, 0);
                 self.depth = self.depth.saturating_sub(1);
             }
             Effect::Become(place, next, values) => {
@@ -289,9 +290,14 @@ impl Writer<'_> {
         }
     }
 
-    fn with(&mut self, value: &Expression, operation: Operation, place: &Place) {
-        self.expression(value);
-        self.at(operation, 0, place, 0);
-        self.depth = self.depth.saturating_sub(1);
+    /// An operation on a state object with a number, which leaves so many.
+    fn with(&mut self, value: &Expression, operation: Operation, place: &Place, left: usize) {
+        let given = self.argument(value);
+        if given.is_none() {
+            self.expression(value);
+        }
+        let taken = usize::from(given.is_none());
+        self.at(operation, given.unwrap_or(0), place, left.saturating_sub(taken));
+        self.depth = self.depth.saturating_sub(taken.saturating_sub(left));
     }
 }

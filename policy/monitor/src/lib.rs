@@ -181,23 +181,22 @@ fn weigh(
         let Some((row, _)) = policy.row(reference).filter(|(_, tests)| pass(policy, tests, call.args)) else {
             continue;
         };
-        let held = if row.code == Row::PLAIN { Some(Held::Yes(0, false)) } else { machine.run(row.code, 0, None) };
+        // Denying rows stand first: once one holds, only they change something. Several rows of one rule, which stand
+        // together, may match: its effects are one.
+        let changes_some = row.flags & Row::EFFECTS != 0 && row.code != gathered && (row.is_deny() || denied.is_none());
+        let gather = changes_some.then_some(&mut changes);
+        let held = if row.code == Row::PLAIN { Some(Held::Yes(false)) } else { machine.run(row.code, gather) };
         match held {
+            None if machine.holds => broken = broken.or(Some(row.source)),
             None => return Verdict::refuse(Reason::Failed, row.source),
             Some(Held::No) => {}
             Some(Held::TooOften) => too_often = too_often.or(Some(row.source)),
-            Some(Held::Yes(from, is_quiet)) => {
+            Some(Held::Yes(is_quiet)) => {
                 let decider = if row.is_deny() { &mut denied } else { &mut allowed };
                 let (_, audit) = decider.get_or_insert((row.source, false));
                 *audit |= !is_quiet && row.flags & Row::AUDIT != 0;
-                // Denying rows stand first: once one holds, only they change something. Several rows of one rule, which stand
-                // together, may match: its effects are one.
-                let is_moot = row.is_deny() != denied.is_some() || row.code == gathered;
-                if row.flags & Row::EFFECTS != 0 && !is_moot {
+                if changes_some {
                     gathered = row.code;
-                    if machine.run(row.code, from, Some(&mut changes)).is_none() {
-                        broken = broken.or(Some(row.source));
-                    }
                 }
             }
         }

@@ -10,8 +10,8 @@ use crate::state::{Changes, View};
 /// How a condition ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
-    /// It holds; its effects begin after so many instructions; `true`: this time nothing is recorded.
-    Yes(usize, bool),
+    /// It holds; `true`: this time nothing is recorded.
+    Yes(bool),
     /// It does not.
     No,
     /// It would, but a rate admits no more.
@@ -21,125 +21,139 @@ pub(crate) enum Held {
 pub(crate) struct Machine<'a> {
     pub(crate) view: View<'a>,
     pub(crate) call: &'a Call<'a>,
-    stack: [i128; STACK],
+    /// The condition of the last run holds.
+    pub(crate) holds: bool,
+    /// Made when it is needed first: most programs leave nothing on it.
+    stack: Option<[i128; STACK]>,
     depth: usize,
 }
 
 impl<'a> Machine<'a> {
     pub(crate) const fn new(view: View<'a>, call: &'a Call<'a>) -> Self {
-        Self { view, call, stack: [0; STACK], depth: 0 }
+        Self { view, call, holds: false, stack: None, depth: 0 }
     }
 
-    /// Runs a condition, or the effects that begin after so many of its instructions, until the end; `None`: an expression has
-    /// no value. Each turn moves on in a program of bounded length.
-    pub(crate) fn run(&mut self, code: u32, from: usize, mut changes: Option<&mut Changes>) -> Option<Held> {
+    /// Runs a condition and, if it holds, gathers what its effects change where that is asked for. `None`: an expression has no
+    /// value; one of an effect if [`Machine::holds`]. Each turn moves on in a program of bounded length.
+    #[inline(never)]
+    pub(crate) fn run(&mut self, code: u32, mut changes: Option<&mut Changes>) -> Option<Held> {
         let policy = self.view.policy;
         let program = policy.code(code);
-        let mut at = from;
-        self.depth = 0;
+        let (mut at, mut is_quiet) = (0, false);
+        (self.depth, self.holds) = (0, false);
         loop {
-            let Instruction { operation, then, a, b } = Instruction::from_raw(*program.get(at)?)?;
+            let instruction = Instruction(*program.get(at)?);
+            let (operation, a, b) = (instruction.operation()?, instruction.a(), instruction.b());
             at += 1;
             let number = || policy.number(usize::from(b) | usize::from(a) << 16);
-            let left: i128 = match operation {
-                Operation::End => return Some(Held::Yes(at, a != 0 && self.take()? == 0)),
-                Operation::JumpIfFalse | Operation::JumpIfTrue => {
-                    let is_true = self.take()? != 0;
-                    if is_true == (operation == Operation::JumpIfTrue) {
-                        at += usize::from(b);
-                        self.depth += 1;
+            let left: i128 = if operation >= Operation::Count {
+                let state = policy.state(b)?;
+                let place = self.place(state, a >> 5)?;
+                match operation {
+                    Operation::Count => self.view.counter(state, place)?,
+                    Operation::IsIn => (self.view.flow(state, place)?.now_in == u64::from(a & 31)).into(),
+                    Operation::Age => self.view.age(state, place)?.into(),
+                    Operation::Holds => self.view.held(state, place, a & 31)?,
+                    Operation::Contains => {
+                        let x = self.given(a & 31)?;
+                        self.view.find(state, place, x)?.is_some().into()
                     }
-                    continue;
-                }
-                Operation::Small => b.into(),
-                Operation::Number => number().into(),
-                Operation::Negative => number().cast_signed().into(),
-                Operation::Argument => self.argument(a, b != 0)?,
-                Operation::Guarded => {
-                    let guard = *self.call.args.get(usize::from(b & 7))?;
-                    if guard <= u64::from(b >> 4) {
-                        return None;
+                    Operation::Lookup => {
+                        let x = self.given(a & 31)?;
+                        let found = self.view.find(state, place, x)??;
+                        self.view.word(found + 1)?.cast_signed().into()
                     }
-                    self.argument(a, b & 8 != 0)?
+                    Operation::Admits if self.view.admits(state, place)? => continue,
+                    Operation::Admits => return Some(Held::TooOften),
+                    _ => {
+                        self.effect(operation, a & 31, state, place, changes.as_deref_mut()?)?;
+                        continue;
+                    }
                 }
-                Operation::Matches => {
-                    let automaton = u32::try_from(self.take()?).ok()?;
-                    self.matches(automaton, a)?.into()
-                }
-                Operation::Caller => self.call.subject.into(),
-                Operation::TimeOfDay => (self.view.clock.local_seconds()? % 86_400).into(),
-                // 1970 began on a Thursday.
-                Operation::Weekday => ((self.view.clock.local_seconds()? / 86_400 + 3) % 7).into(),
-                Operation::Not => (self.take()? == 0).into(),
-                Operation::Within => {
-                    let (high, low, x) = (self.take()?, self.take()?, self.take()?);
-                    (low <= x && x <= high).into()
-                }
-                Operation::Equal => (self.take()? == self.take()?).into(),
-                Operation::Less => (self.take()? > self.take()?).into(),
-                Operation::LessOrEqual => (self.take()? >= self.take()?).into(),
-                Operation::Add
-                | Operation::Subtract
-                | Operation::Multiply
-                | Operation::Divide
-                | Operation::Remainder
-                | Operation::And
-                | Operation::Or
-                | Operation::Xor
-                | Operation::ShiftLeft
-                | Operation::ShiftRight => {
-                    let (y, x) = (self.take()?, self.take()?);
-                    binary(operation, x, y)?
-                }
-                Operation::ResetAll => {
-                    changes.as_deref_mut()?.reset_all(policy.state(b)?)?;
-                    continue;
-                }
-                _ => {
-                    let state = policy.state(b)?;
-                    let place = self.place(state, a >> 5)?;
-                    match operation {
-                        Operation::Count => self.view.counter(state, place)?,
-                        Operation::IsIn => (self.view.flow(state, place)?.0 == u64::from(a & 31)).into(),
-                        Operation::Age => self.view.age(state, place)?.into(),
-                        Operation::Holds => self.view.held(state, place, a & 31)?,
-                        Operation::Contains => {
-                            let x = self.take()?;
-                            self.view.find(state, place, x)?.is_some().into()
+            } else {
+                match operation {
+                    Operation::End => {
+                        is_quiet |= a != 0 && self.take()? == 0;
+                        if self.holds || changes.is_none() {
+                            return Some(Held::Yes(is_quiet));
                         }
-                        Operation::Lookup => {
-                            let x = self.take()?;
-                            let found = self.view.find(state, place, x)??;
-                            self.view.word(found + 1)?.cast_signed().into()
+                        self.holds = true;
+                        continue;
+                    }
+                    Operation::JumpIfFalse | Operation::JumpIfTrue => {
+                        let is_true = self.take()? != 0;
+                        if is_true == (operation == Operation::JumpIfTrue) {
+                            at += usize::from(b);
+                            self.depth += 1;
                         }
-                        Operation::Admits if self.view.admits(state, place)? => continue,
-                        Operation::Admits => return Some(Held::TooOften),
-                        _ => {
-                            self.effect(operation, a & 31, state, place, changes.as_deref_mut()?)?;
-                            continue;
+                        continue;
+                    }
+                    Operation::Small => b.into(),
+                    Operation::Number => number().into(),
+                    Operation::Negative => number().cast_signed().into(),
+                    Operation::Argument => self.argument(a, b != 0)?,
+                    Operation::Guarded => {
+                        let guard = *self.call.args.get(usize::from(b & 7))?;
+                        if guard <= u64::from(b >> 4) {
+                            return None;
                         }
+                        self.argument(a, b & 8 != 0)?
+                    }
+                    Operation::Matches => {
+                        let automaton = u32::try_from(self.take()?).ok()?;
+                        self.matches(automaton, a)?.into()
+                    }
+                    Operation::Caller => self.call.subject.into(),
+                    Operation::TimeOfDay => (self.view.clock.local_seconds()? % 86_400).into(),
+                    // 1970 began on a Thursday.
+                    Operation::Weekday => ((self.view.clock.local_seconds()? / 86_400 + 3) % 7).into(),
+                    Operation::Not => (self.take()? == 0).into(),
+                    Operation::Within => {
+                        let (high, low, x) = (self.take()?, self.take()?, self.take()?);
+                        (low <= x && x <= high).into()
+                    }
+                    Operation::Equal => (self.take()? == self.take()?).into(),
+                    Operation::Less => (self.take()? > self.take()?).into(),
+                    Operation::LessOrEqual => (self.take()? >= self.take()?).into(),
+                    Operation::ResetAll => {
+                        changes.as_deref_mut()?.reset_all(policy.state(b)?)?;
+                        continue;
+                    }
+                    _ => {
+                        let (y, x) = (self.take()?, self.take()?);
+                        binary(operation, x, y)?
                     }
                 }
             };
-            let is_true = (left != 0) != (then & Instruction::NOT != 0);
-            if then & Instruction::MUST == 0 {
-                let left = if then == 0 { left } else { is_true.into() };
-                *self.stack.get_mut(self.depth)? = left;
+            let is_true = (left != 0) != instruction.says(Instruction::NOT);
+            if instruction.says(Instruction::MUST) {
+                if !is_true {
+                    return Some(Held::No);
+                }
+            } else {
+                let left = if instruction.says(Instruction::NOT) { is_true.into() } else { left };
+                *self.stack.get_or_insert([0; STACK]).get_mut(self.depth)? = left;
                 self.depth += 1;
-            } else if !is_true {
-                return Some(Held::No);
             }
         }
     }
 
     fn take(&mut self) -> Option<i128> {
         self.depth = self.depth.checked_sub(1)?;
-        self.stack.get(self.depth).copied()
+        self.stack.as_ref()?.get(self.depth).copied()
     }
 
     fn argument(&self, at: u8, signed: bool) -> Option<i128> {
         let word = *self.call.args.get(usize::from(at))?;
         Some(if signed { word.cast_signed().into() } else { word.into() })
+    }
+
+    /// Argument `given - 1`, or, where that is none, what is on the stack.
+    fn given(&mut self, given: u8) -> Option<i128> {
+        match given.checked_sub(1) {
+            Some(at) => self.argument(at, true),
+            None => self.take(),
+        }
     }
 
     /// Whether an automaton accepts a text: one step a byte. Its words: how many classes there are, the classes of all
@@ -169,22 +183,26 @@ impl<'a> Machine<'a> {
         while left > 0 {
             left -= 1;
             let (&low, &count) = state.key_low.get(left).zip(state.key_count.get(left))?;
-            let key = if given == 0 { self.take()? } else { self.argument(given - 1, true)? };
-            let distance = u64::try_from(key - i128::from(low)).ok().filter(|&distance| distance < count.into())?;
+            // Modulo 2^64 this is exact: no key's values go beyond those of a signed number.
+            let distance = i64::try_from(self.given(given)?).ok()?.wrapping_sub(low).cast_unsigned();
+            if distance >= count.into() {
+                return None;
+            }
             at += distance * step;
             step *= u64::from(count);
         }
         usize::try_from(at).ok()
     }
 
+    #[inline(never)]
     fn effect(&mut self, operation: Operation, a: u8, state: &State, at: usize, changes: &mut Changes) -> Option<()> {
         match operation {
             Operation::SetTo => {
-                let value = self.take()?;
+                let value = self.given(a)?;
                 changes.set_counter(state, at, value)
             }
             Operation::Increase => {
-                let value = self.view.counter(state, at)? + self.take()?;
+                let value = self.view.counter(state, at)? + self.given(a)?;
                 changes.set_counter(state, at, value)
             }
             Operation::Reset => changes.reset(state, at),
@@ -199,15 +217,15 @@ impl<'a> Machine<'a> {
             }
             Operation::StartTimer => changes.word(at, self.view.now?.checked_add(1)?),
             Operation::Insert => {
-                let x = self.take()?;
+                let x = self.given(a)?;
                 self.view.insert(state, at, x, changes)
             }
             Operation::Remove => {
-                let x = self.take()?;
+                let x = self.given(a)?;
                 self.view.remove(state, at, x, changes)
             }
             Operation::Put => {
-                let (x, value) = (self.take()?, self.take()?);
+                let (x, value) = (self.given(a)?, self.take()?);
                 self.view.put(state, at, x, value, changes)
             }
             Operation::Commit => changes.copy(at, at + state.stride as usize / 2, state.stride / 2),

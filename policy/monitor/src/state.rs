@@ -16,6 +16,16 @@ pub(crate) struct View<'a> {
     pub(crate) now: Option<u64>,
 }
 
+/// What a flow is in.
+pub(crate) struct Flow {
+    pub(crate) now_in: u64,
+    /// When it was entered, in microseconds and 1; 0 for never.
+    entered: u64,
+    /// Which values it holds.
+    holds: u64,
+    successors: u32,
+}
+
 /// Bits 0-7 of a flow's first word: its state; bit 8 + n: it holds value n.
 const HOLDS: u32 = 8;
 
@@ -29,9 +39,9 @@ impl View<'_> {
         (state.kind == kind::COUNTER).then_some(value.into())
     }
 
-    /// The state that a flow is in, when it was entered (microseconds and 1; 0 for never), and which values it holds. A state
-    /// that has lasted longer than it may is left at that time.
-    pub(crate) fn flow(&self, state: &State, at: usize) -> Option<(u64, u64, u64)> {
+    /// What a flow is in. A state that has lasted longer than it may is left at that time.
+    #[inline(always)]
+    pub(crate) fn flow(&self, state: &State, at: usize) -> Option<Flow> {
         if state.kind != kind::FLOW {
             return None;
         }
@@ -39,24 +49,30 @@ impl View<'_> {
         let now_in = word & 0xff;
         let row = self.policy.flow_state(state, now_in)?;
         if row.lasts == 0 || entered == 0 || self.now?.saturating_sub(entered - 1) <= row.lasts {
-            return Some((now_in, entered, word >> HOLDS));
+            return Some(Flow { now_in, entered, holds: word >> HOLDS, successors: row.successors });
         }
-        Some((row.then.into(), entered.checked_add(row.lasts)?, 0))
+        let next = self.policy.flow_state(state, row.then.into())?;
+        Some(Flow {
+            now_in: row.then.into(),
+            entered: entered.checked_add(row.lasts)?,
+            holds: 0,
+            successors: next.successors,
+        })
     }
 
     /// How long ago the flow's state was entered, or the timer was started.
     pub(crate) fn age(&self, state: &State, at: usize) -> Option<u64> {
-        let since = if state.kind == kind::FLOW { self.flow(state, at)?.1 } else { self.word(at)? };
+        let since = if state.kind == kind::FLOW { self.flow(state, at)?.entered } else { self.word(at)? };
         self.now?.checked_sub(since.checked_sub(1)?)
     }
 
     pub(crate) fn held(&self, state: &State, at: usize, value: u8) -> Option<i128> {
-        let (.., holds) = self.flow(state, at)?;
-        let is_held = holds >> (value & 7) & 1 != 0;
+        let is_held = self.flow(state, at)?.holds >> (value & 7) & 1 != 0;
         is_held.then(|| self.word(at + 2 + usize::from(value))).flatten().map(|word| word.cast_signed().into())
     }
 
     /// A flow goes to a state that may follow, with the values that the mask names.
+    #[inline(always)]
     pub(crate) fn enter(
         &self,
         state: &State,
@@ -66,15 +82,15 @@ impl View<'_> {
         values: &[u64],
         changes: &mut Changes,
     ) -> Option<()> {
-        let (now_in, ..) = self.flow(state, at)?;
-        let row = self.policy.flow_state(state, now_in)?;
-        self.policy.flow_state(state, next.into())?;
-        if row.successors >> (next & 31) & 1 == 0 || state.stride as usize != 2 + values.len() {
+        if self.flow(state, at)?.successors >> (next & 31) & 1 == 0 || state.stride as usize != 2 + values.len() {
             return None;
         }
         changes.word(at, u64::from(next) | u64::from(mask) << HOLDS)?;
         changes.word(at + 1, self.now?.checked_add(1)?)?;
-        values.iter().enumerate().try_for_each(|(n, &value)| changes.word(at + 2 + n, value))
+        for (place, &value) in (at + 2..).zip(values) {
+            changes.word(place, value)?;
+        }
+        Some(())
     }
 
     /// Whether one more call fits: in a window, that fewer than so many came in the time before; in a bucket, that it is
@@ -171,16 +187,10 @@ impl View<'_> {
 
 /// What the effects of one call change: all of it is made, or nothing.
 pub(crate) struct Changes {
-    all: [Change; WRITES],
+    /// Word and how many from it on: none, then that word becomes the value; else those become the ones from word `value` on.
+    places: [(u16, u16); WRITES],
+    values: [u64; WRITES],
     count: usize,
-}
-
-/// One change, from word `at` on: one word becomes `value`, or so many become those from word `value` on.
-#[derive(Clone, Copy)]
-struct Change {
-    at: u32,
-    words: u32,
-    value: u64,
 }
 
 /// What stands beyond the state is zero.
@@ -188,11 +198,12 @@ const BEYOND: u64 = u32::MAX as u64;
 
 impl Changes {
     pub(crate) const fn new() -> Self {
-        Self { all: [Change { at: 0, words: 0, value: 0 }; WRITES], count: 0 }
+        Self { places: [(0, 0); WRITES], values: [0; WRITES], count: 0 }
     }
 
     fn add(&mut self, at: usize, words: u32, value: u64) -> Option<()> {
-        *self.all.get_mut(self.count)? = Change { at: u32::try_from(at).ok()?, words, value };
+        *self.places.get_mut(self.count)? = (u16::try_from(at).ok()?, u16::try_from(words).ok()?);
+        *self.values.get_mut(self.count)? = value;
         self.count += 1;
         Some(())
     }
@@ -230,13 +241,13 @@ impl Changes {
 
     /// Makes them, in order.
     pub(crate) fn make(&self, state: &mut [u64]) {
-        for change in self.all.iter().take(self.count) {
-            for n in 0..change.words.max(1) as usize {
-                let word = match change.words {
-                    0 => change.value,
-                    _ => usize::try_from(change.value).ok().and_then(|from| state.get(from + n).copied()).unwrap_or(0),
-                };
-                state.get_mut(change.at as usize + n).into_iter().for_each(|slot| *slot = word);
+        for (&(at, words), &value) in self.places.iter().zip(&self.values).take(self.count) {
+            if words == 0 {
+                state.get_mut(usize::from(at)).into_iter().for_each(|slot| *slot = value);
+            }
+            for n in 0..usize::from(words) {
+                let from = usize::try_from(value).ok().and_then(|from| state.get(from + n).copied());
+                state.get_mut(usize::from(at) + n).into_iter().for_each(|slot| *slot = from.unwrap_or(0));
             }
         }
     }
