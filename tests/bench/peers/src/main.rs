@@ -120,7 +120,7 @@ fn cedar(allowed: bool) -> Result<f64> {
 /// casbin: one policy line a rule, which it reads one after the other.
 fn casbin(allowed: bool) -> Result<f64> {
     use casbin::prelude::*;
-    use casbin::rhai::Dynamic;
+    use casbin::{function_map::OperatorFunction, rhai::Dynamic};
     const MODEL: &str = "[request_definition]
 r = service, register, value
 [policy_definition]
