@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use bulkhead_lang::policy::{Effect, Expression, Field, Presence, Recording, Rule, StateKind};
 use bulkhead_lang::regions::{Extent, Place, difference, extent, intersection, is_empty};
 use bulkhead_lang::tree::{Decision, Event};
-use bulkhead_lang::{Compiled, Span};
+use bulkhead_lang::{Compiled, Span, danger};
 use serde_json::json;
 
 /// A finding: its id, its place, what, the remedy.
@@ -27,9 +27,16 @@ pub(crate) fn run(site: &Path, as_json: bool) -> Result<ExitCode, String> {
     let mut all = Vec::new();
     rules(&compiled, &mut all);
     flows(&compiled, &mut all);
-    wide_and_dangerous(&compiled, &mut all);
+    wide(&compiled, &mut all);
+    // The compiler refuses the others.
+    all.extend(danger::grants(&compiled.policy, &compiled.sources).into_iter().map(|(span, what)| Finding {
+        id: danger::ID,
+        span,
+        what,
+        remedy: "narrow it to what the guest needs, or accept it with the reason",
+    }));
     let (accepted, open): (Vec<Finding>, Vec<Finding>) =
-        all.into_iter().partition(|finding| is_accepted(&compiled, finding));
+        all.into_iter().partition(|finding| danger::is_accepted(&compiled.sources, finding.span, finding.id));
     if as_json {
         let findings: Vec<_> = open
             .iter()
@@ -49,25 +56,8 @@ pub(crate) fn run(site: &Path, as_json: bool) -> Result<ExitCode, String> {
     Ok(if open.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// A comment above the line accepts this finding, with a reason.
-fn is_accepted(compiled: &Compiled, finding: &Finding) -> bool {
-    let (_, line, ..) = compiled.sources.place(finding.span);
-    let source = compiled.sources.0.get(finding.span.file);
-    let above = (line as usize).checked_sub(2).and_then(|above| source?.text.lines().nth(above));
-    let reason =
-        above.and_then(|above| above.trim().strip_prefix("// accept ")?.strip_prefix(finding.id)?.strip_prefix(':'));
-    reason.is_some_and(|reason| !reason.trim().is_empty())
-}
-
 /// A number with more values than this is wide.
 const WIDE: i128 = 0xffff;
-/// Methods that can undo the wall, whatever their arguments.
-const DANGEROUS: [&str; 3] = ["mmio.write", "task.start", "psci.other"];
-/// Methods that can, unless a condition says which.
-const DANGEROUS_IF_OPEN: [&str; 3] = ["sysreg.write", "sysreg.read", "mmio.read"];
-/// Words in a resource's name that say what it is.
-const RESOURCES: [&str; 9] = ["gic", "gicd", "its", "smmu", "iommu", "flash", "watchdog", "apic", "ioapic"];
-
 /// Rules that grant nothing, grant what others grant, or deny what nobody grants.
 fn rules(compiled: &Compiled, all: &mut Vec<Finding>) {
     let policy = &compiled.policy;
@@ -103,23 +93,14 @@ fn rules(compiled: &Compiled, all: &mut Vec<Finding>) {
     }
 }
 
-/// Allowing rules of the guest that name no bound for a wide number, and rules that give away what can undo the wall.
-fn wide_and_dangerous(compiled: &Compiled, all: &mut Vec<Finding>) {
+/// Allowing rules of the guest that name no bound for a wide number.
+fn wide(compiled: &Compiled, all: &mut Vec<Finding>) {
     let policy = &compiled.policy;
     for rule in policy.rules.iter().filter(|rule| rule.event == Event::Request && rule.decision == Decision::Allow) {
         let is_of_guest = rule.subjects.contains(&bulkhead_model::subject::GUEST);
         for body in rule.bodies.iter().filter(|_| is_of_guest) {
             let Some(object) = policy.objects.get(usize::from(body.object)) else { continue };
             let Some(method) = policy.method(body.object, body.method) else { continue };
-            let name = format!("{}.{}", object.name, method.name);
-            // The wall filters what a feature register tells; a write, or memory that nobody has, is another matter.
-            let is_open = body.condition.is_none();
-            if DANGEROUS.contains(&name.as_str()) || is_open && DANGEROUS_IF_OPEN.contains(&name.as_str()) {
-                let what =
-                    format!("the guest is given {name}, which can undo the wall or stop the machine's other side");
-                let remedy = "narrow it to what the guest needs, or accept it with the reason";
-                all.push(Finding { id: "L007", span: rule.span, what, remedy });
-            }
             let is_device = policy.devices.iter().any(|device| device.object == body.object);
             if object.server.is_none() || is_device {
                 continue;
@@ -133,27 +114,15 @@ fn wide_and_dangerous(compiled: &Compiled, all: &mut Vec<Finding>) {
             });
             if let Some((_, field)) = wide {
                 let what = format!(
-                    "the guest may send any of {} values as `{}` of {name}",
+                    "the guest may send any of {} values as `{}` of {}.{}",
                     field.range.1 - field.range.0 + 1,
-                    field.name
+                    field.name,
+                    object.name,
+                    method.name
                 );
                 let remedy = "say which: a range in the interface, or `when` in the rule";
                 all.push(Finding { id: "L006", span: rule.span, what, remedy });
             }
-        }
-    }
-    for resource in &policy.resources {
-        let parts: Vec<&str> = resource.name.split('_').collect();
-        if let Some(word) = RESOURCES.iter().find(|word| parts.contains(word)) {
-            let what =
-                format!("the guest is given `{}`: by its name it is {word}, which can undo the wall", resource.name);
-            let declared = format!("resource {}:", resource.name);
-            let span = compiled.sources.0.iter().enumerate().find_map(|(file, source)| {
-                let start = source.text.find(&declared)?;
-                Some(Span { file, start, end: start + declared.len() - 1 })
-            });
-            let span = span.unwrap_or_default();
-            all.push(Finding { id: "L007", span, what, remedy: "let an app of the secure side drive it" });
         }
     }
 }

@@ -15,6 +15,7 @@ mod pair;
 mod prove;
 mod replay;
 mod report;
+mod table;
 mod test;
 mod types;
 
@@ -47,6 +48,9 @@ enum Verb {
         /// The site's folder
         #[arg(default_value = ".")]
         site: PathBuf,
+        /// Prints who may call what, after every rule: what is always allowed, and what may be
+        #[arg(long)]
+        table: bool,
     },
     /// Compiles a site's policy to the table that the wall evaluates
     Compile {
@@ -161,7 +165,7 @@ enum Verb {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.verb {
-        Verb::Check { site } => check(site, cli.json),
+        Verb::Check { site, table } => check(site, *table, cli.json),
         Verb::Compile { site, output } => compile(site, output, cli.json),
         Verb::Explain { call, site } => explain::explain(site, call, cli.json),
         Verb::Completions { shell } => {
@@ -211,12 +215,16 @@ pub(crate) fn open(site: &Path, json: bool) -> Result<Result<Compiled, ExitCode>
     }))
 }
 
-fn check(site: &Path, as_json: bool) -> Result<ExitCode, String> {
+fn check(site: &Path, with_table: bool, as_json: bool) -> Result<ExitCode, String> {
     let compiled = match open(site, as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
-    let facts = facts(&compiled);
+    let mut facts = facts(&compiled);
+    let lines = if with_table { table::lines(&compiled) } else { Vec::new() };
+    if with_table {
+        facts["table"] = json!(lines);
+    }
     findings::print(&compiled.warnings, &compiled.sources, as_json, &facts);
     if !as_json {
         let policy = &compiled.policy;
@@ -235,8 +243,32 @@ fn check(site: &Path, as_json: bool) -> Result<ExitCode, String> {
             let (file, line, ..) = compiled.sources.place(required.span);
             println!("requires of the machine: {} ({file}:{line})", required.show());
         }
+        println!("SHA-256 {}", digest(&compiled.table));
+        lines.iter().for_each(|line| println!("{line}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// By this a table is known again: the loader says it at each start.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes a file whole or not at all: what stood there stays until all is written.
+pub(crate) fn write_whole(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
+    if path.exists() && !path.is_file() {
+        return fs::write(path, bytes).map_err(failed);
+    }
+    let mut name = path.file_name().ok_or(format!("{} names no file", path.display()))?.to_os_string();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = path.with_file_name(name);
+    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&part);
+        failed(error)
+    })
 }
 
 fn facts(compiled: &Compiled) -> serde_json::Value {
@@ -250,6 +282,7 @@ fn facts(compiled: &Compiled) -> serde_json::Value {
             let (file, line, ..) = compiled.sources.place(required.span);
             json!({ "fact": required.fact, "least": required.least, "file": file, "line": line })
         }).collect::<Vec<_>>(),
+        "sha256": digest(&compiled.table),
         "worst_rows": compiled.worst.rules,
         "worst_tests": compiled.worst.tests,
         "worst_steps": compiled.worst.steps,
@@ -261,10 +294,10 @@ fn compile(site: &Path, output: &Path, as_json: bool) -> Result<ExitCode, String
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
-    fs::write(output, &compiled.table).map_err(|error| format!("cannot write {}: {error}", output.display()))?;
+    write_whole(output, &compiled.table)?;
     findings::print(&compiled.warnings, &compiled.sources, as_json, &facts(&compiled));
     if !as_json {
-        println!("{}: {} bytes", output.display(), compiled.table.len());
+        println!("{}: {} bytes, SHA-256 {}", output.display(), compiled.table.len(), digest(&compiled.table));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,6 @@
 //! NIST SP 800-53 each part answers.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -28,7 +27,7 @@ pub(crate) fn run(site: &Path, output: &Path, as_json: bool) -> Result<ExitCode,
         Err(code) => return Ok(code),
     };
     let (html, is_well) = page(&compiled)?;
-    fs::write(output, html).map_err(|error| format!("cannot write {}: {error}", output.display()))?;
+    crate::write_whole(output, html)?;
     if as_json {
         println!("{}", json!({ "ok": is_well, "page": output.display().to_string() }));
     } else {
@@ -50,7 +49,7 @@ fn page(compiled: &Compiled) -> Result<(String, bool), String> {
         escaped(&policy.name),
         policy.rules.len(),
         compiled.table.len(),
-        digest(&compiled.table),
+        crate::digest(&compiled.table),
     );
     matrix(compiled, &mut html);
     roles(compiled, &mut html);
@@ -307,13 +306,4 @@ const REQUIREMENTS: &str = "<h2>Requirements</h2><table><tr><th>requirement</th>
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-fn digest(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    let hash = sha2::Sha256::digest(bytes);
-    hash.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

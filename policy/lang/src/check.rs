@@ -41,6 +41,26 @@ const OWN: [(&str, &str); 6] = [
     ("time", "Time"),
 ];
 
+/// The language's edition.
+const EDITION: i128 = 1;
+
+/// Whether a statement names an edition that is to come.
+pub(crate) fn newer_edition(item: &Item) -> Option<Diagnostic> {
+    let Item::Edition(number, span) = item else { return None };
+    let help = "take a newer tool, or write `edition 1`";
+    (*number > EDITION)
+        .then(|| Diagnostic::error(*span, format!("edition {number} is newer than this tool, which knows 1"), help))
+}
+
+/// Something of the machine, or a device, that has an owner.
+struct Owned {
+    name: String,
+    owner: String,
+    base: u64,
+    bytes: u64,
+    interrupt: Option<u32>,
+}
+
 /// Checks the statements of all files.
 pub(crate) fn check(items: &[Item], findings: &mut Vec<Diagnostic>) -> Policy {
     let mut checker = Checker::for_policy(Policy::default(), findings);
@@ -77,8 +97,8 @@ pub(crate) struct Checker<'a> {
     interfaces: Vec<(String, Vec<Method>)>,
     /// Named sets, as written: their numbers take the kind of what is compared with them.
     pub(crate) sets: Vec<(String, Vec<(Constant, Constant)>)>,
-    /// Resources that have an owner.
-    given: Vec<String>,
+    /// Resources and devices that have an owner.
+    given: Vec<Owned>,
     pub(crate) profiles: Vec<crate::profiles::Profile>,
 }
 
@@ -117,7 +137,7 @@ impl Checker<'_> {
             match item {
                 Item::Edition(number, span) => {
                     has_edition = true;
-                    if *number != 1 {
+                    if *number != EDITION {
                         self.error(*span, format!("edition {number} is not known"), "write `edition 1`");
                     }
                 }
@@ -350,6 +370,7 @@ impl Checker<'_> {
         let object = self.object(&range.name, server, methods);
         if let Some((base, bytes, interrupt)) = self.numbers(range) {
             let name = range.name.text.clone();
+            self.give(range.span, Owned { name: name.clone(), owner: app.text.clone(), base, bytes, interrupt });
             self.policy.devices.push(Device { name, object, server, base, bytes, interrupt });
         }
     }
@@ -364,6 +385,26 @@ impl Checker<'_> {
             self.error(range.span, "this range shares a page with something else", help);
         }
         self.resources.push(Resource { name: range.name.text.clone(), base, bytes, interrupt });
+    }
+
+    /// Something gets its owner, who is alone with its addresses and its interrupt.
+    fn give(&mut self, span: Span, new: Owned) {
+        for known in &self.given {
+            let both = format!("{}'s `{}` and {}'s `{}`", known.owner, known.name, new.owner, new.name);
+            let (what, help) = if known.name == new.name {
+                let what = format!("`{}` is given twice: to {} and to {}", new.name, known.owner, new.owner);
+                (what, "a resource has one owner")
+            } else if known.base < new.base + new.bytes && new.base < known.base + known.bytes {
+                (format!("{both} share addresses"), "check both addresses and sizes; what two need, an app serves")
+            } else if new.interrupt.is_some() && known.interrupt == new.interrupt {
+                (format!("{both} share an interrupt"), "an interrupt has one owner: name it once")
+            } else {
+                continue;
+            };
+            self.findings.push(Diagnostic::error(span, what, help));
+            break;
+        }
+        self.given.push(new);
     }
 
     fn numbers(&mut self, range: &tree::Range) -> Option<(u64, u64, Option<u32>)> {
@@ -440,11 +481,11 @@ impl Checker<'_> {
             self.error(rule.span, "a resource is given to the guest or to an app for good, or not at all", help);
         }
         for name in names {
-            if self.given.contains(&name.text) {
-                self.error(name.span, format!("`{}` is given twice", name.text), "a resource has one owner");
+            let resource = self.resources.iter().find(|resource| resource.name == name.text).cloned();
+            if let Some(Resource { name: own, base, bytes, interrupt }) = resource.clone() {
+                self.give(name.span, Owned { name: own, owner: rule.subject.text.clone(), base, bytes, interrupt });
             }
-            self.given.push(name.text.clone());
-            match self.resources.iter().find(|resource| resource.name == name.text).cloned() {
+            match resource {
                 Some(resource) if subject == bulkhead_model::subject::GUEST => self.policy.resources.push(resource),
                 Some(resource) => self.policy.driven.push((subject, resource)),
                 None => {

@@ -145,9 +145,12 @@ pub(crate) fn twice(name: &str) -> String {
 /// The name among `known` that is nearest to `wanted`, if it is near enough to be meant.
 #[must_use]
 pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let near = known.into_iter().map(|name| (distance(wanted, name), name)).min();
+    let near = known.into_iter().take(COMPARED).map(|name| (distance(wanted, name), name)).min();
     near.filter(|&(distance, _)| distance <= 1 + wanted.len() / 4).map(|(_, name)| name)
 }
+
+/// The most names that a wrong one is compared with.
+const COMPARED: usize = 1000;
 
 /// Levenshtein's distance; names are short (the lexer bounds them).
 fn distance(a: &str, b: &str) -> usize {

@@ -4,7 +4,7 @@ mod expressions;
 mod models;
 
 use crate::diagnostic::{Diagnostic, Span};
-use crate::lexer::{Placed, Token};
+use crate::lexer::{MISTAKES, Placed, Token};
 use crate::tree::{
     Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Import, Interface, Item, Key,
     Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range, Reason, Record, Register, Registers, Rule,
@@ -96,6 +96,7 @@ type Parsed<T> = Result<T, Diagnostic>;
 /// Reads all statements of a file.
 pub(crate) fn items(tokens: &[Placed], errors: &mut Vec<Diagnostic>) -> Vec<Item> {
     let mut parser = Parser { tokens, at: 0, terms: 0 };
+    let most = errors.len() + MISTAKES;
     let mut all = Vec::new();
     while parser.peek() != &Token::End {
         if parser.skip(";") {
@@ -103,6 +104,7 @@ pub(crate) fn items(tokens: &[Placed], errors: &mut Vec<Diagnostic>) -> Vec<Item
         }
         match parser.item() {
             Ok(item) => all.push(item),
+            Err(_) if errors.len() >= most => break,
             Err(error) => {
                 errors.push(error);
                 parser.recover();
@@ -110,6 +112,17 @@ pub(crate) fn items(tokens: &[Placed], errors: &mut Vec<Diagnostic>) -> Vec<Item
         }
     }
     all
+}
+
+/// The files that a file names for inclusion.
+pub(crate) fn includes(tokens: &[Placed]) -> Vec<String> {
+    let named = |pair: &[Placed]| match pair {
+        [Placed { token: Token::Word(word), .. }, Placed { token: Token::Text(file), .. }] if word == "include" => {
+            Some(file.clone())
+        }
+        _ => None,
+    };
+    tokens.windows(2).filter_map(named).collect()
 }
 
 /// Reads one call: `SUBJECT -> OBJECT.METHOD(VALUES)`.

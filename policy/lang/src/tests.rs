@@ -236,7 +236,8 @@ fn findings_name_the_place_and_the_remedy() {
         ("rpm in slw", "rpm in slow", "no set `slw`", "did you mean `slow`?"),
         ("mode != automatic", "mode != auto", "no value called `automatic`", "known: off, manual, auto"),
         ("rpm in 1000..4000", "rpm in 1000..1010", "`rpm` is never 4000", "its values are 0..3000"),
-        ("edition 9", "edition 1", "edition 9 is not known", "edition 1"),
+        ("edition 9", "edition 1", "edition 9 is newer than this tool, which knows 1", "take a newer tool"),
+        ("edition 0", "edition 1", "edition 0 is not known", "edition 1"),
         ("size 0x100 i", "size 0x1000 i", "shares a page", "a multiple of 0x1000"),
     ] {
         let text = build(&SITE.replacen(right.trim_end(), wrong, 1)).unwrap_err();
