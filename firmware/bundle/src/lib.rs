@@ -194,6 +194,12 @@ impl<'a> Bundle<'a> {
         let part = self.bytes.get(start..).and_then(|rest| rest.get(..bytes)).ok_or(Error::PartOutside(row.kind))?;
         if Sha256::digest(part).as_slice() == row.sha256 { Ok(part) } else { Err(Error::PartAltered(kind)) }
     }
+
+    /// A part's SHA-256, as the table has it; [`Bundle::part`] holds the part to it.
+    #[must_use]
+    pub fn digest(&self, kind: Kind) -> Option<&'a [u8; 32]> {
+        self.rows.iter().find(|row| row.kind == kind as u32).map(|row| &row.sha256)
+    }
 }
 
 pub(crate) fn table_hash(header: &Header, rows: &[Row]) -> [u8; 32] {

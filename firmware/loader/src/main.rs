@@ -194,12 +194,16 @@ fn boot(tree_address: u64, own: Range, out: &mut Output) -> Result<Never, String
     plan.budget_us = settings.budget_us;
     plan.call_limit_us = settings.call_limit_us;
     plan.restart_limit = settings.restart_limit;
+    plan.validate().map_err(|error| layout::Misfit { plan: &plan, error }.to_string())?;
     let _ = writeln!(
         out,
         "loader: bundle checked; {} KiB for the wall, {} MiB for the guest",
         layout.taken.bytes >> 10,
         layout.guest_ram.bytes >> 20
     );
+    let _ = write!(out, "loader: policy SHA-256 ");
+    bundle.digest(Kind::Policy).into_iter().flatten().for_each(|byte| drop(write!(out, "{byte:02x}")));
+    let _ = writeln!(out);
     enter(&layout, &plan)
 }
 
