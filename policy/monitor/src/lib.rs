@@ -360,6 +360,30 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_not_in_use_names_no_object_and_secrets_are_named_by_their_place() {
+        let mut tables = Tables::default();
+        let name = tables.add_text("x");
+        tables.fields = [0, 0, 1, 0, 1].map(|secret| Field { max: 9, name, secret, ..Field::default() }).to_vec();
+        tables.methods.push(Method { name, first_field: 0, arguments: 3, replies: 2, ..Method::default() });
+        let object = Object { name, first_method: 0, method_count: 1, server: 0 };
+        tables.objects = std::vec![object, Object { name: bulkhead_model::Text::default(), ..object }];
+        tables.subjects = std::vec![name];
+        tables.cells = std::vec![Cell { index: Cell::PLAIN, ..Cell::default() }];
+        let bytes = tables.to_bytes();
+        let policy = Policy::verify(&bytes).unwrap();
+        let call = Call { subject: 0, object: 0, method: 0, phase: Phase::Request, len: 3, args: &[0; MAX_ARGS] };
+        assert_eq!(decide(&policy, &mut [], &NoClock, &call).reason, Reason::NoRule);
+        assert_eq!(decide(&policy, &mut [], &NoClock, &Call { object: 1, ..call }).reason, Reason::UnknownObject);
+        assert_eq!(redacted(&policy, &call), 0b100);
+        assert_eq!(redacted(&policy, &Call { phase: Phase::Reply, ..call }), 0b10);
+    }
+
+    #[test]
+    fn without_a_clock_no_time_is_known() {
+        assert_eq!((NoClock.microseconds(), NoClock.local_seconds()), (None, None));
+    }
+
+    #[test]
     fn signed_ranges_compare_as_signed_numbers() {
         let minus = |value: i64| value.cast_unsigned();
         let field = |min, max| Field { min, max, ..Field::default() };
