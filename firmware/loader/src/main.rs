@@ -202,7 +202,9 @@ fn boot(tree_address: u64, own: Range, out: &mut Output) -> Result<Never, String
         layout.guest_ram.bytes >> 20
     );
     let _ = write!(out, "loader: policy SHA-256 ");
-    bundle.digest(Kind::Policy).into_iter().flatten().for_each(|byte| drop(write!(out, "{byte:02x}")));
+    for byte in bundle.digest(Kind::Policy).into_iter().flatten() {
+        let _ = write!(out, "{byte:02x}");
+    }
     let _ = writeln!(out);
     enter(&layout, &plan)
 }

@@ -79,7 +79,7 @@ mod tests {
         for grant in [
             "allow guest mmio.write",
             "allow guest task.start",
-            "allow guest psci.other when id == 5",
+            "allow guest psci.other when function == 5",
             "allow guest sysreg.write",
             "allow guest sysreg.*",
         ] {
