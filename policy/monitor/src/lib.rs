@@ -374,8 +374,8 @@ mod tests {
         let call = Call { subject: 0, object: 0, method: 0, phase: Phase::Request, len: 3, args: &[0; MAX_ARGS] };
         assert_eq!(decide(&policy, &mut [], &NoClock, &call).reason, Reason::NoRule);
         assert_eq!(decide(&policy, &mut [], &NoClock, &Call { object: 1, ..call }).reason, Reason::UnknownObject);
-        assert_eq!(redacted(&policy, &call), 0b100);
-        assert_eq!(redacted(&policy, &Call { phase: Phase::Reply, ..call }), 0b10);
+        assert_eq!(redacted(&policy, &call, NO_RULE), 0b100);
+        assert_eq!(redacted(&policy, &Call { phase: Phase::Reply, ..call }, NO_RULE), 0b10);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use bulkhead_lang::tree::Event;
 
 /// What all generated policies begin with.
-pub(crate) const SITE: &str = "edition 1\npolicy p\ninterface I {\n    method m(a: u8, b: i8) -> (a: u8, b: i8)\n    method n(a: u8, b: i8) -> ()\n    \
+pub(crate) const SITE: &str = "edition 1\npolicy p\nzone UTC\ninterface I {\n    method m(a: u8, b: i8) -> (a: u8, b: i8)\n    method n(a: u8, b: i8) -> ()\n    \
     method t(tag: text max 12) -> ()\n    method l(values: list of u16 max 2, o: optional i16) -> ()\n}\n\
     app x\nservice s: I by x\ngroup all: guest, x\ncounter made in -3..20\ncounter tally per a in 0..9 in 0..50 start 5\n\
     flow f per a in 0..9 {\n    one -> two, three\n    two -> one, two\n    three -> one\n    one holds x\n    three holds x, y\n    one lasts 4 s -> two\n}\n\

@@ -52,7 +52,7 @@ extern "C" fn _start(table: &&[u8], state: &mut &mut [u64], question: &Question)
     };
     let Ok(policy) = policy else { return u64::MAX };
     let &Question { subject, object, method, kind, len, ref args, times: [first, second] } = question;
-    let phase = [Phase::Request, Phase::Reply, Phase::Error, Phase::Request][usize::from(kind >> 1 & 3)];
+    let phase = [Phase::Request, Phase::Reply, Phase::Error, Phase::Question][usize::from(kind >> 1 & 3)];
     let call = Call { subject, object, method, phase, len, args };
     let known = |time: u64| (time != 0).then_some(time);
     let verdict = decide(&policy, state, &Clocks(known(first), known(second)), &call);
@@ -60,5 +60,7 @@ extern "C" fn _start(table: &&[u8], state: &mut &mut [u64], question: &Question)
     if cfg!(feature = "counterproof") {
         return args[usize::from(len)];
     }
-    u64::from(verdict.rule) << 16 | u64::from(verdict.reason as u8) << 8 | u64::from(redacted(&policy, &call)) ^ place
+    u64::from(verdict.rule) << 16
+        | u64::from(verdict.reason as u8) << 8
+        | u64::from(redacted(&policy, &call, verdict.rule)) ^ place
 }
