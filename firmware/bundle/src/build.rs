@@ -144,6 +144,9 @@ mod tests {
         let bundle = Bundle::open(&bytes).unwrap();
         assert_eq!(bundle.part(Kind::GuestKernel), Ok(b"kernel".as_slice()));
         assert_eq!(bundle.part(Kind::GuestInitrd), Err(Error::Missing(Kind::GuestInitrd)));
+        let digest: [u8; 32] = Sha256::digest(b"kernel").into();
+        assert_eq!(bundle.digest(Kind::GuestKernel), Some(&digest));
+        assert_eq!(bundle.digest(Kind::Policy), None);
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub enum Kind {
     Policy = 7,
     /// Numbers of the site: [`Settings`].
     Settings = 8,
+    /// What the policy requires of the machine, UTF-8: a line `FACT LEAST FILE:LINE` for each; empty without any.
+    Requirements = 9,
 }
 
 impl Kind {
@@ -64,6 +66,7 @@ impl Kind {
             Self::Secure => "secure partition",
             Self::Policy => "policy",
             Self::Settings => "settings",
+            Self::Requirements => "requirements",
         }
     }
 }
@@ -190,6 +193,12 @@ impl<'a> Bundle<'a> {
         let bytes = usize::try_from(row.bytes).map_err(|_| Error::PartOutside(row.kind))?;
         let part = self.bytes.get(start..).and_then(|rest| rest.get(..bytes)).ok_or(Error::PartOutside(row.kind))?;
         if Sha256::digest(part).as_slice() == row.sha256 { Ok(part) } else { Err(Error::PartAltered(kind)) }
+    }
+
+    /// A part's SHA-256, as the table has it; [`Bundle::part`] holds the part to it.
+    #[must_use]
+    pub fn digest(&self, kind: Kind) -> Option<&'a [u8; 32]> {
+        self.rows.iter().find(|row| row.kind == kind as u32).map(|row| &row.sha256)
     }
 }
 

@@ -6,6 +6,8 @@
 extern crate alloc;
 
 pub mod aarch64;
+pub mod misfit;
+pub mod require;
 pub mod resources;
 pub mod wall;
 pub mod x86_64;

@@ -17,6 +17,8 @@ use bulkhead_abi::boot::{self, BootInfo, MAX_GUEST_RANGES};
 use bulkhead_bundle::flat::Flat;
 use bulkhead_bundle::{Bundle, Kind, Resource, Settings};
 use bulkhead_hypervisor_core::plan::{MachinePlan, PLAN_MAGIC, PLAN_VERSION, Range, console};
+use bulkhead_loader::misfit::Misfit;
+use bulkhead_loader::require::{self, Facts};
 use bulkhead_loader::resources;
 use bulkhead_loader::wall::Wall;
 use linked_list_allocator::LockedHeap;
@@ -63,14 +65,18 @@ struct Parts {
     resources: &'static [Resource],
     secure: &'static [u8],
     policy: &'static [u8],
+    policy_digest: [u8; 32],
     settings: Settings,
     info: BootInfo,
 }
 
 impl Parts {
-    fn open(bundle: &'static [u8]) -> Result<Self, String> {
+    /// Checks the parts' hashes, and that the machine is one that the policy may run on.
+    fn open(bundle: &'static [u8], machine: &Facts) -> Result<Self, String> {
         let bundle = Bundle::open(bundle).map_err(|error| error.to_string())?;
         let part = |kind| bundle.part(kind).map_err(|error| error.to_string());
+        let required = core::str::from_utf8(part(Kind::Requirements)?).map_err(|_| "the requirements are not UTF-8")?;
+        require::check(required, machine).map_err(|unmet| unmet.to_string())?;
         let secure = part(Kind::Secure)?;
         let (info, _) = BootInfo::read_from_prefix(secure).map_err(|_| "the secure partition's image is cut")?;
         if info.memory_bytes > SECURE_MAX || (secure.len() as u64) > info.memory_bytes {
@@ -86,6 +92,7 @@ impl Parts {
                 .map_err(|_| "the guest's resources are cut")?,
             secure,
             policy: part(Kind::Policy)?,
+            policy_digest: *bundle.digest(Kind::Policy).ok_or("the bundle holds no policy")?,
             settings: Settings::read_from_bytes(part(Kind::Settings)?).map_err(|_| "the settings are cut")?,
             info,
         })
@@ -157,6 +164,7 @@ impl Parts {
 /// What the policy gives away goes into the plan, the plan to its page, and the machine to the hypervisor.
 fn enter(out: &mut Output, parts: &Parts, wall: &Wall, plan: &mut MachinePlan) -> Result<Never, String> {
     resources::give(plan, parts.resources).map_err(|error| error.to_string())?;
+    plan.validate().map_err(|error| Misfit { plan, error }.to_string())?;
     let guest_bytes: u64 = plan.guest_ram.iter().map(|range| range.bytes).sum();
     let _ = writeln!(
         out,
@@ -164,6 +172,11 @@ fn enter(out: &mut Output, parts: &Parts, wall: &Wall, plan: &mut MachinePlan) -
         wall.taken.bytes >> 10,
         guest_bytes >> 20
     );
+    let _ = write!(out, "loader: policy SHA-256 ");
+    for byte in parts.policy_digest {
+        let _ = write!(out, "{byte:02x}");
+    }
+    let _ = writeln!(out);
     copy(plan.as_bytes(), wall.plan.base);
     arch::jump(wall.hypervisor.base, wall.plan.base)
 }

@@ -253,9 +253,10 @@ mod tests {
             assert!(!gate.sends_sgi());
         });
         with_gate("allow guest sysreg.write when encoding == 1", |gate| assert!(!gate.sends_sgi()));
-        with_gate("allow guest sysreg.write\ndeny guest sysreg.write when value == 5", |gate| {
-            assert!(!gate.sends_sgi())
-        });
+        with_gate(
+            "// accept L007: a test\nallow guest sysreg.write\ndeny guest sysreg.write when value == 5",
+            |gate| assert!(!gate.sends_sgi()),
+        );
     }
 
     #[test]

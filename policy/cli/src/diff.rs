@@ -1,10 +1,11 @@
 //! `bulkhead diff`: what a change of a policy changes, by meaning, with a call for each difference that both monitors judged.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use bulkhead_lang::Compiled;
-use bulkhead_lang::policy::{Recording, Rule};
+use bulkhead_lang::policy::{Labelled, Recording, Requirement, Rule};
 use bulkhead_lang::regions::{self, Bounds, Place, bounds, difference, extent, places};
 use bulkhead_lang::show;
 use bulkhead_lang::tree::{Decision, Event};
@@ -39,6 +40,8 @@ pub(crate) fn run(old: &Site<'_>, new: &Site<'_>, fail_on_new: bool, as_json: bo
         compare(&old, &new, names, &mut found)?;
     }
     given(&old, &new, &mut found);
+    required(&old, &new, &mut found);
+    mandatory(&old, &new, &mut found);
     remembered(&old, &new, &mut found);
     let is_new = !found.newly.is_empty() || !found.perhaps.is_empty();
     let Differences { newly, no_longer, perhaps, recorded } = found;
@@ -153,14 +156,24 @@ fn recordings(compiled: &Compiled, (subject, object, method): Place) -> BTreeSet
     policy.rules.iter().flat_map(of_rule).collect()
 }
 
-/// The rules of a method that remember or compute, as text with single spaces.
+/// The rules of a method that remember or compute, as text with single spaces; with what their conditions mean, where names in
+/// the text stand for something that is written elsewhere: a role, a set.
 fn in_doubt(compiled: &Compiled, (subject, object, method): Place) -> BTreeSet<String> {
     let policy = &compiled.policy;
     let rules = policy.rules.iter().filter(|rule| {
         let mut bodies = rule.bodies_for(subject, object, method, Event::Request);
         bodies.any(|body| extent(policy, body, Event::Request).map_or(true, |extent| !extent.is_exact))
     });
-    rules.map(|rule| compiled.sources.text(rule.span).split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    let fields = policy.fields(object, method, Event::Request);
+    let told = |rule: &Rule| {
+        let text = compiled.sources.text(rule.span).split_whitespace().collect::<Vec<_>>().join(" ");
+        let conditions =
+            rule.bodies_for(subject, object, method, Event::Request).filter_map(|body| body.condition.as_ref());
+        let meant: Vec<String> = conditions.map(|condition| show::text(policy, fields, condition)).collect();
+        let meant = meant.join(" or ");
+        if text.contains(&meant) { text } else { format!("{text} (meant: {meant})") }
+    };
+    rules.map(told).collect()
 }
 
 /// Resources that have another owner.
@@ -180,6 +193,62 @@ fn given(old: &Compiled, new: &Compiled, found: &mut Differences) {
     let (before, after) = (all(old), all(new));
     found.newly.extend(after.difference(&before).cloned());
     found.no_longer.extend(before.difference(&after).cloned());
+}
+
+/// Machines that only one of them boots on.
+fn required(old: &Compiled, new: &Compiled, found: &mut Differences) {
+    let least = |compiled: &Compiled, fact: &str| {
+        let of_fact = compiled.policy.requirements.iter().filter(|required| required.fact == fact);
+        of_fact.max_by_key(|required| required.least).cloned()
+    };
+    for fact in bulkhead_lang::require::FACTS {
+        let (before, after) = (least(old, fact.name), least(new, fact.name));
+        let many = |required: &Option<Requirement>| required.as_ref().map_or(0, |required| required.least);
+        match many(&before).cmp(&many(&after)) {
+            Ordering::Greater => found.newly.extend(before.map(|was| format!("machines without {}", was.show()))),
+            Ordering::Less => found.no_longer.extend(after.map(|is| format!("machines without {}", is.show()))),
+            Ordering::Equal => {}
+        }
+    }
+}
+
+/// Channels and labels that are others: rules that are written next are held against them.
+fn mandatory(old: &Compiled, new: &Compiled, found: &mut Differences) {
+    let all = |compiled: &Compiled| {
+        let policy = &compiled.policy;
+        let subjects = || (0_u16..).zip(&policy.subjects);
+        let subject = |number: u16| policy.subjects.get(usize::from(number)).map_or("?", String::as_str);
+        let mut lines = BTreeSet::new();
+        for channel in &policy.channels {
+            for (sender, (receiver, _)) in channel
+                .senders
+                .iter()
+                .flat_map(|sender| channel.receivers.iter().map(move |receiver| (sender, receiver)))
+            {
+                let receiver = policy.objects.get(usize::from(*receiver)).map_or("?", |object| object.name.as_str());
+                lines.insert(format!("one way from {} to {receiver}", subject(*sender)));
+            }
+        }
+        for lattice in &policy.lattices {
+            let said = |name: &str, labelled: &Labelled| {
+                let rise = labelled.rise.as_ref().map_or(String::new(), |(label, condition)| {
+                    format!(" rises to {} when {}", lattice.show(*label), show::text(policy, &[], condition))
+                });
+                format!("{}: {name} at {}{rise}", lattice.name, lattice.show(labelled.label))
+            };
+            lines.extend(subjects().map(|(number, name)| said(name, &lattice.subject(number))));
+            let objects = (0_u16..).zip(&policy.objects);
+            let labelled = objects.filter_map(|(number, object)| {
+                let labelled = lattice.object(number, object.server)?;
+                Some(said(&format!("{} (object)", object.name), &labelled))
+            });
+            lines.extend(labelled);
+        }
+        lines
+    };
+    let (before, after) = (all(old), all(new));
+    found.perhaps.extend(after.difference(&before).map(|line| format!("new: {line}")));
+    found.perhaps.extend(before.difference(&after).map(|line| format!("gone: {line}")));
 }
 
 /// What is remembered differently: rules that ask for it may decide otherwise.

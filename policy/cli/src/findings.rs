@@ -37,5 +37,9 @@ fn as_value(finding: &Diagnostic, sources: &Sources) -> Value {
     json!({
         "severity": if finding.severity == Severity::Error { "error" } else { "warning" },
         "file": file, "line": line, "column": column, "message": finding.message, "help": finding.help,
+        "also": finding.also.iter().map(|(span, what)| {
+            let (file, line, ..) = sources.place(*span);
+            json!({ "file": file, "line": line, "message": what })
+        }).collect::<Vec<_>>(),
     })
 }

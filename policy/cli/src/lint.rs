@@ -3,11 +3,10 @@
 
 use std::process::ExitCode;
 
-use bulkhead_lang::policy::{Body, Effect, Expression, Field, Presence, Recording, Rule, StateKind};
+use bulkhead_lang::policy::{Effect, Expression, Field, Presence, Recording, Rule, StateKind};
 use bulkhead_lang::regions::{Extent, Place, difference, extent, intersection, is_empty};
-use bulkhead_lang::tree::{Decision, Event, Space};
-use bulkhead_lang::{Compiled, Span};
-use bulkhead_model::{method, object};
+use bulkhead_lang::tree::{Decision, Event};
+use bulkhead_lang::{Compiled, Span, danger};
 use serde_json::json;
 
 use crate::site::{Site, say};
@@ -29,9 +28,16 @@ pub(crate) fn run(site: &Site<'_>, as_json: bool) -> Result<ExitCode, String> {
     let mut all = Vec::new();
     rules(&compiled, &mut all);
     flows(&compiled, &mut all);
-    wide_and_dangerous(&compiled, &mut all);
+    wide(&compiled, &mut all);
+    // The compiler refuses the others.
+    all.extend(danger::grants(&compiled.policy).into_iter().map(|(span, what)| Finding {
+        id: danger::ID,
+        span,
+        what,
+        remedy: "narrow it to what the guest needs, or accept it with the reason",
+    }));
     let (accepted, open): (Vec<Finding>, Vec<Finding>) =
-        all.into_iter().partition(|finding| is_accepted(&compiled, finding));
+        all.into_iter().partition(|finding| danger::is_accepted(&compiled.sources, finding.span, finding.id));
     if as_json {
         let findings: Vec<_> = open
             .iter()
@@ -51,48 +57,8 @@ pub(crate) fn run(site: &Site<'_>, as_json: bool) -> Result<ExitCode, String> {
     Ok(if open.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// A comment above the line accepts this finding, with a reason.
-fn is_accepted(compiled: &Compiled, finding: &Finding) -> bool {
-    let (_, line, ..) = compiled.sources.place(finding.span);
-    let source = compiled.sources.0.get(finding.span.file);
-    let above = (line as usize).checked_sub(2).and_then(|above| source?.text.lines().nth(above));
-    let reason =
-        above.and_then(|above| above.trim().strip_prefix("// accept ")?.strip_prefix(finding.id)?.strip_prefix(':'));
-    reason.is_some_and(|reason| !reason.trim().is_empty())
-}
-
 /// A number with more values than this is wide.
 const WIDE: i128 = 0xffff;
-/// Methods that can undo the wall, whatever their arguments.
-const DANGEROUS: [&str; 3] = ["mmio.write", "task.start", "psci.other"];
-/// Methods that can, unless a condition says which.
-const DANGEROUS_IF_OPEN: [&str; 5] = ["sysreg.write", "sysreg.read", "mmio.read", "msr.read", "pci.write"];
-/// Words in a resource's name that say what it is.
-const RESOURCES: [&str; 9] = ["gic", "gicd", "its", "smmu", "iommu", "flash", "watchdog", "apic", "ioapic"];
-
-const NARROW: &str = "narrow it to what the guest needs, or accept it with the reason";
-/// Any value.
-const ANY: (i128, i128) = (0, u64::MAX as i128);
-/// What can undo the wall, wherever it is given: the CPUs' and chipsets' own places (SDM 3 §11.4, SDM 4, APM 2 appendix A).
-const UNDOING: [(Space, i128, i128, &str); 17] = [
-    (Space::Memory, 0xfee0_0000, 0xfeef_ffff, "the local APIC"),
-    (Space::Memory, 0xfec0_0000, 0xfec0_0fff, "the I/O APIC"),
-    (Space::Memory, 0xfed8_0000, 0xfed9_3fff, "an IOMMU"),
-    (Space::Ports, 0x92, 0x92, "the fast reset"),
-    (Space::Ports, 0xb2, 0xb2, "the SMI command port"),
-    (Space::Ports, 0xcf8, 0xcff, "PCI configuration and the reset register"),
-    (Space::Registers, 0x1b, 0x1b, "the APIC's base"),
-    (Space::Registers, 0x3a, 0x3a, "the lock of VMX"),
-    (Space::Registers, 0x79, 0x79, "the microcode update"),
-    (Space::Registers, 0x1d9, 0x1d9, "the CPU's debug control"),
-    (Space::Registers, 0x200, 0x26f, "memory types"),
-    (Space::Registers, 0x2ff, 0x2ff, "memory types"),
-    (Space::Registers, 0xc000_0080, 0xc000_0080, "EFER"),
-    (Space::Registers, 0xc001_0010, 0xc001_0010, "the system's configuration"),
-    (Space::Registers, 0xc001_0015, 0xc001_001f, "the CPU's and the memory's configuration"),
-    (Space::Registers, 0xc001_0020, 0xc001_0020, "the microcode update"),
-    (Space::Registers, 0xc001_0111, 0xc001_0119, "system management and SVM"),
-];
 
 /// Rules that grant nothing, grant what others grant, or deny what nobody grants.
 fn rules(compiled: &Compiled, all: &mut Vec<Finding>) {
@@ -129,25 +95,14 @@ fn rules(compiled: &Compiled, all: &mut Vec<Finding>) {
     }
 }
 
-/// Allowing rules of the guest that name no bound for a wide number, and rules that give away what can undo the wall.
-fn wide_and_dangerous(compiled: &Compiled, all: &mut Vec<Finding>) {
+/// Allowing rules of the guest that name no bound for a wide number.
+fn wide(compiled: &Compiled, all: &mut Vec<Finding>) {
     let policy = &compiled.policy;
     for rule in policy.rules.iter().filter(|rule| rule.event == Event::Request && rule.decision == Decision::Allow) {
         let is_of_guest = rule.subjects.contains(&bulkhead_model::subject::GUEST);
         for body in rule.bodies.iter().filter(|_| is_of_guest) {
             let Some(object) = policy.objects.get(usize::from(body.object)) else { continue };
             let Some(method) = policy.method(body.object, body.method) else { continue };
-            let name = format!("{}.{}", object.name, method.name);
-            // The wall filters what a feature register tells; a write, or memory that nobody has, is another matter.
-            let is_open = body.condition.is_none();
-            if DANGEROUS.contains(&name.as_str()) || is_open && DANGEROUS_IF_OPEN.contains(&name.as_str()) {
-                let what =
-                    format!("the guest is given {name}, which can undo the wall or stop the machine's other side");
-                all.push(Finding { id: "L007", span: rule.span, what, remedy: NARROW });
-            } else if let Some(undoing) = undoing(compiled, body) {
-                let what = format!("the guest is given {name} of {undoing}, which can undo the wall");
-                all.push(Finding { id: "L007", span: rule.span, what, remedy: NARROW });
-            }
             let is_device = policy.devices.iter().any(|device| device.object == body.object);
             if object.server.is_none() || is_device {
                 continue;
@@ -161,51 +116,17 @@ fn wide_and_dangerous(compiled: &Compiled, all: &mut Vec<Finding>) {
             });
             if let Some((_, field)) = wide {
                 let what = format!(
-                    "the guest may send any of {} values as `{}` of {name}",
+                    "the guest may send any of {} values as `{}` of {}.{}",
                     field.range.1 - field.range.0 + 1,
-                    field.name
+                    field.name,
+                    object.name,
+                    method.name
                 );
                 let remedy = "say which: a range in the interface, or `when` in the rule";
                 all.push(Finding { id: "L006", span: rule.span, what, remedy });
             }
         }
     }
-    for resource in &policy.resources {
-        let parts: Vec<&str> = resource.name.split('_').collect();
-        // A register that is only read undoes nothing.
-        if resource.is_read_only && resource.space == Space::Registers {
-            continue;
-        }
-        let is_met = |(space, low, high, _): &&(Space, i128, i128, &str)| {
-            let (first, last) = (i128::from(resource.base), i128::from(resource.base + resource.size) - 1);
-            *space == resource.space && *low <= last && first <= *high
-        };
-        let by_name =
-            RESOURCES.iter().find(|word| parts.contains(word)).map(|word| format!("by its name it is {word}"));
-        let by_place = UNDOING.iter().find(is_met).map(|(.., what)| format!("it holds {what}"));
-        if let Some(why) = by_place.or(by_name) {
-            let what = format!("the guest is given `{}`: {why}, which can undo the wall", resource.name);
-            let remedy = "let an app of the secure side drive it, or accept it with the reason";
-            all.push(Finding { id: "L007", span: resource.span, what, remedy });
-        }
-    }
-}
-
-/// What a rule of the guest's lets it write that can undo the wall, whatever its condition says besides.
-fn undoing(compiled: &Compiled, body: &Body) -> Option<&'static str> {
-    let region = extent(&compiled.policy, body, Event::Request).ok()?.region;
-    UNDOING.iter().find_map(|&(space, low, high, what)| {
-        let is_met = match (space, body.object, body.method) {
-            // An access of several bytes reaches ports above the one that it names.
-            (Space::Ports, object::PORT, method::WRITE) => {
-                let sizes = [1_i128, 2, 4].map(|size| vec![(low - size + 1, high), (size, size), ANY]);
-                intersection(&region, &sizes.to_vec())
-            }
-            (Space::Registers, object::MSR, method::WRITE) => intersection(&region, &vec![vec![(low, high), ANY]]),
-            _ => return None,
-        };
-        (!is_met.ok()?.is_empty()).then_some(what)
-    })
 }
 
 /// The extents of the rules for a place, but one.

@@ -283,10 +283,14 @@ fn range(span: Span, sources: &Sources) -> Value {
 }
 
 fn shown(finding: &Diagnostic, sources: &Sources) -> Value {
+    let also = finding.also.iter().map(|(span, what)| {
+        let (file, line, ..) = sources.place(*span);
+        format!("\nsee {file}:{line}: {what}")
+    });
     json!({
         "range": range(finding.span, sources),
         "severity": if finding.severity == Severity::Error { 1 } else { 2 },
         "source": "bulkhead",
-        "message": format!("{}\nhelp: {}", finding.message, finding.help),
+        "message": format!("{}{}\nhelp: {}", finding.message, also.collect::<String>(), finding.help),
     })
 }

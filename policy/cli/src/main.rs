@@ -16,6 +16,7 @@ mod prove;
 mod replay;
 mod report;
 mod site;
+mod table;
 mod test;
 mod types;
 
@@ -54,6 +55,9 @@ enum Verb {
         /// The site's folder
         #[arg(default_value = ".")]
         site: PathBuf,
+        /// Prints who may call what, after every rule: what is always allowed, and what may be
+        #[arg(long)]
+        table: bool,
     },
     /// Compiles a site's policy to the table that the wall evaluates
     Compile {
@@ -175,7 +179,7 @@ fn main() -> ExitCode {
         site::one(site, cli.arch).and_then(|arch| act(&Site::new(site, arch)))
     };
     let done = match &cli.verb {
-        Verb::Check { site } => each(site, &|site| check(site, json)),
+        Verb::Check { site, table } => each(site, &|site| check(site, *table, json)),
         Verb::Compile { site, output } => one(site, &|site| compile(site, output, json)),
         Verb::Explain { call, site } => each(site, &|site| explain::explain(site, call, json)),
         Verb::Completions { shell } => {
@@ -214,12 +218,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(site: &Site<'_>, as_json: bool) -> Result<ExitCode, String> {
+fn check(site: &Site<'_>, with_table: bool, as_json: bool) -> Result<ExitCode, String> {
     let compiled = match site.open(as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
-    let facts = facts(&compiled);
+    let mut facts = facts(&compiled);
+    let lines = if with_table { table::lines(&compiled) } else { Vec::new() };
+    if with_table {
+        facts["table"] = json!(lines);
+    }
     findings::print(&compiled.warnings, &compiled.sources, as_json, &facts);
     if !as_json {
         let policy = &compiled.policy;
@@ -234,8 +242,36 @@ fn check(site: &Site<'_>, as_json: bool) -> Result<ExitCode, String> {
             compiled.worst.tests,
             compiled.worst.steps
         );
+        for required in &policy.requirements {
+            let (file, line, ..) = compiled.sources.place(required.span);
+            println!("requires of the machine: {} ({file}:{line})", required.show());
+        }
+        println!("SHA-256 {}", digest(&compiled.table));
+        lines.iter().for_each(|line| println!("{line}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// By this a table is known again: the loader says it at each start.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes a file whole or not at all: what stood there stays until all is written.
+pub(crate) fn write_whole(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
+    if path.exists() && !path.is_file() {
+        return fs::write(path, bytes).map_err(failed);
+    }
+    let mut name = path.file_name().ok_or(format!("{} names no file", path.display()))?.to_os_string();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = path.with_file_name(name);
+    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&part);
+        failed(error)
+    })
 }
 
 fn facts(compiled: &Compiled) -> serde_json::Value {
@@ -246,6 +282,11 @@ fn facts(compiled: &Compiled) -> serde_json::Value {
         "subjects": compiled.policy.subjects,
         "objects": compiled.policy.objects.iter().map(|object| &object.name).collect::<Vec<_>>(),
         "table_bytes": compiled.table.len(),
+        "requires": compiled.policy.requirements.iter().map(|required| {
+            let (file, line, ..) = compiled.sources.place(required.span);
+            json!({ "fact": required.fact, "least": required.least, "file": file, "line": line })
+        }).collect::<Vec<_>>(),
+        "sha256": digest(&compiled.table),
         "worst_rows": compiled.worst.rules,
         "worst_tests": compiled.worst.tests,
         "worst_steps": compiled.worst.steps,
@@ -257,10 +298,10 @@ fn compile(site: &Site<'_>, output: &Path, as_json: bool) -> Result<ExitCode, St
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
-    fs::write(output, &compiled.table).map_err(|error| format!("cannot write {}: {error}", output.display()))?;
+    write_whole(output, &compiled.table)?;
     findings::print(&compiled.warnings, &compiled.sources, as_json, &facts(&compiled));
     if !as_json {
-        println!("{}: {} bytes", output.display(), compiled.table.len());
+        println!("{}: {} bytes, SHA-256 {}", output.display(), compiled.table.len(), digest(&compiled.table));
     }
     Ok(ExitCode::SUCCESS)
 }

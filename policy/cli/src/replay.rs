@@ -1,13 +1,16 @@
 //! `bulkhead replay`: what a policy says of calls that were recorded, as the audit app prints them. Calls are put to it in
-//! their order, so that rates and flows go on from one to the next.
+//! their order, so that rates and flows go on from one to the next. Rules that allowed none of them are named: does the guest
+//! need what they grant?
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
 use bulkhead_lang::Compiled;
-use bulkhead_lang::policy::Call;
+use bulkhead_lang::policy::{Call, Rule};
 use bulkhead_lang::regions::Place;
+use bulkhead_lang::tree::{Decision, Event};
 use bulkhead_model::Reason;
 use serde_json::json;
 
@@ -42,6 +45,7 @@ pub(crate) fn run(site: &Site<'_>, log: &Path, as_json: bool) -> Result<ExitCode
     let text = String::from_utf8_lossy(&fs::read(log).map_err(failed)?).into_owned();
     let mut pair = Pair::new(&compiled)?;
     let (mut same, mut skipped, mut changed) = (0_u64, 0_u64, Vec::new());
+    let mut used = BTreeSet::new();
     for (number, line) in text.lines().enumerate() {
         let Some(record) = recorded(line) else { continue };
         let Some(record) = record else {
@@ -54,6 +58,9 @@ pub(crate) fn run(site: &Site<'_>, log: &Path, as_json: bool) -> Result<ExitCode
         };
         let verdict = pair.decide(&message(&call))?;
         let is_allowed = verdict.reason == Reason::Allowed;
+        if is_allowed {
+            used.extend(verdict.observed.iter().copied());
+        }
         if is_allowed == record.was_allowed {
             same += 1;
         } else {
@@ -61,22 +68,40 @@ pub(crate) fn run(site: &Site<'_>, log: &Path, as_json: bool) -> Result<ExitCode
             changed.push((number + 1, compiled.show(&call), is_allowed, format!("{}{told}", verdict.reason.word())));
         }
     }
+    let unused = unused(&compiled, &used);
     if as_json {
         let changes = changed.iter().map(|(line, call, is_allowed, why)| {
             json!({ "line": line, "call": call, "now": if *is_allowed { "allowed" } else { "refused" }, "reason": why })
         });
-        say(&compiled, json!({ "same": same, "not_replayed": skipped, "changed": changes.collect::<Vec<_>>() }));
+        let changes = changes.collect::<Vec<_>>();
+        say(&compiled, json!({ "same": same, "not_replayed": skipped, "changed": changes, "unused": unused }));
     } else {
         for (line, call, is_allowed, why) in &changed {
             let now = if *is_allowed { "would be allowed".to_string() } else { format!("would be refused: {why}") };
             println!("line {line}: {call} {now}");
         }
+        unused.iter().for_each(|rule| println!("granted, and not used in this log: {rule}"));
         println!(
             "{same} the same, {} others, {skipped} not replayed (secrets, or what the policy does not know)",
             changed.len()
         );
     }
     Ok(if changed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Rules for requests that allowed none of the recorded calls. A log says what happened in its time, and holds only what was to
+/// be recorded: what is not in it may still be needed.
+fn unused(compiled: &Compiled, used: &BTreeSet<usize>) -> Vec<String> {
+    let is_grant = |rule: &Rule| rule.decision == Decision::Allow && rule.event == Event::Request;
+    let rules = compiled.policy.rules.iter().enumerate();
+    let unused = rules.filter(|(at, rule)| is_grant(rule) && !used.contains(at));
+    unused
+        .map(|(_, rule)| {
+            let (file, line, ..) = compiled.sources.place(rule.span);
+            let text = compiled.sources.text(rule.span).split_whitespace().collect::<Vec<_>>().join(" ");
+            format!("{file}:{line}: {text}")
+        })
+        .collect()
 }
 
 /// The call of a line such as `#12 REFUSED guest -> plant.set_pump(rpm: 2900): no rule`. `None`: no such line; inner `None`: its

@@ -3,12 +3,12 @@
 //! NIST SP 800-53 each part answers.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
 use bulkhead_lang::Compiled;
-use bulkhead_lang::policy::{Resource, Rule, State, StateKind};
+use bulkhead_lang::policy::{Group, Resource, Rule, State, StateKind};
+use bulkhead_lang::show;
 use bulkhead_lang::tree::{Decision, Event};
 use serde_json::json;
 
@@ -28,7 +28,7 @@ pub(crate) fn run(site: &Site<'_>, output: &Path, as_json: bool) -> Result<ExitC
         Err(code) => return Ok(code),
     };
     let (html, is_well) = page(&compiled)?;
-    fs::write(output, html).map_err(|error| format!("cannot write {}: {error}", output.display()))?;
+    crate::write_whole(output, html)?;
     if as_json {
         say(&compiled, json!({ "ok": is_well, "page": output.display().to_string() }));
     } else {
@@ -50,9 +50,11 @@ fn page(compiled: &Compiled) -> Result<(String, bool), String> {
         escaped(&policy.name),
         policy.rules.len(),
         compiled.table.len(),
-        digest(&compiled.table),
+        crate::digest(&compiled.table),
     );
     matrix(compiled, &mut html);
+    roles(compiled, &mut html);
+    labels(compiled, &mut html);
     machine(compiled, &mut html);
     conditions(compiled, &mut html);
     memory(compiled, &mut html);
@@ -110,6 +112,49 @@ fn matrix(compiled: &Compiled, html: &mut String) {
     html.push_str("</table>");
 }
 
+/// Who and what rules name together, and while which condition.
+fn roles(compiled: &Compiled, html: &mut String) {
+    if compiled.policy.groups.is_empty() {
+        return;
+    }
+    html.push_str("<h2>Roles and attributes</h2><table><tr><th>group</th><th>members</th><th>as written</th></tr>");
+    for Group { name, members, span, .. } in &compiled.policy.groups {
+        let members: Vec<&str> = members.iter().map(|member| member.text.as_str()).collect();
+        let (name, members, text) =
+            (escaped(name), escaped(&members.join(", ")), escaped(compiled.sources.text(*span)));
+        let _ = write!(html, "<tr><td>{name}</td><td>{members}</td><td><code>{text}</code></td></tr>");
+    }
+    html.push_str("</table>");
+}
+
+/// Who and what has which label of a lattice.
+fn labels(compiled: &Compiled, html: &mut String) {
+    let policy = &compiled.policy;
+    for lattice in &policy.lattices {
+        let _ = write!(
+            html,
+            "<h2>Lattice {}</h2><p>Levels, the lowest first: {}. Nothing flows upwards: a subject reads what is as high as itself or \
+             higher, and writes what is as high or lower.</p><table><tr><th>who or what</th><th>label</th><th>rises to</th></tr>",
+            escaped(&lattice.name),
+            escaped(&lattice.levels.join(", "))
+        );
+        let subjects = (0_u16..).zip(&policy.subjects).map(|(at, name)| (name.clone(), Some(lattice.subject(at))));
+        let objects = (0_u16..).zip(&policy.objects);
+        let objects =
+            objects.map(|(at, object)| (format!("{} (object)", object.name), lattice.object(at, object.server)));
+        for (name, labelled) in subjects.chain(objects) {
+            let Some(labelled) = labelled else { continue };
+            let risen = labelled.rise.as_ref().map_or("&ndash;".to_string(), |(label, condition)| {
+                let condition = show::text(policy, &[], condition);
+                escaped(&format!("{} when {condition}", lattice.show(*label)))
+            });
+            let (name, label) = (escaped(&name), escaped(&lattice.show(labelled.label)));
+            let _ = write!(html, "<tr><td>{name}</td><td>{label}</td><td>{risen}</td></tr>");
+        }
+        html.push_str("</table>");
+    }
+}
+
 /// What of the machine is given away for good.
 fn machine(compiled: &Compiled, html: &mut String) {
     let policy = &compiled.policy;
@@ -130,6 +175,16 @@ fn machine(compiled: &Compiled, html: &mut String) {
         );
     }
     html.push_str("</table>");
+    for channel in &policy.channels {
+        let text = escaped(compiled.sources.text(channel.span));
+        let _ =
+            write!(html, "<p>One way: <code>{text}</code>. No values, no errors, no calls and no state come back.</p>");
+    }
+    for required in &policy.requirements {
+        let (file, line, ..) = compiled.sources.place(required.span);
+        let (what, file) = (escaped(&required.show()), escaped(file));
+        let _ = write!(html, "<p>Boots only on a machine with <code>{what}</code> ({file}:{line}).</p>");
+    }
 }
 
 /// Every rule as it is written, with what people are told.
@@ -252,13 +307,4 @@ const REQUIREMENTS: &str = "<h2>Requirements</h2><table><tr><th>requirement</th>
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-fn digest(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    let hash = sha2::Sha256::digest(bytes);
-    hash.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

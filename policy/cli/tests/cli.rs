@@ -128,7 +128,7 @@ fn completions_and_the_manual_page_know_every_verb() {
 
 #[test]
 fn a_never_of_ages_and_hours_is_proved_where_the_rules_themselves_keep_it() {
-    let text = "edition 1\npolicy p\ninterface I { method go() -> ()\n method mark() -> () }\napp a\nservice s: I by a\ntimer t\n\
+    let text = "edition 1\npolicy p\nzone UTC\ninterface I { method go() -> ()\n method mark() -> () }\napp a\nservice s: I by a\ntimer t\n\
         allow guest s.mark then start t\nallow guest s.go when age of t >= 10 s and time of day between 8 h and 16 h\n";
     let folder = site(
         "moments",
@@ -313,6 +313,78 @@ fn a_difference_is_shown_by_a_call_and_new_permissions_can_fail() {
 }
 
 #[test]
+fn what_is_required_of_the_machine_is_printed_and_its_loss_is_a_difference() {
+    let with = |name: &str, text: &str| site(name, &format!("{BOUNDED}{text}")).display().to_string();
+    let (none, two, four) = (with("r0", ""), with("r2", "require cores >= 2\n"), with("r4", "require cores >= 4\n"));
+    assert!(text(&bulkhead(&["check", &two])).contains("requires of the machine: cores >= 2 (site.policy:13)"));
+    let said = text(&bulkhead(&["--json", "check", &two]));
+    assert!(said.contains("\"requires\":[{\"fact\":\"cores\",\"file\":\"site.policy\",\"least\":2"), "{said}");
+    for (old, new, code, line) in [
+        (&two, &none, 1, "+ newly allowed: machines without cores >= 2"),
+        (&four, &two, 1, "+ newly allowed: machines without cores >= 4"),
+        (&none, &two, 0, "- no longer allowed: machines without cores >= 2"),
+        (&two, &two, 0, "the policies mean the same"),
+    ] {
+        let output = bulkhead(&["diff", old, new, "--fail-on-new"]);
+        assert!(output.status.code() == Some(code) && text(&output).contains(line), "{line}: {}", text(&output));
+    }
+    let page = Path::new(env!("CARGO_TARGET_TMPDIR")).join("required.html").display().to_string();
+    bulkhead(&["report", &two, "-o", &page]);
+    assert!(std::fs::read_to_string(page).expect("the page").contains("cores &gt;= 2"));
+}
+
+#[test]
+fn a_role_that_holds_under_another_condition_is_a_difference() {
+    let with = |name: &str, most: u8| {
+        let text = format!("{BOUNDED}group few: guest when c < {most}\nallow few s.set when mode == 1\n");
+        site(name, &text).display().to_string()
+    };
+    let (one, same, other) = (with("role-1", 1), with("role-2", 1), with("role-3", 2));
+    assert!(text(&bulkhead(&["diff", &one, &same])).contains("the policies mean the same"));
+    let said = text(&bulkhead(&["diff", &one, &other]));
+    assert!(
+        said.contains("? perhaps: guest -> s.set: new: allow few s.set when mode == 1 (meant: mode == 1 and c < 2)"),
+        "{said}"
+    );
+}
+
+#[test]
+fn another_label_and_a_channel_that_is_gone_are_differences() {
+    let example = |name: &str, from: &str, to: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+        let policy = std::fs::read_to_string(path.join("site.policy")).expect("the example");
+        assert!(policy.contains(from), "{from}");
+        let changed =
+            site(&format!("changed-{name}"), &policy.replace(from, to).replace("denied by uplink", "allowed"));
+        (path.display().to_string(), changed.display().to_string())
+    };
+    for (name, from, to, line) in [
+        (
+            "one-way",
+            "channel uplink one way from plc, guest to history\n",
+            "",
+            "? perhaps: gone: one way from plc to history",
+        ),
+        (
+            "lattice",
+            "protection at safety of",
+            "protection at plant of",
+            "? perhaps: new: integrity: trip (object) at plant of steam, power",
+        ),
+        (
+            "lattice",
+            "when shift is open\n",
+            "when shift is open or caller == hmi\n",
+            "new: integrity: hmi at office rises to plant of steam when",
+        ),
+    ] {
+        let (old, new) = example(name, from, to);
+        let output = bulkhead(&["diff", &old, &new, "--fail-on-new"]);
+        assert!(output.status.code() == Some(1) && text(&output).contains(line), "{line}: {}", text(&output));
+    }
+}
+
+#[test]
 fn lint_finds_what_is_not_meant_and_a_reason_in_the_file_accepts_it() {
     for (rule, id) in [
         ("allow guest s.set when rpm in 1002..1005", "L001"),
@@ -430,6 +502,28 @@ fn the_report_is_one_page_without_the_network_and_says_when_something_is_not_wel
     assert!(
         output.status.code() == Some(1) && std::fs::read_to_string(&page).expect("the page").contains("mode &gt; 2")
     );
+}
+
+#[test]
+fn the_report_shows_roles_and_labels() {
+    let page = |name: &str| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.html")).display().to_string();
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+        bulkhead(&["report", &example.to_string_lossy(), "-o", &path]);
+        std::fs::read_to_string(path).expect("the page")
+    };
+    let roles = page("roles");
+    for piece in ["<td>rotating</td><td>north, south</td>", "group operator: guest, hmi when duty is operating"] {
+        assert!(roles.contains(piece), "{piece}: {roles}");
+    }
+    let lattice = page("lattice");
+    for piece in [
+        "<td>hmi</td><td>office</td><td>plant of steam when shift is open</td>",
+        "<td>trip (object)</td><td>safety of steam, power</td>",
+        "<td>guest</td><td>office</td><td>&ndash;</td>",
+    ] {
+        assert!(lattice.contains(piece), "{piece}: {lattice}");
+    }
 }
 
 #[test]

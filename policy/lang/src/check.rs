@@ -47,6 +47,17 @@ const OWN: [(&str, &str); 11] = [
     ("power", "Power"),
 ];
 
+/// The language's edition.
+const EDITION: i128 = 1;
+
+/// Whether a statement names an edition that is to come.
+pub(crate) fn newer_edition(item: &Item) -> Option<Diagnostic> {
+    let Item::Edition(number, span) = item else { return None };
+    let help = "take a newer tool, or write `edition 1`";
+    (*number > EDITION)
+        .then(|| Diagnostic::error(*span, format!("edition {number} is newer than this tool, which knows 1"), help))
+}
+
 /// Checks the statements of all files.
 pub(crate) fn check(items: &[Item], arch: Option<Arch>, findings: &mut Vec<Diagnostic>) -> Policy {
     let mut checker = Checker::for_policy(Policy { arch, ..Policy::default() }, findings);
@@ -54,9 +65,11 @@ pub(crate) fn check(items: &[Item], arch: Option<Arch>, findings: &mut Vec<Diagn
     checker.heads(items);
     checker.interfaces(items);
     checker.declarations(items);
+    checker.requirements(items);
     checker.tables(items);
     checker.states(items);
     checker.profiles(items);
+    checker.roles(items);
     for item in items {
         if let Item::Rule(rule) = item {
             checker.rule(rule);
@@ -65,6 +78,8 @@ pub(crate) fn check(items: &[Item], arch: Option<Arch>, findings: &mut Vec<Diagn
     checker.owners();
     checker.idle_profiles();
     checker.nevers(items);
+    checker.lattices(items);
+    checker.channels(items);
     checker.measure();
     checker.tests(items);
     checker.policy
@@ -74,16 +89,13 @@ pub(crate) fn check(items: &[Item], arch: Option<Arch>, findings: &mut Vec<Diagn
 type Target = (u16, u16, Option<(usize, usize)>);
 
 pub(crate) struct Checker<'a> {
-    findings: &'a mut Vec<Diagnostic>,
+    pub(crate) findings: &'a mut Vec<Diagnostic>,
     pub(crate) policy: Policy,
     /// What is declared, whether it is given to somebody or not.
     pub(crate) resources: Vec<Resource>,
     interfaces: Vec<(String, Vec<Method>)>,
     /// Named sets, as written: their numbers take the kind of what is compared with them.
     pub(crate) sets: Vec<(String, Vec<(Constant, Constant)>)>,
-    groups: Vec<(Name, Vec<Name>)>,
-    /// Resources that have an owner.
-    given: Vec<String>,
     pub(crate) profiles: Vec<crate::profiles::Profile>,
 }
 
@@ -91,8 +103,8 @@ impl<'a> Checker<'a> {
     /// For what is said of a policy after it was checked: its named sets are gone by then.
     pub(crate) fn for_policy(policy: Policy, findings: &'a mut Vec<Diagnostic>) -> Self {
         let (resources, interfaces, sets) = (Vec::new(), Vec::new(), Vec::new());
-        let (groups, given, profiles) = (Vec::new(), Vec::new(), Vec::new());
-        Self { findings, policy, resources, interfaces, sets, groups, given, profiles }
+        let profiles = Vec::new();
+        Self { findings, policy, resources, interfaces, sets, profiles }
     }
 }
 
@@ -103,10 +115,6 @@ impl Checker<'_> {
 
     pub(crate) fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == crate::Severity::Error)
-    }
-
-    pub(crate) fn finding(&mut self, finding: Diagnostic) {
-        self.findings.push(finding);
     }
 
     pub(crate) fn unknown<'k>(&mut self, name: &Name, what: &str, known: impl IntoIterator<Item = &'k str> + Clone) {
@@ -126,7 +134,7 @@ impl Checker<'_> {
             match item {
                 Item::Edition(number, span) => {
                     has_edition = true;
-                    if *number != 1 {
+                    if *number != EDITION {
                         self.error(*span, format!("edition {number} is not known"), "write `edition 1`");
                     }
                 }
@@ -192,7 +200,7 @@ impl Checker<'_> {
             let (replies, reply_shapes) = self.message(interface, &method.name, &method.replies);
             let name = method.name.text.clone();
             let (errors, error_shapes) = (errors.clone(), error_shapes.clone());
-            let is_question = method.is_question;
+            let (is_question, way) = (method.is_question, method.way);
             methods.push(Method {
                 name,
                 arguments,
@@ -202,6 +210,7 @@ impl Checker<'_> {
                 errors,
                 error_shapes,
                 is_question,
+                way,
             });
         }
         methods
@@ -288,7 +297,7 @@ impl Checker<'_> {
             self.policy.objects.push(Object { name: name.to_string(), server: None, methods });
         }
         for item in items {
-            if let Item::App(name) = item {
+            if let Item::App(name, _) = item {
                 if self.policy.subjects.contains(&name.text) {
                     self.twice(name);
                 }
@@ -297,10 +306,9 @@ impl Checker<'_> {
         }
         for item in items {
             match item {
-                Item::Service(name, interface, app) => self.service(name, interface, app),
-                Item::Device(range, app) => self.device(range, app),
+                Item::Service(name, interface, app, _) => self.service(name, interface, app),
+                Item::Device(range, app, _) => self.device(range, app),
                 Item::Resource(range) => self.resource(range),
-                Item::Group(name, members) => self.group(name, members),
                 Item::Let(name, ranges) => {
                     if self.sets.iter().any(|(known, _)| *known == name.text) {
                         self.twice(name);
@@ -310,6 +318,7 @@ impl Checker<'_> {
                 _ => {}
             }
         }
+        self.groups(items);
     }
 
     pub(crate) fn interface_methods(&self, name: &str) -> Vec<Method> {
@@ -350,37 +359,6 @@ impl Checker<'_> {
         if let Some(server) = self.app(app) {
             self.object(name, server, methods);
         }
-    }
-
-    fn group(&mut self, name: &Name, members: &[Name]) {
-        let is_taken = self.groups.iter().any(|(known, _)| known.text == name.text)
-            || self.policy.subjects.contains(&name.text)
-            || self.policy.objects.iter().any(|object| object.name == name.text);
-        if is_taken {
-            self.twice(name);
-        }
-        self.groups.push((name.clone(), members.to_vec()));
-    }
-
-    /// A name, or the members of the group of that name. Groups have no groups among their members.
-    pub(crate) fn members(&self, name: &Name) -> Vec<Name> {
-        let group = self.groups.iter().find(|(known, _)| known.text == name.text);
-        group.map_or_else(|| vec![name.clone()], |(_, members)| members.clone())
-    }
-
-    fn subjects(&mut self, name: &Name) -> Option<Vec<u16>> {
-        let mut all = Vec::new();
-        for member in self.members(name) {
-            let found = self.policy.subjects.iter().position(|known| *known == member.text);
-            let Some(number) = found.and_then(|at| u16::try_from(at).ok()) else {
-                let groups: Vec<String> = self.groups.iter().map(|(name, _)| name.text.clone()).collect();
-                let known: Vec<String> = self.policy.subjects.iter().cloned().chain(groups).collect();
-                self.unknown(&member, "subject", known.iter().map(String::as_str));
-                return None;
-            };
-            all.push(number);
-        }
-        Some(all)
     }
 
     fn rule(&mut self, rule: &tree::Rule) {
@@ -432,7 +410,8 @@ impl Checker<'_> {
             && rule.rates.is_empty()
             && rule.grants.is_empty()
             && rule.effects.is_empty()
-            && rule.audit.is_none();
+            && rule.audit.is_none()
+            && self.holds_when(&rule.subject).is_none();
         let &[subject] = subjects else {
             return self.error(rule.subject.span, "a resource has one owner", "name the guest or one app");
         };
@@ -441,11 +420,8 @@ impl Checker<'_> {
             self.error(rule.span, "a resource is given to the guest or to an app for good, or not at all", help);
         }
         for name in names {
-            if self.given.contains(&name.text) {
-                self.error(name.span, format!("`{}` is given twice", name.text), "a resource has one owner");
-            }
-            self.given.push(name.text.clone());
-            match self.resources.iter().find(|resource| resource.name == name.text).cloned() {
+            let resource = self.resources.iter().find(|resource| resource.name == name.text).cloned();
+            match resource {
                 Some(resource) if subject == bulkhead_model::subject::GUEST => self.policy.resources.push(resource),
                 Some(resource) if resource.is_read_only || resource.space == Space::Registers => {
                     let help = "an app drives devices: their registers in memory, whole, or their ports";
@@ -464,7 +440,7 @@ impl Checker<'_> {
         let before = self.findings.len();
         let mut targets = Vec::new();
         for (object, method) in names {
-            for object in self.members(object) {
+            for object in self.object_names(object) {
                 if let Some(table) = self.policy.tables.iter().position(|table| table.name == object.text) {
                     self.registers(table, method.as_ref(), &mut targets);
                     continue;
@@ -600,10 +576,13 @@ impl Checker<'_> {
             Some(condition) => Some(self.condition(scope, condition)?),
             None => None,
         };
-        condition = match (is_meant, condition) {
-            (Some(is_meant), Some(condition)) => Some(Expression::And(Box::new(is_meant), Box::new(condition))),
-            (is_meant, condition) => is_meant.or(condition),
+        condition = match condition {
+            Some(condition) => Some(both(is_meant, condition)),
+            None => is_meant,
         };
+        if let Some(is_active) = self.holds_when(&rule.subject) {
+            condition = Some(both(condition, is_active));
+        }
         let mut rates = own.to_vec();
         for rate in &rule.rates {
             rates.push(self.rate(scope, rate)?);
@@ -611,10 +590,7 @@ impl Checker<'_> {
         let mut effects = Vec::new();
         for grant in &rule.grants {
             let (is_given, used) = self.grant(scope, grant)?;
-            condition = Some(match condition {
-                Some(before) => Expression::And(Box::new(before), Box::new(is_given)),
-                None => is_given,
-            });
+            condition = Some(both(condition, is_given));
             effects.push(used);
         }
         for effect in &rule.effects {
@@ -667,5 +643,13 @@ impl Checker<'_> {
                 }
             },
         }
+    }
+}
+
+/// What holds if both do; the first is asked first.
+pub(crate) fn both(before: Option<Expression>, then: Expression) -> Expression {
+    match before {
+        Some(before) => Expression::And(Box::new(before), Box::new(then)),
+        None => then,
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Writer<'a> {
     deepest: usize,
     /// Texts that are held against automata.
     texts: usize,
+    /// Where a jump came down last.
+    landed: usize,
 }
 
 /// The instructions of a body whose leading simple conditions are said by rows, and the most steps that they take; `None` if
@@ -37,30 +39,13 @@ pub(crate) fn program(
     if rest.is_empty() && !body.remembers() && is_recorded.is_none() && counting.is_none() {
         return Ok(None);
     }
-    let mut writer = Writer { tables, fields, all: Vec::new(), depth: 0, deepest: 0, texts: 0 };
-    let mut jumps = Vec::new();
-    let parts = rest.len() + body.rates.len() + usize::from(is_recorded.is_some());
-    for (at, expression) in rest.iter().enumerate() {
-        writer.expression(expression);
-        jumps.extend((at + 1 < parts).then(|| writer.jump(Operation::JumpIfFalse)));
-    }
-    for (at, rate) in body.rates.iter().enumerate() {
-        writer.at(Operation::Admits, 0, rate, 1);
-        jumps.extend((rest.len() + at + 1 < parts).then(|| writer.jump(Operation::JumpIfFalse)));
-    }
-    if let Some(is_recorded) = &is_recorded {
-        // 1 if it holds and is recorded, 2 if it holds and is not.
-        writer.push(2);
-        writer.expression(is_recorded);
-        writer.plain(Operation::Subtract, 1);
-    }
-    if parts == 0 {
-        writer.push(1);
-    }
-    jumps.into_iter().for_each(|jump| writer.land(jump));
-    writer.plain(Operation::End, 0);
+    let mut writer = Writer { tables, fields, all: Vec::new(), depth: 0, deepest: 0, texts: 0, landed: 0 };
+    rest.iter().for_each(|part| writer.must(part));
+    body.rates.iter().for_each(|rate| writer.at(Operation::Admits, 0, rate, 0));
+    is_recorded.iter().for_each(|part| writer.expression(part));
+    writer.emit(Operation::End, is_recorded.is_some().into(), 0);
+    writer.depth = 0;
     if body.remembers() || counting.is_some() {
-        (writer.depth, writer.deepest) = (0, writer.deepest);
         body.effects.iter().chain(&counting).for_each(|effect| writer.effect(effect));
         body.rates.iter().for_each(|rate| writer.at(Operation::Take, 0, rate, 0));
         writer.plain(Operation::End, 0);
@@ -71,7 +56,23 @@ pub(crate) fn program(
 
 impl Writer<'_> {
     fn emit(&mut self, operation: Operation, a: u8, b: u16) {
-        self.all.push(Instruction { operation, a, b }.raw());
+        self.all.push(Instruction::new(operation, a, b).0);
+    }
+
+    /// Says what becomes of the truth that was left last: by the instruction that left it, if all ways come through that one.
+    fn then(&mut self, what: u32) {
+        if self.landed == self.all.len() {
+            self.plain(Operation::Not, 0);
+            self.then(Instruction::NOT);
+        }
+        self.all.last_mut().into_iter().for_each(|last| *last ^= what);
+    }
+
+    /// A part without which the condition does not hold.
+    fn must(&mut self, part: &Expression) {
+        self.expression(part);
+        self.then(Instruction::MUST);
+        self.depth = self.depth.saturating_sub(1);
     }
 
     /// An instruction that takes so many more numbers than it leaves, less one that it always leaves.
@@ -112,9 +113,16 @@ impl Writer<'_> {
         self.deepest = self.deepest.max(self.depth);
     }
 
-    /// The only key's argument, and 1, if the operation itself can name it: one whose values fit a signed number.
+    /// The only key's argument, and 1, if the operation itself can name it.
     fn given(&self, place: &Place) -> Option<u8> {
-        let [Expression::Argument(at)] = place.keys.as_slice() else { return None };
+        let [key] = place.keys.as_slice() else { return None };
+        self.argument(key)
+    }
+
+    /// An argument's number, and 1, if an operation can name it in the place of a number on the stack: one whose values fit a
+    /// signed number.
+    fn argument(&self, expression: &Expression) -> Option<u8> {
+        let Expression::Argument(at) = expression else { return None };
         let fits = self.fields.get(*at).is_some_and(|field| field.range.1 <= i64::MAX.into());
         u8::try_from(at + 1).ok().filter(|given| fits && *given < 8)
     }
@@ -131,6 +139,7 @@ impl Writer<'_> {
         if let Some(slot) = self.all.get_mut(jump) {
             *slot |= u32::from(distance) << 16;
         }
+        self.landed = self.all.len();
     }
 
     fn two(&mut self, left: &Expression, right: &Expression) {
@@ -178,7 +187,7 @@ impl Writer<'_> {
             }
             Expression::Not(inner) => {
                 self.expression(inner);
-                self.plain(Operation::Not, 0);
+                self.then(Instruction::NOT);
             }
             Expression::And(left, right) | Expression::Or(left, right) => {
                 let is_and = matches!(expression, Expression::And(..));
@@ -193,14 +202,8 @@ impl Writer<'_> {
             Expression::IsIn(place, state) => self.at(Operation::IsIn, *state, place, 1),
             Expression::Age(place) => self.at(Operation::Age, 0, place, 1),
             Expression::Holds(place, value) => self.at(Operation::Holds, *value, place, 1),
-            Expression::Contains(place, value) => {
-                self.expression(value);
-                self.at(Operation::Contains, 0, place, 0);
-            }
-            Expression::Lookup(place, key) => {
-                self.expression(key);
-                self.at(Operation::Lookup, 0, place, 0);
-            }
+            Expression::Contains(place, value) => self.with(value, Operation::Contains, place, 1),
+            Expression::Lookup(place, key) => self.with(key, Operation::Lookup, place, 1),
         }
     }
 
@@ -246,16 +249,16 @@ impl Writer<'_> {
         }
         self.plain(operation, 1);
         if is_negated {
-            self.plain(Operation::Not, 0);
+            self.then(Instruction::NOT);
         }
     }
 
     fn effect(&mut self, effect: &Effect) {
         match effect {
-            Effect::Set(place, value) => self.with(value, Operation::SetTo, place),
-            Effect::Increase(place, value) => self.with(value, Operation::Increase, place),
-            Effect::Insert(place, value) => self.with(value, Operation::Insert, place),
-            Effect::Remove(place, value) => self.with(value, Operation::Remove, place),
+            Effect::Set(place, value) => self.with(value, Operation::SetTo, place, 0),
+            Effect::Increase(place, value) => self.with(value, Operation::Increase, place, 0),
+            Effect::Insert(place, value) => self.with(value, Operation::Insert, place, 0),
+            Effect::Remove(place, value) => self.with(value, Operation::Remove, place, 0),
             Effect::Reset(place) => self.at(Operation::Reset, 0, place, 0),
             Effect::Start(place) => self.at(Operation::StartTimer, 0, place, 0),
             Effect::Commit(place) => self.at(Operation::Commit, 0, place, 0),
@@ -263,7 +266,7 @@ impl Writer<'_> {
             Effect::ResetAll(state) => self.emit(Operation::ResetAll, 0, *state),
             Effect::Put(place, key, value) => {
                 self.expression(value);
-                self.with(key, Operation::Put, place);
+                self.with(key, Operation::Put, place, 0);
                 self.depth = self.depth.saturating_sub(1);
             }
             Effect::Become(place, next, values) => {
@@ -277,16 +280,24 @@ impl Writer<'_> {
                         None => self.push(0),
                     }
                 }
-                self.push(mask);
+                let taken = if values.is_empty() { 0 } else { values.len() + 1 };
+                if taken > 0 {
+                    self.push(mask);
+                }
                 self.at(Operation::Become, next & 31, place, 0);
-                self.depth = self.depth.saturating_sub(values.len() + 1);
+                self.depth = self.depth.saturating_sub(taken);
             }
         }
     }
 
-    fn with(&mut self, value: &Expression, operation: Operation, place: &Place) {
-        self.expression(value);
-        self.at(operation, 0, place, 0);
-        self.depth = self.depth.saturating_sub(1);
+    /// An operation on a state object with a number, which leaves so many.
+    fn with(&mut self, value: &Expression, operation: Operation, place: &Place, left: usize) {
+        let given = self.argument(value);
+        if given.is_none() {
+            self.expression(value);
+        }
+        let taken = usize::from(given.is_none());
+        self.at(operation, given.unwrap_or(0), place, left.saturating_sub(taken));
+        self.depth = self.depth.saturating_sub(taken.saturating_sub(left));
     }
 }

@@ -8,6 +8,7 @@ use bulkhead_model::{self as model, NONE, form, kind};
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Sources};
+use crate::groups::never_both;
 use crate::index;
 use crate::normal::{self, ROWS};
 use crate::policy::{Body, Expression, Field, Head, Policy, Presence, Rule, State, StateKind};
@@ -333,21 +334,9 @@ fn gathered(rows: &[&Written<'_>], findings: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Whether two conditions name different states of one flow: both never hold.
+/// Whether two rules' conditions never hold together.
 fn exclude(one: &Body, other: &Body) -> bool {
-    let states = |body: &Body| {
-        let mut parts = Vec::new();
-        if let Some(condition) = &body.condition {
-            conjuncts(condition, &mut parts);
-        }
-        let states = parts.into_iter().filter_map(|part| match part {
-            Expression::IsIn(place, state) => Some((place.clone(), *state)),
-            _ => None,
-        });
-        states.collect::<Vec<_>>()
-    };
-    let others = states(other);
-    states(one).iter().any(|(place, state)| others.iter().any(|(known, other)| known == place && other != state))
+    one.condition.as_ref().zip(other.condition.as_ref()).is_some_and(|(one, other)| never_both(one, other))
 }
 
 fn add_field(tables: &mut Tables, field: &Field) {

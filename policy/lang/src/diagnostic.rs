@@ -74,17 +74,27 @@ pub struct Diagnostic {
     pub message: String,
     /// The remedy.
     pub help: String,
+    /// Other places that belong to it, and what is there.
+    pub also: Vec<(Span, String)>,
 }
 
 impl Diagnostic {
     /// An error with its remedy.
     pub fn error(span: Span, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, span, message: message.into(), help: help.into() }
+        let (message, help) = (message.into(), help.into());
+        Self { severity: Severity::Error, span, message, help, also: Vec::new() }
     }
 
     /// A warning with its remedy.
     pub fn warning(span: Span, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(span, message, help) }
+    }
+
+    /// The finding with another place that belongs to it.
+    #[must_use]
+    pub fn also(mut self, span: Span, what: impl Into<String>) -> Self {
+        self.also.push((span, what.into()));
+        self
     }
 
     /// The finding with its source line, for people.
@@ -103,7 +113,7 @@ pub struct Rendered<'a> {
 
 impl fmt::Display for Rendered<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Diagnostic { severity, span, message, help } = self.diagnostic;
+        let Diagnostic { severity, span, message, help, also } = self.diagnostic;
         let word = if *severity == Severity::Error { "error" } else { "warning" };
         let (file, line, column, text) = self.sources.place(*span);
         writeln!(f, "{word}: {message}")?;
@@ -115,6 +125,10 @@ impl fmt::Display for Rendered<'_> {
             writeln!(f, "{:gutter$}--> {file}:{line}:{column}", "")?;
             writeln!(f, "{line} | {text}")?;
             writeln!(f, "{:gutter$} | {lead}{}", "", "^".repeat(length))?;
+        }
+        for (span, what) in also {
+            let (file, line, ..) = self.sources.place(*span);
+            writeln!(f, "  see: {file}:{line}: {what}")?;
         }
         if !help.is_empty() {
             writeln!(f, "  help: {help}")?;
@@ -131,9 +145,12 @@ pub(crate) fn twice(name: &str) -> String {
 /// The name among `known` that is nearest to `wanted`, if it is near enough to be meant.
 #[must_use]
 pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let near = known.into_iter().map(|name| (distance(wanted, name), name)).min();
+    let near = known.into_iter().take(COMPARED).map(|name| (distance(wanted, name), name)).min();
     near.filter(|&(distance, _)| distance <= 1 + wanted.len() / 4).map(|(_, name)| name)
 }
+
+/// The most names that a wrong one is compared with.
+const COMPARED: usize = 1000;
 
 /// Levenshtein's distance; names are short (the lexer bounds them).
 fn distance(a: &str, b: &str) -> usize {

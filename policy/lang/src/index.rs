@@ -32,12 +32,15 @@ pub(crate) fn build(tables: &mut Tables, rows: &[(u32, &Row)], fields: &[Field])
     let first_interval = tables.intervals.len();
     for (start, places) in &pieces {
         let found: Vec<u32> = places.iter().filter_map(|place| rows.get(*place).map(|(row, _)| *row)).collect();
-        let (start, count) = (number(start - base), number(found.len()));
-        let rows = if let [one] = found.as_slice() { *one } else { number(tables.references.len()) };
-        if count != 1 {
+        let rows = if let [one] = found.as_slice() {
+            *one
+        } else {
+            let list = Interval::LIST | number(tables.references.len());
+            tables.references.push(number(found.len()));
             tables.references.extend(found);
-        }
-        tables.intervals.push(Interval { start, count, rows });
+            list
+        };
+        tables.intervals.push(Interval { start: number(start - base), rows });
     }
     let limit = i128::try_from(2 * pieces.len()).unwrap_or(i128::MAX);
     let shift = (0..32_u16).find(|shift| span >> shift < limit).unwrap_or(32);

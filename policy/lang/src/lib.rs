@@ -4,14 +4,18 @@
 
 mod automata;
 mod cases;
+mod channel;
 mod check;
 mod code;
 mod compile;
+pub mod danger;
 mod diagnostic;
 mod expressions;
 mod format;
+mod groups;
 mod index;
 pub mod interpret;
+mod lattice;
 mod lexer;
 mod machine;
 mod messages;
@@ -26,6 +30,7 @@ pub mod reach;
 mod reasons;
 pub mod regions;
 mod registers;
+pub mod require;
 pub mod show;
 mod states;
 #[cfg(test)]
@@ -34,6 +39,7 @@ pub mod tree;
 pub mod types;
 
 use std::fs;
+use std::io::Read;
 use std::path::{Component, Path};
 
 pub use compile::Cost;
@@ -44,7 +50,7 @@ pub use machine::{Arch, machines};
 pub use diagnostic::{Diagnostic, Severity, Source, Sources, Span, nearest};
 pub use policy::Policy;
 
-use tree::{Decision, Item};
+use tree::{Decision, Import, Item};
 
 /// The file that a site's policy begins with.
 pub const MAIN: &str = "site.policy";
@@ -52,6 +58,7 @@ pub const MAIN: &str = "site.policy";
 const FILES: usize = 64;
 /// The longest file in bytes.
 const FILE_BYTES: usize = 4 << 20;
+const TOO_LONG: &str = "it is longer than 4 MiB";
 
 /// A compiled policy.
 #[derive(Clone, Debug)]
@@ -100,40 +107,26 @@ pub fn compile_for(
     let mut findings = Vec::new();
     let builtin = Source { name: "builtin.policy".to_string(), text: include_str!("builtin.policy").to_string() };
     let mut items = read(&mut sources, builtin, &mut findings);
-    let mut waiting = vec![(main.to_string(), Span { file: 1, ..Span::default() })];
     let (mut imports, mut renamed): (Vec<String>, _) = (Vec::new(), Vec::new());
-    while let Some((name, span)) = waiting.pop() {
-        if sources.0.iter().any(|source| source.name == name) {
-            continue;
-        }
-        if sources.0.len() > FILES {
-            findings.push(Diagnostic::error(span, "too many files", "a policy has at most 64 files"));
-            break;
-        }
-        let text = load(&name).and_then(bounded);
-        let text = match text {
-            Ok(text) => text,
-            Err(why) => {
-                findings.push(Diagnostic::error(span, format!("cannot read {name}: {why}"), "check the file's name"));
-                continue;
-            }
-        };
+    let files = files(load, main, arch);
+    let unread: Vec<(String, String)> =
+        files.iter().filter_map(|(name, text)| Some((name.clone(), text.clone().err()?))).collect();
+    for (name, text) in files {
+        let Ok(text) = text else { continue };
         let mut new = read(&mut sources, Source { name, text }, &mut findings);
         for item in &mut new {
             let Item::Registers(table) = item else { continue };
             let Some((file, span)) = table.file.clone() else { continue };
             match load(&file).and_then(bounded) {
                 Ok(text) => table.rows = registers::from_file(&mut sources, &file, &text, &mut findings),
-                Err(why) => {
-                    let finding =
-                        Diagnostic::error(span, format!("cannot read {file}: {why}"), "check the file's name");
-                    findings.push(finding);
-                }
+                Err(why) => findings.push(unreadable(&file, &why, span)),
             }
         }
         let mut imported = Vec::new();
-        for item in &new {
-            let Item::Import(import) = item else { continue };
+        let mut named: Vec<&Import> =
+            new.iter().filter_map(|item| if let Item::Import(import) = item { Some(import) } else { None }).collect();
+        named.sort_by(|one, other| one.name.text.cmp(&other.name.text));
+        for import in named {
             if imports.contains(&import.name.text) {
                 let help = "each import has a name of its own";
                 findings.push(Diagnostic::error(import.name.span, diagnostic::twice(&import.name.text), help));
@@ -142,27 +135,29 @@ pub fn compile_for(
             imports.push(import.name.text.clone());
             match load(&import.file).and_then(bounded) {
                 Ok(text) => imported.extend(parts::items(&mut sources, import, text, &mut renamed, &mut findings)),
-                Err(why) => findings.push(Diagnostic::error(
-                    import.span,
-                    format!("cannot read {}: {why}", import.file),
-                    "check the file's name",
-                )),
+                Err(why) => findings.push(unreadable(&import.file, &why, import.span)),
             }
         }
-        // The last file named is read first: files are read in the order in which they are included.
-        for item in new.iter().rev() {
-            if let Item::Include(file, span) = item {
-                let of_machine = arch.filter(|_| file == machine::MACHINE).map(Arch::file);
-                // Without either, what is missing is the machine's own file.
-                let own = of_machine.filter(|own| load(own).is_ok() || load(file).is_err());
-                waiting.push((own.unwrap_or_else(|| file.clone()), *span));
+        for item in &new {
+            let Item::Include(file, span) = item else { continue };
+            let own = arch.filter(|_| file == machine::MACHINE).map(Arch::file);
+            if let Some((file, why)) = unread.iter().find(|(name, _)| name == file || Some(name) == own.as_ref()) {
+                findings.push(unreadable(file, why, *span));
             }
         }
         items.extend(new);
         items.extend(imported);
     }
+    if let Some((_, why)) = unread.iter().find(|(name, _)| name == main) {
+        findings.push(unreadable(main, why, Span { file: 1, ..Span::default() }));
+    }
+    if let Some(finding) = items.iter().find_map(check::newer_edition) {
+        // What a later edition says is not guessed at.
+        return Err(Box::new(Report { findings: vec![finding], sources }));
+    }
     let policy = check::check(&items, arch, &mut findings);
     parts::tell_origins(&renamed, &mut findings);
+    danger::refuse(&policy, &sources, &mut findings);
     let (table, worst) = compile::compile(&policy, &sources, &mut findings);
     findings.sort_by_key(|finding| (finding.span.file, finding.span.start));
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
@@ -176,6 +171,64 @@ pub fn compile_for(
     Ok(Compiled { table, policy, sources, interfaces: interfaces.collect(), warnings: findings, worst })
 }
 
+/// The files that a policy consists of: the first one, then the others by their names, so that it is all the same in which order
+/// they are included. `machine.policy` is the file of the kind of machine, where there is one.
+fn files(
+    load: &mut dyn FnMut(&str) -> Result<String, String>,
+    main: &str,
+    arch: Option<Arch>,
+) -> Vec<(String, Result<String, String>)> {
+    let mut all: Vec<(String, Result<String, String>)> = Vec::new();
+    let mut waiting = vec![main.to_string()];
+    while let Some(name) = waiting.pop() {
+        if all.iter().any(|(known, _)| *known == name) {
+            continue;
+        }
+        if all.len() == FILES {
+            all.push((name, Err("a policy has at most 64 files".to_string())));
+            break;
+        }
+        let text = load(&name).and_then(bounded);
+        if let Ok(text) = &text {
+            let included = parser::includes(&lexer::tokens(0, text, &mut Vec::new())).into_iter();
+            waiting.extend(included.map(|file| {
+                let of_machine = arch.filter(|_| file == machine::MACHINE).map(Arch::file);
+                // Without either, what is missing is the machine's own file.
+                of_machine.filter(|own| load(own).is_ok() || load(&file).is_err()).unwrap_or(file)
+            }));
+        }
+        all.push((name, text));
+    }
+    all.get_mut(1..).unwrap_or_default().sort();
+    all
+}
+
+fn unreadable(file: &str, why: &str, span: Span) -> Diagnostic {
+    Diagnostic::error(span, format!("cannot read {file}: {why}"), "check the file's name")
+}
+
+/// The text of a regular file of at most 4 MiB.
+///
+/// # Errors
+/// Why it cannot be taken.
+pub fn read_text(path: &Path) -> Result<String, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err("it is no regular file".to_string());
+    }
+    let mut bytes = Vec::new();
+    let most = FILE_BYTES as u64 + 1;
+    fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() > FILE_BYTES {
+        return Err(TOO_LONG.to_string());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = before.split(|byte| *byte == b'\n').count();
+        format!("line {line} is not UTF-8")
+    })
+}
+
 /// Compiles the policy of a site's folder, which begins with [`MAIN`], for a kind of machine. Files outside the folder are not
 /// read.
 ///
@@ -187,13 +240,13 @@ pub fn compile_folder(folder: &Path, arch: Option<Arch>) -> Result<Compiled, Box
         if path.components().any(|part| !matches!(part, Component::Normal(_))) {
             return Err("it lies outside the site's folder".to_string());
         }
-        fs::read_to_string(folder.join(path)).map_err(|error| error.to_string())
+        read_text(&folder.join(path))
     };
     compile_for(&mut load, MAIN, arch)
 }
 
 fn bounded(text: String) -> Result<String, String> {
-    if text.len() > FILE_BYTES { Err("it is longer than 4 MiB".to_string()) } else { Ok(text) }
+    if text.len() > FILE_BYTES { Err(TOO_LONG.to_string()) } else { Ok(text) }
 }
 
 fn read(sources: &mut Sources, source: Source, findings: &mut Vec<Diagnostic>) -> Vec<Item> {

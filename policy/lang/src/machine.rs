@@ -218,6 +218,11 @@ impl Checker<'_> {
         for (at, one) in all.iter().enumerate() {
             for before in all.iter().take(at) {
                 let both = format!("`{}` ({}) and `{}` ({})", before.name, before.owner, one.name, one.owner);
+                if before.name == one.name {
+                    let what = format!("`{}` is given twice: to {} and to {}", one.name, before.owner, one.owner);
+                    self.error(one.span, what, "a resource has one owner");
+                    continue;
+                }
                 if before.space == one.space
                     && before.base < one.base + one.size
                     && one.base < before.base + before.size

@@ -78,7 +78,7 @@ mod tests {
     use crate::tree::Event;
     use bulkhead_model::Reason;
 
-    const HEAD: &str = "edition 1\npolicy p\ninterface I { method go(x: u8 in 0..3) -> ()\n method mark() -> () }\napp a\nservice s: I by a\n\
+    const HEAD: &str = "edition 1\npolicy p\nzone UTC\ninterface I { method go(x: u8 in 0..3) -> ()\n method mark() -> () }\napp a\nservice s: I by a\n\
         timer t\ncounter c in 0..3\nallow guest s.mark then start t, count c\n";
 
     fn never(policy: &Policy) -> &Body {

@@ -6,10 +6,12 @@ use crate::lexer::{Placed, Token, tokens};
 use crate::parser::STATEMENTS;
 
 /// Words after which a name is declared.
-pub(crate) const DECLARING: [&str; 23] = [
+pub(crate) const DECLARING: [&str; 25] = [
     "interface",
     "app",
     "group",
+    "lattice",
+    "channel",
     "service",
     "device",
     "resource",
@@ -33,7 +35,7 @@ pub(crate) const DECLARING: [&str; 23] = [
 ];
 
 /// Words of clauses and expressions, which an editor may offer besides the statements' and the policy's own.
-const WORDS: [&str; 61] = [
+const WORDS: [&str; 68] = [
     "method",
     "errors",
     "question",
@@ -92,6 +94,13 @@ const WORDS: [&str; 61] = [
     "roll back",
     "per",
     "lasts",
+    "one way",
+    "levels",
+    "categories",
+    "rises to",
+    "reads",
+    "writes",
+    "executes",
     "holds",
     "step",
     "unit",

@@ -1,13 +1,14 @@
 //! Tokens to statements. A statement that cannot be read is reported once and skipped.
 
 mod expressions;
+mod models;
 
 use crate::diagnostic::{Diagnostic, Span};
-use crate::lexer::{Placed, Token};
+use crate::lexer::{MISTAKES, Placed, Token};
 use crate::tree::{
     Call, Constant, Decision, Effect, Event, Expected, Expression, Field, FlowLine, Import, Interface, Item, Key,
     Limit, Literal, Method, Name, Never, Number, Operator, Profile, Range, Reason, Record, Register, Registers, Rule,
-    Shape, Space, State, StateKind, Step, Targets, Test,
+    Shape, Space, State, StateKind, Step, Targets, Test, Way,
 };
 
 /// How deep expressions may nest.
@@ -15,7 +16,7 @@ const DEPTH: usize = 32;
 /// How many operands and negations the expressions of a rule may have.
 const TERMS: usize = 256;
 /// The words that begin a statement.
-pub(crate) const STATEMENTS: [&str; 27] = [
+pub(crate) const STATEMENTS: [&str; 31] = [
     "edition",
     "policy",
     "include",
@@ -24,6 +25,9 @@ pub(crate) const STATEMENTS: [&str; 27] = [
     "interface",
     "app",
     "group",
+    "exclusive",
+    "lattice",
+    "channel",
     "service",
     "device",
     "resource",
@@ -41,6 +45,7 @@ pub(crate) const STATEMENTS: [&str; 27] = [
     "deny",
     "on",
     "never",
+    "require",
     "registers",
     "test",
 ];
@@ -91,6 +96,7 @@ type Parsed<T> = Result<T, Diagnostic>;
 /// Reads all statements of a file.
 pub(crate) fn items(tokens: &[Placed], errors: &mut Vec<Diagnostic>) -> Vec<Item> {
     let mut parser = Parser { tokens, at: 0, terms: 0 };
+    let most = errors.len() + MISTAKES;
     let mut all = Vec::new();
     while parser.peek() != &Token::End {
         if parser.skip(";") {
@@ -98,6 +104,7 @@ pub(crate) fn items(tokens: &[Placed], errors: &mut Vec<Diagnostic>) -> Vec<Item
         }
         match parser.item() {
             Ok(item) => all.push(item),
+            Err(_) if errors.len() >= most => break,
             Err(error) => {
                 errors.push(error);
                 parser.recover();
@@ -105,6 +112,17 @@ pub(crate) fn items(tokens: &[Placed], errors: &mut Vec<Diagnostic>) -> Vec<Item
         }
     }
     all
+}
+
+/// The files that a file names for inclusion.
+pub(crate) fn includes(tokens: &[Placed]) -> Vec<String> {
+    let named = |pair: &[Placed]| match pair {
+        [Placed { token: Token::Word(word), .. }, Placed { token: Token::Text(file), .. }] if word == "include" => {
+            Some(file.clone())
+        }
+        _ => None,
+    };
+    tokens.windows(2).filter_map(named).collect()
 }
 
 /// Reads one call: `SUBJECT -> OBJECT.METHOD(VALUES)`.
@@ -272,18 +290,22 @@ impl Parser<'_> {
                 self.fields("(", ")").map(|_| Item::Part)
             }
             "interface" => self.interface().map(Item::Interface),
-            "app" => Ok(Item::App(self.name("the app's name")?)),
+            "app" => Ok(Item::App(self.name("the app's name")?, self.joined()?)),
             "service" => self.service(),
             "device" => self.device(),
             "resource" => self.resource(),
             "zone" => self.zone(start),
             "let" => self.set_definition(),
-            "group" => self.group(),
+            "group" => self.group(start).map(Item::Group),
+            "exclusive" => self.exclusive(),
+            "channel" => self.channel(start).map(Item::Channel),
+            "lattice" => self.lattice(start).map(Item::Lattice),
             "counter" | "flow" | "timer" | "rate" | "set" | "map" | "grant" => {
                 self.state(&word, start).map(Item::State)
             }
             "registers" => self.registers().map(Item::Registers),
             "profile" => self.profile().map(Item::Profile),
+            "require" => self.requirement(start).map(Item::Require),
             "never" => self.never(start).map(Item::Never),
             "test" => self.test(start).map(Item::Test),
             "allow" => self.rule(Decision::Allow, start).map(|rule| Item::Rule(Box::new(rule))),
@@ -425,12 +447,6 @@ impl Parser<'_> {
         Ok(Register { name, numbers, range, step, unit })
     }
 
-    fn group(&mut self) -> Parsed<Item> {
-        let name = self.name("the group's name")?;
-        self.expect(":", "group NAME: MEMBER, MEMBER")?;
-        Ok(Item::Group(name, self.list(|parser| parser.name("a subject or an object"))?))
-    }
-
     /// What is remembered: `KIND NAME`, `per` what, and what is particular to the kind, in any order.
     fn state(&mut self, kind: &str, start: Span) -> Parsed<State> {
         let name = self.name("its name")?;
@@ -517,7 +533,7 @@ impl Parser<'_> {
         self.expect(":", FORM)?;
         let interface = self.name("an interface's name")?;
         self.expect_word("by", FORM)?;
-        Ok(Item::Service(name, interface, self.name("an app's name")?))
+        Ok(Item::Service(name, interface, self.name("an app's name")?, self.joined()?))
     }
 
     fn device(&mut self) -> Parsed<Item> {
@@ -525,7 +541,7 @@ impl Parser<'_> {
             device NAME: pci BUS:DEVICE.FUNCTION ports FIRST size COUNT interrupt LINE or PIN by APP";
         let range = self.range(&[("at", Space::Memory), ("pci", Space::Ports)], FORM)?;
         self.expect_word("by", FORM)?;
-        Ok(Item::Device(range, self.name("an app's name")?))
+        Ok(Item::Device(range, self.name("an app's name")?, self.joined()?))
     }
 
     fn resource(&mut self) -> Parsed<Item> {
@@ -634,7 +650,13 @@ impl Parser<'_> {
                 interface.methods.push(self.method()?);
             } else if self.skip_word("question") {
                 let (name, arguments) = (self.name("the question's name")?, self.fields("(", ")")?);
-                interface.methods.push(Method { name, arguments, replies: Vec::new(), is_question: true });
+                interface.methods.push(Method {
+                    name,
+                    arguments,
+                    replies: Vec::new(),
+                    is_question: true,
+                    way: Way::Calls,
+                });
             } else {
                 let help = "method NAME(FIELD: TYPE, …) -> (FIELD: TYPE, …)";
                 return self.error("expected `method`, `question`, `enum`, `flags`, `record`, `errors` or `}`", help);
@@ -661,7 +683,10 @@ impl Parser<'_> {
         let name = self.name("the method's name")?;
         let arguments = self.fields("(", ")")?;
         self.expect("->", "say what it answers, () for nothing: method NAME(…) -> ()")?;
-        Ok(Method { name, arguments, replies: self.fields("(", ")")?, is_question: false })
+        let replies = self.fields("(", ")")?;
+        let ways = [("reads", Way::Reads), ("writes", Way::Writes), ("executes", Way::Executes)];
+        let way = ways.into_iter().find(|(word, _)| self.skip_word(word)).map_or(Way::Calls, |(_, way)| way);
+        Ok(Method { name, arguments, replies, is_question: false, way })
     }
 
     fn fields(&mut self, open: &str, close: &str) -> Parsed<Vec<Field>> {

@@ -6,7 +6,7 @@ use bulkhead_model::Phase;
 
 use crate::Arch;
 use crate::diagnostic::Span;
-use crate::tree::{Decision, Event, Expected, Operator, Space};
+use crate::tree::{Decision, Event, Expected, Name, Operator, Space, Way};
 
 /// A closed range of values.
 pub type Values = (i128, i128);
@@ -30,6 +30,14 @@ pub struct Policy {
     pub states: Vec<State>,
     /// What must never be.
     pub nevers: Vec<Never>,
+    /// What the machine must have.
+    pub requirements: Vec<Requirement>,
+    /// Roles and attributes.
+    pub groups: Vec<Group>,
+    /// One-way channels: what they deny stands among the rules.
+    pub channels: Vec<Channel>,
+    /// Mandatory lattices: what they deny stands among the rules.
+    pub lattices: Vec<Lattice>,
     /// Tests, in the order of the text.
     pub tests: Vec<Test>,
     /// Rules in the order of the text.
@@ -59,6 +67,82 @@ pub enum NeverWhat {
     Call(Rule, Vec<(u16, u16)>),
     /// What must not be remembered.
     State(Expression),
+}
+
+/// Subjects or objects that rules name together.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Its members, where they were named.
+    pub members: Vec<Name>,
+    /// Rules that name it as who calls speak of its members only while this holds.
+    pub condition: Option<Expression>,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+/// Calls of which nothing comes back.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// Its name, which its denying rules have as well.
+    pub name: String,
+    /// Who calls.
+    pub senders: Vec<u16>,
+    /// Which objects are called, each with its server.
+    pub receivers: Vec<(u16, u16)>,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+/// A mandatory lattice of integrity.
+#[derive(Clone, Debug)]
+pub struct Lattice {
+    /// Its name, which its denying rules have as well.
+    pub name: String,
+    /// Its levels, from the lowest on.
+    pub levels: Vec<String>,
+    /// Its categories.
+    pub categories: Vec<String>,
+    /// The subjects that it names.
+    pub subjects: Vec<(u16, Labelled)>,
+    /// The objects that it names.
+    pub objects: Vec<(u16, Labelled)>,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+/// Who or what has a label.
+#[derive(Clone, Debug)]
+pub struct Labelled {
+    /// The label.
+    pub label: Label,
+    /// The one that it has while a condition holds.
+    pub rise: Option<(Label, Expression)>,
+    /// Where that is said.
+    pub span: Span,
+    /// It is named there; else it has what all have that nobody names.
+    pub is_named: bool,
+}
+
+/// A level and a set of categories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The level's place, from the lowest on.
+    pub level: usize,
+    /// Bit n: the category n.
+    pub categories: u64,
+}
+
+/// What the machine must have, or the wall does not come up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    /// The fact's name, of [`crate::require::FACTS`].
+    pub fact: &'static str,
+    /// How much of it at least; 1 for one that is there or not.
+    pub least: u64,
+    /// Where it is stated.
+    pub span: Span,
 }
 
 /// Something that has methods.
@@ -91,6 +175,8 @@ pub struct Method {
     pub errors: Vec<Field>,
     /// The same.
     pub error_shapes: Vec<(String, Shape)>,
+    /// Which way its content flows.
+    pub way: Way,
 }
 
 /// What one word, or several, make up.

@@ -42,7 +42,7 @@ impl Checker<'_> {
             }
             let mut methods = Vec::new();
             for (object, method) in &profile.targets {
-                for object in self.members(object) {
+                for object in self.object_names(object) {
                     self.targets(&object, method.as_ref(), &mut methods);
                 }
             }
@@ -177,7 +177,7 @@ impl Checker<'_> {
             if !profile.is_used {
                 let help = "write `audit by NAME` in a rule, or `profile NAME for SERVICE.METHOD`";
                 let finding = Diagnostic::warning(profile.name.span, "no rule follows this profile", help);
-                self.finding(finding);
+                self.findings.push(finding);
             }
             for (name, _) in profile.only.iter().flatten().filter(|(_, is_met)| profile.is_used && !is_met) {
                 let help = "name arguments of the methods whose rules follow the profile";

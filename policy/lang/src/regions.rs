@@ -144,6 +144,43 @@ fn without(cube: &Cube, cut: &Cube) -> Region {
     all
 }
 
+/// The same messages as disjoint cubes, in one form whatever cubes they were given as: sliced field by field, and slices that
+/// say the same joined.
+///
+/// # Errors
+/// [`TooMany`].
+pub fn merged(region: &Region) -> Result<Region, TooMany> {
+    let cubes: Vec<&[Values]> = region.iter().map(Vec::as_slice).collect();
+    slices(&cubes, &mut (CUBES * CUBES)).ok_or(TooMany)
+}
+
+fn slices(cubes: &[&[Values]], left: &mut usize) -> Option<Region> {
+    *left = left.checked_sub(1 + cubes.len())?;
+    let split: Vec<(Values, &[Values])> =
+        cubes.iter().filter_map(|cube| cube.split_first().map(|(&first, rest)| (first, rest))).collect();
+    if split.is_empty() {
+        return Some(if cubes.is_empty() { Vec::new() } else { vec![Vec::new()] });
+    }
+    let mut cuts: Vec<i128> = split.iter().flat_map(|((low, high), _)| [*low, high + 1]).collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    let mut all: Vec<(Values, Region)> = Vec::new();
+    for (&start, &end) in cuts.iter().zip(cuts.iter().skip(1)) {
+        *left = left.checked_sub(split.len())?;
+        let within = split.iter().filter(|((low, high), _)| *low <= start && end <= high + 1);
+        let rest = slices(&within.map(|(_, rest)| *rest).collect::<Vec<_>>(), left)?;
+        match all.last_mut() {
+            Some(((_, high), last)) if *high + 1 == start && *last == rest => *high = end - 1,
+            _ if rest.is_empty() => {}
+            _ => all.push(((start, end - 1), rest)),
+        }
+    }
+    let whole = |(range, rest): (Values, Region)| {
+        rest.into_iter().map(move |cube| [range].into_iter().chain(cube).collect::<Cube>())
+    };
+    Some(all.into_iter().flat_map(whole).collect())
+}
+
 /// A message of the region whose values fit together.
 #[must_use]
 pub fn example(region: &Region, fields: &[Field]) -> Option<Vec<i128>> {
@@ -258,7 +295,12 @@ mod tests {
         #[test]
         fn regions_are_sets_of_messages(a in region(), b in region()) {
             let (both, rest) = (intersection(&a, &b).unwrap(), difference(&a, &b).unwrap());
+            let one_form = merged(&a).unwrap();
+            let backwards: Region = a.iter().rev().cloned().collect();
+            prop_assert_eq!(&merged(&backwards).unwrap(), &one_form);
+            prop_assert_eq!(&merged(&[both.clone(), rest.clone()].concat()).unwrap(), &one_form);
             for point in (0..18).flat_map(|x| (0..18).map(move |y| (x, y))) {
+                prop_assert_eq!(has(&one_form, point), has(&a, point));
                 prop_assert_eq!(has(&both, point), has(&a, point) && has(&b, point));
                 prop_assert_eq!(has(&rest, point), has(&a, point) && !has(&b, point));
             }

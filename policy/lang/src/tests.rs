@@ -106,7 +106,7 @@ impl<'a> Both<'a> {
         secrets | recording.map_or(0, |recording| recording.left_out)
     }
 
-    fn ask(&mut self, subject: &str, target: &str, arguments: &[i128]) -> (Reason, Option<u32>) {
+    pub(crate) fn ask(&mut self, subject: &str, target: &str, arguments: &[i128]) -> (Reason, Option<u32>) {
         let verdict = self.tell(Event::Request, subject, target, arguments);
         let rule = verdict.rule.and_then(|rule| self.table.rule_place(u16::try_from(rule).unwrap()));
         (verdict.reason, rule.map(|(_, line)| line))
@@ -236,7 +236,8 @@ fn findings_name_the_place_and_the_remedy() {
         ("rpm in slw", "rpm in slow", "no set `slw`", "did you mean `slow`?"),
         ("mode != automatic", "mode != auto", "no value called `automatic`", "known: off, manual, auto"),
         ("rpm in 1000..4000", "rpm in 1000..1010", "`rpm` is never 4000", "its values are 0..3000"),
-        ("edition 9", "edition 1", "edition 9 is not known", "edition 1"),
+        ("edition 9", "edition 1", "edition 9 is newer than this tool, which knows 1", "take a newer tool"),
+        ("edition 0", "edition 1", "edition 0 is not known", "edition 1"),
         ("size 0x100 i", "size 0x1000 i", "shares a page", "a multiple of 0x1000"),
     ] {
         let text = build(&SITE.replacen(right.trim_end(), wrong, 1)).unwrap_err();
@@ -755,7 +756,7 @@ fn stateful_rule() -> impl Strategy<Value = String> {
     let when = |condition: Option<String>| condition.map_or(String::new(), |condition| format!(" when {condition}"));
     let limit = prop::sample::select(vec!["", "", "", " at most 2 per 3 s", " at most 5 per s burst 2", " within r"]);
     let method = || prop::sample::select(vec!["s.m", "s.n", "s.m, s.n", "s.q", "s.m, s.q"]);
-    let who = || prop::sample::select(vec!["guest", "guest", "all"]);
+    let who = || prop::sample::select(vec!["guest", "guest", "all", "acting"]);
     let audit = prop::sample::select(vec!["", " audit", " audit by loud", " audit by thin", " audit by calm"]);
     let audit_reply = audit.clone();
     let deny_audit = prop::sample::select(vec!["", "", " audit by loud", " audit by thin", " audit by calm"]);
@@ -769,6 +770,7 @@ fn stateful_rule() -> impl Strategy<Value = String> {
             format!("on guest s.m reply{}{effects}{audit}", when(c))
         }),
         1 => condition().prop_map(move |c| format!("deny guest s.m reply{}", when(c))),
+        1 => who().prop_map(|who| format!("deny {who} s.n error when made > 2 then count made")),
     ]
 }
 
@@ -779,7 +781,7 @@ const STATEFUL: &str = "edition 1\npolicy p\ninterface I {\n method m(a: u8, b: 
     profile loud { record allowed when level >= 2 and mode is calm; record 1 in 3 denied when level < 9; record only b }\n\
     profile thin { record 1 in 2 allowed; record denied when mode is alert or not level in 2..5 }\n\
     profile calm for s.n { record 1 in 4 allowed when mode is calm; record 1 in 2 denied }\n\
-    timer t\nrate r at most 3 per 2 s\nset s max 3\nmap m max 2\n";
+    timer t\ngroup acting: guest, x when f(1) is two or made > 2\nrate r at most 3 per 2 s\nset s max 3\nmap m max 2\n";
 
 proptest! {
     // With 24 to 40 calls each, more than ten to the fifth calls.
@@ -789,7 +791,7 @@ proptest! {
     #[test]
     fn monitor_and_interpreter_agree_on_state(
         rules in prop::collection::vec(stateful_rule(), 1..7),
-        calls in prop::collection::vec((0_usize..5, 0_i128..12, -12_i128..12, any::<bool>(), 0_u64..3_000_000), 24..40),
+        calls in prop::collection::vec((0_usize..6, 0_i128..12, -12_i128..12, any::<bool>(), 0_u64..3_000_000), 24..40),
         knows_time in any::<bool>(),
     ) {
         let text = format!("{STATEFUL}{}\n", rules.join("\n"));
@@ -811,6 +813,7 @@ proptest! {
                 0 | 1 => both.tell(Event::Request, who, "s.m", &[a, b]),
                 2 => both.tell(Event::Request, who, "s.n", &[a, b]),
                 3 => both.tell(Event::Request, who, "s.q", &[a, b]),
+                4 => both.tell(Event::Error, who, "s.n", &[]),
                 _ => both.tell(Event::Reply, "guest", "s.m", &[a, b]),
             };
             both.wait(wait);
@@ -869,13 +872,19 @@ fn mistakes_with_questions_events_and_zones_are_told_with_the_remedy() {
 
 #[test]
 fn every_prefix_of_a_policy_is_compiled_or_refused() {
-    let all = [BAY, GATEWAY, crate::profiles::tests::SITE, crate::reasons::tests::SITE];
-    for text in all {
+    let examples = [LATTICE, ROLES, ONE_WAY, REQUIRE];
+    let own = [BAY, GATEWAY, crate::profiles::tests::SITE, crate::reasons::tests::SITE];
+    for text in own.into_iter().chain(examples) {
         (0..text.len()).for_each(|length| {
             let _ = build(&text[..length]);
         });
     }
 }
+
+const LATTICE: &str = include_str!("../../examples/lattice/site.policy");
+const ROLES: &str = include_str!("../../examples/roles/site.policy");
+const ONE_WAY: &str = include_str!("../../examples/one-way/site.policy");
+const REQUIRE: &str = include_str!("../../examples/require/site.policy");
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
@@ -912,9 +921,15 @@ proptest! {
     }
 
     #[test]
-    fn any_mutation_of_a_policy_is_compiled_or_refused(at in 0..BAY.len(), cut in 0_usize..40, put in "[a-z0-9{}().,:<>= \n\"-]{0,8}") {
-        let end = (at + cut).min(BAY.len());
-        let text = format!("{}{put}{}", &BAY[..at], &BAY[end..]);
+    fn any_mutation_of_a_policy_is_compiled_or_refused(
+        of in prop::sample::select(vec![BAY, BAY, LATTICE, ROLES, ONE_WAY, REQUIRE]),
+        at in any::<prop::sample::Index>(),
+        cut in 0_usize..40,
+        put in "[a-z0-9{}().,:<>= \n\"-]{0,8}",
+    ) {
+        let at = at.index(of.len());
+        let end = (at + cut).min(of.len());
+        let text = format!("{}{put}{}", &of[..at], &of[end..]);
         let _ = build(&text);
     }
 }

@@ -39,20 +39,28 @@ pub enum Item {
     Part,
     /// `interface NAME { … }`
     Interface(Interface),
-    /// `app NAME`
-    App(Name),
-    /// `group NAME: A, B`
-    Group(Name, Vec<Name>),
-    /// `service NAME: INTERFACE by APP`
-    Service(Name, Name, Name),
-    /// `device NAME: at BASE size BYTES interrupt N by APP`, `device NAME: pci BUS:DEVICE.FUNCTION ports FIRST size COUNT …`
-    Device(Range, Name),
+    /// `app NAME [is GROUP, …]`
+    App(Name, Vec<Name>),
+    /// `group NAME: A, B [when CONDITION]`
+    Group(Group),
+    /// `exclusive GROUP, GROUP`: no subject is in two of them at one time.
+    Exclusive(Vec<Name>),
+    /// `service NAME: INTERFACE by APP [is GROUP, …]`
+    Service(Name, Name, Name, Vec<Name>),
+    /// `device NAME: at BASE size BYTES interrupt N by APP [is GROUP, …]`, `device NAME: pci BUS:DEVICE.FUNCTION ports FIRST size COUNT …`
+    Device(Range, Name, Vec<Name>),
     /// `resource NAME: mmio BASE size BYTES interrupt N`, `… ports FIRST size COUNT …`, `… msr FIRST size COUNT …`
     Resource(Range),
     /// `zone UTC + 1 h`
     Zone(Option<Number>, Span),
     /// `let NAME = SET`
     Let(Name, Vec<(Constant, Constant)>),
+    /// `require iommu`, `require cores >= 2`
+    Require(Requirement),
+    /// `lattice NAME { levels …; categories …; NAME at LEVEL of CATEGORY }`
+    Lattice(Lattice),
+    /// `channel NAME one way from SENDER, … to RECEIVER, …`
+    Channel(Channel),
     /// `registers NAME via OBJECT.METHOD(REGISTER, VALUE) { … }`
     Registers(Registers),
     /// `counter …`, `flow …`, …
@@ -65,6 +73,94 @@ pub enum Item {
     Never(Never),
     /// `test "NAME" { … }`
     Test(Test),
+}
+
+/// Subjects or objects that rules name together.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Its name.
+    pub name: Name,
+    /// Those that it names itself.
+    pub members: Vec<Name>,
+    /// `when CONDITION`: rules speak of its members only then.
+    pub condition: Option<Expression>,
+    /// The whole statement.
+    pub span: Span,
+}
+
+/// Calls of which nothing comes back.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// Its name.
+    pub name: Name,
+    /// Who calls.
+    pub from: Vec<Name>,
+    /// What is called.
+    pub to: Vec<Name>,
+    /// The whole statement.
+    pub span: Span,
+}
+
+/// A mandatory lattice of integrity.
+#[derive(Clone, Debug)]
+pub struct Lattice {
+    /// Its name.
+    pub name: Name,
+    /// Its levels, from the lowest on.
+    pub levels: Vec<Name>,
+    /// Its categories.
+    pub categories: Vec<Name>,
+    /// Who and what has which label.
+    pub lines: Vec<LatticeLine>,
+    /// Its name and what stands before it.
+    pub span: Span,
+}
+
+/// `NAME, … at LABEL rises to LABEL when CONDITION`
+#[derive(Clone, Debug)]
+pub struct LatticeLine {
+    /// Subjects, objects, groups.
+    pub names: Vec<Name>,
+    /// Their label.
+    pub label: Label,
+    /// The label that they have while a condition holds.
+    pub rise: Option<(Label, Expression)>,
+    /// The whole line.
+    pub span: Span,
+}
+
+/// `LEVEL of CATEGORY, …`
+#[derive(Clone, Debug)]
+pub struct Label {
+    /// The level.
+    pub level: Name,
+    /// The categories.
+    pub categories: Vec<Name>,
+}
+
+/// Which way a method's content flows, for a lattice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// Both ways: nothing is said of it.
+    #[default]
+    Calls,
+    /// `reads`: from the object to who asks.
+    Reads,
+    /// `writes`: from who asks to the object.
+    Writes,
+    /// `executes`: who asks runs what the object holds.
+    Executes,
+}
+
+/// What the machine must have.
+#[derive(Clone, Debug)]
+pub struct Requirement {
+    /// What.
+    pub fact: Name,
+    /// How much of it at least, if it is counted.
+    pub least: Option<Number>,
+    /// The whole statement.
+    pub span: Span,
 }
 
 /// An import of a part.
@@ -233,6 +329,8 @@ pub struct Method {
     pub replies: Vec<Field>,
     /// `question NAME(…)`: the app that serves it asks about it, and nobody calls it.
     pub is_question: bool,
+    /// `reads`, `writes`, `executes`
+    pub way: Way,
 }
 
 /// An argument or a reply's value.

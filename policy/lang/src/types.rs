@@ -9,7 +9,7 @@ use std::{env, fs, process};
 use crate::check::{Checker, TYPES};
 use crate::policy::{self, Policy};
 use crate::tree::{Field, Interface, Item, Method, Name, Shape};
-use crate::{Diagnostic, Severity, Source, Sources, bounded, read};
+use crate::{Diagnostic, Severity, Source, Sources, read, read_text};
 
 /// Rust's words that cannot be names, and those that cannot be names even with `r#` before them.
 const WORDS: [&str; 47] = [
@@ -40,8 +40,7 @@ pub fn build(files: &[&str]) {
 /// # Errors
 /// The findings, as text.
 pub fn of_file(file: &Path) -> Result<String, String> {
-    let text = fs::read_to_string(file).map_err(|error| error.to_string()).and_then(bounded);
-    let text = text.map_err(|why| format!("cannot read {}: {why}", file.display()))?;
+    let text = read_text(file).map_err(|why| format!("cannot read {}: {why}", file.display()))?;
     let (mut sources, mut findings) = (Sources::default(), Vec::new());
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let items = read(&mut sources, Source { name, text }, &mut findings);

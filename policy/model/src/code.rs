@@ -1,5 +1,7 @@
 //! Instructions of conditions and effects: a stack of numbers, forward jumps only, so that a program ends after at most as
-//! many steps as it has instructions. One u32 each: operation in bits 0-7, `a` in bits 8-15, `b` in bits 16-31.
+//! many steps as it has instructions. One u32 each: operation in bits 0-5, what becomes of the truth that it leaves in bits 6
+//! ([`Instruction::NOT`]) and 7 ([`Instruction::MUST`]), `a` in bits 8-15, `b` in bits 16-31. A condition that comes to its end
+//! holds.
 //!
 //! An operation that has no value (an overflow, a division by zero, a key that is not there, an unknown time) fails, and
 //! with it the call. Numbers are whole, from -2^63 to 2^64-1. Truth is 1, its absence 0.
@@ -7,12 +9,13 @@
 use zerocopy::TryFromBytes;
 
 /// One operation. In comments: what it takes from the stack (the top last) -> what it leaves. Operations on a state object take
-/// its keys last; where `a >> 5` is not 0, its only key is argument `(a >> 5) - 1` as a signed number, and none is taken.
+/// its keys last; where `a >> 5` is not 0, its only key is argument `(a >> 5) - 1` as a signed number, and none is taken. So it
+/// is with `a & 31` and the number, called x here, that stands before the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, TryFromBytes)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table in the comments says it")]
 pub enum Operation {
-    // The end of a condition, and of effects.
+    // The end of a condition, and of effects. a = 1: x -> ; where it is 0, this time nothing is recorded
     End = 0,
     // -> b
     Small = 1,
@@ -44,79 +47,97 @@ pub enum Operation {
     // x -> ; or jumps b forward and leaves it
     JumpIfFalse = 21,
     JumpIfTrue = 22,
-    // keys -> the counter's value; state b throughout
-    Count = 23,
-    // keys -> whether the flow is in state a
-    IsIn = 24,
-    // keys -> microseconds since the flow's state was entered, or the timer was started
-    Age = 25,
-    // keys -> value a that the flow's state holds
-    Holds = 26,
-    // x keys -> whether x is in the set, or a key of the map
-    Contains = 27,
-    // x keys -> the map's value at x
-    Lookup = 28,
-    // keys -> whether the rate admits one more; if not, the rule's refusal is one of rate
-    Admits = 29,
     // -> seconds since midnight; -> days since Monday
-    TimeOfDay = 30,
-    Weekday = 31,
-    // Effects. All read what was before the call.
-    // value keys ->
-    SetTo = 32,
-    // amount keys ->
-    Increase = 33,
-    // keys -> : counter, flow and timer to their start; set and map emptied
-    Reset = 34,
-    // values mask keys -> : the flow goes to state a & 31, with a value for each that the flow may hold
-    Become = 35,
-    // keys ->
-    StartTimer = 36,
-    // x keys ->
-    Insert = 37,
-    Remove = 38,
-    // value x keys ->
-    Put = 39,
-    // keys ->
-    Commit = 40,
-    RollBack = 41,
-    // keys ->
-    Take = 42,
-    // -> : all instances of b to the start
-    ResetAll = 43,
+    TimeOfDay = 23,
+    Weekday = 24,
     // Messages whose values depend on each other.
     // -> argument a; fails unless argument b & 7 is above b >> 4; b & 8: signed
-    Guarded = 44,
+    Guarded = 25,
     // place -> whether the text whose length is argument a is one of the automaton's that begins there in the code
-    Matches = 45,
+    Matches = 26,
+    // -> : an effect: all instances of b to the start
+    ResetAll = 27,
+    // From here on: of state b.
+    // keys -> the counter's value
+    Count = 28,
+    // keys -> whether the flow is in state a
+    IsIn = 29,
+    // keys -> microseconds since the flow's state was entered, or the timer was started
+    Age = 30,
+    // keys -> value a that the flow's state holds
+    Holds = 31,
+    // x keys -> whether x is in the set, or a key of the map
+    Contains = 32,
+    // x keys -> the map's value at x
+    Lookup = 33,
+    // keys -> ; if the rate admits no more, the condition ends there: the rule's refusal is one of rate
+    Admits = 34,
+    // Effects. All read what was before the call.
+    // x keys -> : the counter is x; it is x more
+    SetTo = 35,
+    Increase = 36,
+    // keys -> : counter, flow and timer to their start; set and map emptied
+    Reset = 37,
+    // values mask keys -> : the flow goes to state a & 31, with a value for each that the flow may hold; no mask if it holds none
+    Become = 38,
+    // keys ->
+    StartTimer = 39,
+    // x keys ->
+    Insert = 40,
+    Remove = 41,
+    // value x keys ->
+    Put = 42,
+    // keys ->
+    Commit = 43,
+    RollBack = 44,
+    // keys ->
+    Take = 45,
 }
 
-/// An instruction, taken apart.
+/// An instruction, as it stands in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instruction {
-    /// What.
-    pub operation: Operation,
-    /// Small operand.
-    pub a: u8,
-    /// Operand.
-    pub b: u16,
-}
+pub struct Instruction(pub u32);
 
 impl Instruction {
-    /// Reads an instruction; `None` for an unknown operation.
+    /// What the operation leaves is turned: 1 for 0, and 0 for all else.
+    pub const NOT: u32 = 1 << 6;
+    /// What it leaves is taken, and where that is 0 the condition ends: it does not hold.
+    pub const MUST: u32 = 1 << 7;
+
+    /// Puts one together.
     #[must_use]
-    #[inline(always)]
-    pub fn from_raw(raw: u32) -> Option<Self> {
-        let [operation, a, low, high] = raw.to_le_bytes();
-        let operation = Operation::try_read_from_bytes(&[operation]).ok()?;
-        Some(Self { operation, a, b: u16::from_le_bytes([low, high]) })
+    pub const fn new(operation: Operation, a: u8, b: u16) -> Self {
+        let [low, high] = b.to_le_bytes();
+        Self(u32::from_le_bytes([operation as u8, a, low, high]))
     }
 
-    /// As it stands in the table.
+    /// What it does; `None` for an unknown operation.
     #[must_use]
-    pub const fn raw(self) -> u32 {
-        let [low, high] = self.b.to_le_bytes();
-        u32::from_le_bytes([self.operation as u8, self.a, low, high])
+    #[inline(always)]
+    pub fn operation(self) -> Option<Operation> {
+        Operation::try_read_from_bytes(&[self.0.to_le_bytes()[0] & 0x3f]).ok()
+    }
+
+    /// Whether [`Instruction::NOT`] or [`Instruction::MUST`] is said.
+    #[must_use]
+    #[inline(always)]
+    pub const fn says(self, what: u32) -> bool {
+        self.0 & what != 0
+    }
+
+    /// Its small operand.
+    #[must_use]
+    #[inline(always)]
+    pub const fn a(self) -> u8 {
+        self.0.to_le_bytes()[1]
+    }
+
+    /// Its operand.
+    #[must_use]
+    #[inline(always)]
+    pub const fn b(self) -> u16 {
+        let [.., low, high] = self.0.to_le_bytes();
+        u16::from_le_bytes([low, high])
     }
 }
 

@@ -250,10 +250,13 @@ pub struct Index {
 pub struct Interval {
     /// First value, less the index' base.
     pub start: u32,
-    /// How many rows.
-    pub count: u32,
-    /// The place of the one row, or the first of several references.
+    /// The place of the one row; or, with [`Interval::LIST`], that of a reference that counts those after it.
     pub rows: u32,
+}
+
+impl Interval {
+    /// None or several. Rows are never so far on: a table has less than 2^32 bytes.
+    pub const LIST: u32 = 1 << 31;
 }
 
 /// A service, a device, or a built-in object.

@@ -1,7 +1,7 @@
 //! The whole check of a table, before it is used: by the loader, and by the tools that make tables. What is resident only
 //! opens it.
 
-use crate::table::{Cell, Method, Row, Test, Text};
+use crate::table::{Cell, FlowState, Interval, Method, Row, Test, Text};
 use crate::view::{FormatError, Policy, slice};
 use crate::{MAX_ARGS, NONE, code};
 
@@ -54,14 +54,17 @@ impl<'a> Policy<'a> {
         let has_code = |row: &Row| row.code == Row::PLAIN || (row.code as usize) < self.code.len();
         let is_row =
             |place: u32| self.row(place).is_some_and(|(row, tests)| has_code(row) && tests.iter().all(is_test));
-        self.references.iter().all(|&place| is_row(place))
-            && self.intervals.iter().all(|interval| match interval.count {
-                1 => is_row(interval.rows),
-                count => within(interval.rows, count, self.references.len()),
-            })
+        let is_list = |interval: &Interval| {
+            let list = self.references.get((interval.rows & !Interval::LIST) as usize..);
+            list.and_then(<[u32]>::split_first).is_some_and(|(&count, rows)| count as usize <= rows.len())
+        };
+        let of_cells = self.cells.iter().flat_map(|cell| self.of_cell(cell));
+        let of_intervals = self.intervals.iter().flat_map(|interval| self.of_interval(interval));
+        self.cells.iter().all(|row| within(row.first_reference, row.reference_count, self.references.len()))
+            && self.intervals.iter().all(|interval| interval.rows & Interval::LIST == 0 || is_list(interval))
+            && of_cells.chain(of_intervals).all(|&place| is_row(place))
             && self.objects.iter().all(|row| within(row.first_method, row.method_count.into(), self.methods.len()))
             && self.methods.iter().all(|row| within(row.first_field, fields(row), self.fields.len()))
-            && self.cells.iter().all(|row| within(row.first_reference, row.reference_count, self.references.len()))
     }
 
     /// Whether every instance of every state object lies in the state, and flows name their own states.
@@ -72,10 +75,17 @@ impl<'a> Policy<'a> {
             let is_placed = first != 0 && second != 0 && row.stride != 0 && row.keys as usize <= code::KEYS;
             let is_flow = row.kind == crate::kind::FLOW;
             let flow = u32::try_from(row.low).ok().zip(u32::try_from(row.high).ok());
-            let has_states = flow
-                .is_some_and(|(low, count)| count != 0 && count <= 32 && within(low, count, self.flow_states.len()));
+            let has_states = flow.is_some_and(|(low, count)| {
+                let known = |next: &FlowState| u64::from(next.successors) >> count == 0 && next.then < count;
+                count != 0
+                    && count <= 32
+                    && within(low, count, self.flow_states.len())
+                    && (0..count.into()).all(|at| self.flow_state(row, at).is_some_and(known))
+            });
+            let is_key = |(low, count): (&i64, &u32)| low.checked_add(i64::from(*count) - 1).is_some();
             // A count that overflows 64 bits overflows the state as well.
             is_placed
+                && row.key_low.iter().zip(&row.key_count).all(is_key)
                 && u64::from(first) * u64::from(second) <= code::STATE_WORDS as u64
                 && u64::from(row.base) + words <= self.state_words as u64
                 && (!is_flow || has_states)
@@ -101,10 +111,7 @@ impl<'a> Policy<'a> {
         let is_sorted =
             |references: &[u32]| references.iter().map(is_deny).is_sorted_by(|before, after| before >= after);
         let cells = self.cells.iter().all(|cell| is_sorted(self.of_cell(cell)));
-        let intervals = self.intervals.iter().filter(|interval| interval.count != 1).all(|interval| {
-            let first = interval.rows as usize;
-            is_sorted(self.references.get(first..first + interval.count as usize).unwrap_or(&[]))
-        });
+        let intervals = self.intervals.iter().all(|interval| is_sorted(self.of_interval(interval)));
         cells && intervals
     }
 }

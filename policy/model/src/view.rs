@@ -229,12 +229,17 @@ impl<'a> Policy<'a> {
             let among = self.intervals.get(at..=high).unwrap_or(&[]);
             at += among.partition_point(|interval| u64::from(interval.start) <= distance).saturating_sub(1);
         }
-        let Some(interval) = self.intervals.get(at) else { return &[] };
-        if interval.count == 1 {
+        self.intervals.get(at).map_or(&[], |interval| self.of_interval(interval))
+    }
+
+    #[inline(always)]
+    pub(crate) fn of_interval(&self, interval: &'a Interval) -> &'a [u32] {
+        if interval.rows & Interval::LIST == 0 {
             return core::slice::from_ref(&interval.rows);
         }
-        let first = interval.rows as usize;
-        self.references.get(first..first + interval.count as usize).unwrap_or(&[])
+        let list = self.references.get((interval.rows & !Interval::LIST) as usize..);
+        let counted = list.and_then(<[u32]>::split_first);
+        counted.and_then(|(&count, rows)| rows.get(..count as usize)).unwrap_or(&[])
     }
 
     /// All rows of a cell, with their tests.
@@ -282,12 +287,14 @@ impl<'a> Policy<'a> {
 
     /// The words of code from a place on: instructions, or an automaton.
     #[must_use]
+    #[inline(always)]
     pub fn code_from(&self, from: u32) -> &'a [u32] {
         self.code.get(from as usize..).unwrap_or(&[])
     }
 
     /// The instructions from a place on.
     #[must_use]
+    #[inline(always)]
     pub fn code(&self, from: u32) -> &'a [u32] {
         let all = self.code_from(from);
         all.get(..all.len().min(code::LENGTH)).unwrap_or(&[])

@@ -7,11 +7,10 @@
 mod machine;
 mod state;
 
-use bulkhead_model::code::EFFECTS;
 use bulkhead_model::{Cell, Field, MAX_ARGS, Method, NO_RULE, Phase, Policy, Reason, Row, Test};
 
 use machine::{Held, Machine};
-use state::Changes;
+use state::{Changes, View};
 
 /// What is decided on. Subject and object come from the wall or the kernel, never from the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,42 +174,37 @@ fn weigh(
     unnamed: Verdict,
 ) -> Verdict {
     let (mut allowed, mut denied, mut too_often) = (None, None, None);
-    let mut effects = [(0, 0, NO_RULE, false); EFFECTS];
-    let mut count = 0;
-    let mut machine = Machine::new(policy, state, clock, call);
+    let view = View { policy, words: state, clock, now: clock.microseconds() };
+    let mut machine = Machine::new(view, call);
+    let (mut changes, mut gathered, mut broken) = (Changes::new(), Row::PLAIN, None);
     for &reference in policy.candidates(cell, call.args) {
         let Some((row, _)) = policy.row(reference).filter(|(_, tests)| pass(policy, tests, call.args)) else {
             continue;
         };
-        let held = if row.code == Row::PLAIN { Ok(Held::Yes(0, false)) } else { machine.condition(row.code) };
+        // Denying rows stand first: once one holds, only they change something. Several rows of one rule, which stand
+        // together, may match: its effects are one.
+        let changes_some = row.flags & Row::EFFECTS != 0 && row.code != gathered && (row.is_deny() || denied.is_none());
+        let gather = changes_some.then_some(&mut changes);
+        let held = if row.code == Row::PLAIN { Some(Held::Yes(false)) } else { machine.run(row.code, gather) };
         match held {
-            Err(_) => return Verdict::refuse(Reason::Failed, row.source),
-            Ok(Held::No) => {}
-            Ok(Held::TooOften) => too_often = too_often.or(Some(row.source)),
-            Ok(Held::Yes(from, is_quiet)) => {
+            None if machine.holds => broken = broken.or(Some(row.source)),
+            None => return Verdict::refuse(Reason::Failed, row.source),
+            Some(Held::No) => {}
+            Some(Held::TooOften) => too_often = too_often.or(Some(row.source)),
+            Some(Held::Yes(is_quiet)) => {
                 let decider = if row.is_deny() { &mut denied } else { &mut allowed };
                 let (_, audit) = decider.get_or_insert((row.source, false));
                 *audit |= !is_quiet && row.flags & Row::AUDIT != 0;
-                // Several rows of one rule may match: its effects are one.
-                let is_new = !effects.iter().take(count).any(|(code, ..)| *code == row.code);
-                if row.flags & Row::EFFECTS != 0 && is_new {
-                    let Some(slot) = effects.get_mut(count) else { return Verdict::refuse(Reason::Failed, row.source) };
-                    *slot = (row.code, from, row.source, row.is_deny());
-                    count += 1;
+                if changes_some {
+                    gathered = row.code;
                 }
             }
         }
     }
-    if count > 0 {
-        let deciding = effects.iter().take(count).filter(|(.., is_deny)| *is_deny == denied.is_some());
-        let mut changes = Changes::new();
-        for &(code, from, source, _) in deciding {
-            if machine.effects(code, from, &mut changes).is_err() {
-                return Verdict::refuse(Reason::Failed, source);
-            }
-        }
-        changes.make(state);
+    if let Some(rule) = broken {
+        return Verdict::refuse(Reason::Failed, rule);
     }
+    changes.make(state);
     match (denied, allowed, too_often) {
         (Some((rule, audit)), ..) => Verdict { reason: Reason::DeniedByRule, rule, audit },
         (None, Some((rule, audit)), _) => Verdict { reason: Reason::Allowed, rule, audit },
@@ -363,6 +357,30 @@ mod tests {
         assert_eq!(redacted(&policy, &call, NO_RULE), 1);
         assert_eq!(redacted(&policy, &Call { method: 1, ..call }, NO_RULE), 0);
         assert_eq!(redacted(&policy, &Call { method: 9, ..call }, NO_RULE), 0xff);
+    }
+
+    #[test]
+    fn a_number_that_is_not_in_use_names_no_object_and_secrets_are_named_by_their_place() {
+        let mut tables = Tables::default();
+        let name = tables.add_text("x");
+        tables.fields = [0, 0, 1, 0, 1].map(|secret| Field { max: 9, name, secret, ..Field::default() }).to_vec();
+        tables.methods.push(Method { name, first_field: 0, arguments: 3, replies: 2, ..Method::default() });
+        let object = Object { name, first_method: 0, method_count: 1, server: 0 };
+        tables.objects = std::vec![object, Object { name: bulkhead_model::Text::default(), ..object }];
+        tables.subjects = std::vec![name];
+        tables.cells = std::vec![Cell { index: Cell::PLAIN, ..Cell::default() }];
+        let bytes = tables.to_bytes();
+        let policy = Policy::verify(&bytes).unwrap();
+        let call = Call { subject: 0, object: 0, method: 0, phase: Phase::Request, len: 3, args: &[0; MAX_ARGS] };
+        assert_eq!(decide(&policy, &mut [], &NoClock, &call).reason, Reason::NoRule);
+        assert_eq!(decide(&policy, &mut [], &NoClock, &Call { object: 1, ..call }).reason, Reason::UnknownObject);
+        assert_eq!(redacted(&policy, &call, NO_RULE), 0b100);
+        assert_eq!(redacted(&policy, &Call { phase: Phase::Reply, ..call }, NO_RULE), 0b10);
+    }
+
+    #[test]
+    fn without_a_clock_no_time_is_known() {
+        assert_eq!((NoClock.microseconds(), NoClock.local_seconds()), (None, None));
     }
 
     #[test]

@@ -1,21 +1,17 @@
 //! The evaluator of conditions and effects: a stack of numbers, forward jumps only. It changes nothing: effects are
 //! gathered in [`Changes`], and made only when the whole call is decided.
 
-use bulkhead_model::code::{CLASS_WORDS, Instruction, KEYS, Operation, STACK, VALUES};
-use bulkhead_model::{Policy, State, kind};
+use bulkhead_model::State;
+use bulkhead_model::code::{CLASS_WORDS, Instruction, Operation, STACK, VALUES};
 
+use crate::Call;
 use crate::state::{Changes, View};
-use crate::{Call, Clock};
-
-/// An expression has no value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Failed;
 
 /// How a condition ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
-    /// It holds; its effects begin after so many instructions; `true`: this time nothing is recorded.
-    Yes(usize, bool),
+    /// It holds; `true`: this time nothing is recorded.
+    Yes(bool),
     /// It does not.
     No,
     /// It would, but a rate admits no more.
@@ -23,136 +19,140 @@ pub(crate) enum Held {
 }
 
 pub(crate) struct Machine<'a> {
-    pub(crate) policy: &'a Policy<'a>,
-    pub(crate) call: &'a Call<'a>,
     pub(crate) view: View<'a>,
-    stack: [i128; STACK],
+    pub(crate) call: &'a Call<'a>,
+    /// The condition of the last run holds.
+    pub(crate) holds: bool,
+    /// Made when it is needed first: most programs leave nothing on it.
+    stack: Option<[i128; STACK]>,
     depth: usize,
-    is_too_often: bool,
 }
 
 impl<'a> Machine<'a> {
-    pub(crate) const fn new(
-        policy: &'a Policy<'a>,
-        state: &'a [u64],
-        clock: &'a dyn Clock,
-        call: &'a Call<'a>,
-    ) -> Self {
-        let view = View { policy, words: state, clock };
-        Self { policy, call, view, stack: [0; STACK], depth: 0, is_too_often: false }
+    pub(crate) const fn new(view: View<'a>, call: &'a Call<'a>) -> Self {
+        Self { view, call, holds: false, stack: None, depth: 0 }
     }
 
-    /// Whether a condition holds.
-    pub(crate) fn condition(&mut self, code: u32) -> Result<Held, Failed> {
-        (self.depth, self.is_too_often) = (0, false);
-        let end = self.run(code, 0, None)?;
-        let value = self.pop()?;
-        Ok(match (value, self.is_too_often) {
-            (0, true) => Held::TooOften,
-            (0, false) => Held::No,
-            (value, _) => Held::Yes(end, value == 2),
-        })
-    }
-
-    /// Gathers what effects change.
-    pub(crate) fn effects(&mut self, code: u32, from: usize, changes: &mut Changes) -> Result<(), Failed> {
-        self.depth = 0;
-        self.run(code, from, Some(changes)).map(|_| ())
-    }
-
-    /// Runs until the end; returns the place after it. Each turn moves on in a program of bounded length.
-    fn run(&mut self, code: u32, from: usize, mut changes: Option<&mut Changes>) -> Result<usize, Failed> {
-        let program = self.policy.code(code);
-        let mut at = from;
+    /// Runs a condition and, if it holds, gathers what its effects change where that is asked for. `None`: an expression has no
+    /// value; one of an effect if [`Machine::holds`]. Each turn moves on in a program of bounded length.
+    #[inline(never)]
+    pub(crate) fn run(&mut self, code: u32, mut changes: Option<&mut Changes>) -> Option<Held> {
+        let policy = self.view.policy;
+        let program = policy.code(code);
+        let (mut at, mut is_quiet) = (0, false);
+        (self.depth, self.holds) = (0, false);
         loop {
-            let &word = program.get(at).ok_or(Failed)?;
-            let instruction = Instruction::from_raw(word).ok_or(Failed)?;
+            let instruction = Instruction(*program.get(at)?);
+            let (operation, a, b) = (instruction.operation()?, instruction.a(), instruction.b());
             at += 1;
-            match instruction.operation {
-                Operation::End => return Ok(at),
-                Operation::JumpIfFalse | Operation::JumpIfTrue => {
-                    let is_true = self.peek()? != 0;
-                    if is_true == (instruction.operation == Operation::JumpIfTrue) {
-                        at += usize::from(instruction.b);
-                    } else {
-                        self.depth -= 1;
+            let number = || policy.number(usize::from(b) | usize::from(a) << 16);
+            let left: i128 = if operation >= Operation::Count {
+                let state = policy.state(b)?;
+                let place = self.place(state, a >> 5)?;
+                match operation {
+                    Operation::Count => self.view.counter(state, place)?,
+                    Operation::IsIn => (self.view.flow(state, place)?.now_in == u64::from(a & 31)).into(),
+                    Operation::Age => self.view.age(state, place)?.into(),
+                    Operation::Holds => self.view.held(state, place, a & 31)?,
+                    Operation::Contains => {
+                        let x = self.given(a & 31)?;
+                        self.view.find(state, place, x)?.is_some().into()
+                    }
+                    Operation::Lookup => {
+                        let x = self.given(a & 31)?;
+                        let found = self.view.find(state, place, x)??;
+                        self.view.word(found + 1)?.cast_signed().into()
+                    }
+                    Operation::Admits if self.view.admits(state, place)? => continue,
+                    Operation::Admits => return Some(Held::TooOften),
+                    _ => {
+                        self.effect(operation, a & 31, state, place, changes.as_deref_mut()?)?;
+                        continue;
                     }
                 }
-                _ => self.step(instruction, changes.as_deref_mut()).ok_or(Failed)?,
+            } else {
+                match operation {
+                    Operation::End => {
+                        is_quiet |= a != 0 && self.take()? == 0;
+                        if self.holds || changes.is_none() {
+                            return Some(Held::Yes(is_quiet));
+                        }
+                        self.holds = true;
+                        continue;
+                    }
+                    Operation::JumpIfFalse | Operation::JumpIfTrue => {
+                        let is_true = self.take()? != 0;
+                        if is_true == (operation == Operation::JumpIfTrue) {
+                            at += usize::from(b);
+                            self.depth += 1;
+                        }
+                        continue;
+                    }
+                    Operation::Small => b.into(),
+                    Operation::Number => number().into(),
+                    Operation::Negative => number().cast_signed().into(),
+                    Operation::Argument => self.argument(a, b != 0)?,
+                    Operation::Guarded => {
+                        let guard = *self.call.args.get(usize::from(b & 7))?;
+                        if guard <= u64::from(b >> 4) {
+                            return None;
+                        }
+                        self.argument(a, b & 8 != 0)?
+                    }
+                    Operation::Matches => {
+                        let automaton = u32::try_from(self.take()?).ok()?;
+                        self.matches(automaton, a)?.into()
+                    }
+                    Operation::Caller => self.call.subject.into(),
+                    Operation::TimeOfDay => (self.view.clock.local_seconds()? % 86_400).into(),
+                    // 1970 began on a Thursday.
+                    Operation::Weekday => ((self.view.clock.local_seconds()? / 86_400 + 3) % 7).into(),
+                    Operation::Not => (self.take()? == 0).into(),
+                    Operation::Within => {
+                        let (high, low, x) = (self.take()?, self.take()?, self.take()?);
+                        (low <= x && x <= high).into()
+                    }
+                    Operation::Equal => (self.take()? == self.take()?).into(),
+                    Operation::Less => (self.take()? > self.take()?).into(),
+                    Operation::LessOrEqual => (self.take()? >= self.take()?).into(),
+                    Operation::ResetAll => {
+                        changes.as_deref_mut()?.reset_all(policy.state(b)?)?;
+                        continue;
+                    }
+                    _ => {
+                        let (y, x) = (self.take()?, self.take()?);
+                        binary(operation, x, y)?
+                    }
+                }
+            };
+            let is_true = (left != 0) != instruction.says(Instruction::NOT);
+            if instruction.says(Instruction::MUST) {
+                if !is_true {
+                    return Some(Held::No);
+                }
+            } else {
+                let left = if instruction.says(Instruction::NOT) { is_true.into() } else { left };
+                *self.stack.get_or_insert([0; STACK]).get_mut(self.depth)? = left;
+                self.depth += 1;
             }
         }
-    }
-
-    fn peek(&self) -> Result<i128, Failed> {
-        self.depth.checked_sub(1).and_then(|top| self.stack.get(top).copied()).ok_or(Failed)
-    }
-
-    fn pop(&mut self) -> Result<i128, Failed> {
-        let value = self.peek()?;
-        self.depth -= 1;
-        Ok(value)
     }
 
     fn take(&mut self) -> Option<i128> {
-        self.pop().ok()
+        self.depth = self.depth.checked_sub(1)?;
+        self.stack.as_ref()?.get(self.depth).copied()
     }
 
-    /// Puts a number on the stack, if it is one that the language has.
-    fn push(&mut self, value: i128) -> Option<()> {
-        const LOW: i128 = i64::MIN as i128;
-        const HIGH: i128 = u64::MAX as i128;
-        if !(LOW..=HIGH).contains(&value) {
-            return None;
-        }
-        *self.stack.get_mut(self.depth)? = value;
-        self.depth += 1;
-        Some(())
+    fn argument(&self, at: u8, signed: bool) -> Option<i128> {
+        let word = *self.call.args.get(usize::from(at))?;
+        Some(if signed { word.cast_signed().into() } else { word.into() })
     }
 
-    fn step(&mut self, Instruction { operation, a, b }: Instruction, changes: Option<&mut Changes>) -> Option<()> {
-        let number = |policy: &Policy<'_>| policy.number(usize::from(b) | usize::from(a) << 16);
-        match operation {
-            Operation::Small => self.push(b.into()),
-            Operation::Number => self.push(number(self.policy).into()),
-            Operation::Negative => self.push(number(self.policy).cast_signed().into()),
-            Operation::Argument => {
-                let word = *self.call.args.get(usize::from(a))?;
-                self.push(if b == 0 { word.into() } else { word.cast_signed().into() })
-            }
-            Operation::Guarded => {
-                let argument = |at: u16| self.call.args.get(usize::from(at)).copied();
-                let word =
-                    argument(a.into()).filter(|_| argument(b & 7).is_some_and(|guard| guard > u64::from(b >> 4)))?;
-                self.push(if b & 8 == 0 { word.into() } else { word.cast_signed().into() })
-            }
-            Operation::Matches => {
-                let automaton = u32::try_from(self.take()?).ok()?;
-                let matches = self.matches(automaton, a)?;
-                self.push(matches.into())
-            }
-            Operation::Caller => self.push(self.call.subject.into()),
-            Operation::TimeOfDay => self.push((self.view.clock.local_seconds()? % 86_400).into()),
-            // 1970 began on a Thursday.
-            Operation::Weekday => self.push(((self.view.clock.local_seconds()? / 86_400 + 3) % 7).into()),
-            Operation::Not => {
-                let x = self.take()?;
-                self.push((x == 0).into())
-            }
-            Operation::Within => {
-                let (high, low, x) = (self.take()?, self.take()?, self.take()?);
-                self.push((low <= x && x <= high).into())
-            }
-            _ if (Operation::Add..=Operation::LessOrEqual).contains(&operation) => {
-                let (y, x) = (self.take()?, self.take()?);
-                let value = binary(operation, x, y)?;
-                self.push(value)
-            }
-            Operation::ResetAll => changes?.reset_all(self.policy.state(b)?),
-            _ => {
-                let state = self.policy.state(b)?;
-                let place = self.place(state, a >> 5)?;
-                self.stateful(operation, a & 31, state, place, changes)
-            }
+    /// Argument `given - 1`, or, where that is none, what is on the stack.
+    fn given(&mut self, given: u8) -> Option<i128> {
+        match given.checked_sub(1) {
+            Some(at) => self.argument(at, true),
+            None => self.take(),
         }
     }
 
@@ -161,7 +161,7 @@ impl<'a> Machine<'a> {
     /// first; its own bit stands with the number of classes.
     fn matches(&self, automaton: u32, text: u8) -> Option<bool> {
         const ENDS: u32 = 1 << 31;
-        let words = self.policy.code_from(automaton);
+        let words = self.view.policy.code_from(automaton);
         let values = self.call.args.get(text.into()..)?;
         let (&length, chunks) = values.split_first()?;
         let bytes = chunks.iter().flat_map(|chunk| chunk.to_be_bytes()).take(usize::try_from(length).ok()?);
@@ -178,104 +178,67 @@ impl<'a> Machine<'a> {
 
     /// The first word of the instance that the keys on the stack name, or the argument `given - 1`.
     fn place(&mut self, state: &State, given: u8) -> Option<usize> {
-        let mut keys = [0; KEYS];
-        if given == 0 {
-            for slot in keys.get_mut(..state.keys as usize)?.iter_mut().rev() {
-                *slot = self.take()?;
+        let (mut at, mut step) = (u64::from(state.base), u64::from(state.stride));
+        let mut left = state.keys as usize;
+        while left > 0 {
+            left -= 1;
+            let (&low, &count) = state.key_low.get(left).zip(state.key_count.get(left))?;
+            // Modulo 2^64 this is exact: no key's values go beyond those of a signed number.
+            let distance = i64::try_from(self.given(given)?).ok()?.wrapping_sub(low).cast_unsigned();
+            if distance >= count.into() {
+                return None;
             }
-        } else {
-            keys[0] = self.call.args.get(usize::from(given - 1))?.cast_signed().into();
+            at += distance * step;
+            step *= u64::from(count);
         }
-        let mut at: u64 = 0;
-        for ((key, low), count) in keys.iter().zip(state.key_low).zip(state.key_count).take(state.keys as usize) {
-            let distance = u64::try_from(key - i128::from(low)).ok().filter(|&distance| distance < count.into())?;
-            at = at * u64::from(count) + distance;
-        }
-        usize::try_from(u64::from(state.base) + at * u64::from(state.stride)).ok()
+        usize::try_from(at).ok()
     }
 
-    fn stateful(
-        &mut self,
-        operation: Operation,
-        a: u8,
-        state: &State,
-        at: usize,
-        changes: Option<&mut Changes>,
-    ) -> Option<()> {
+    #[inline(never)]
+    fn effect(&mut self, operation: Operation, a: u8, state: &State, at: usize, changes: &mut Changes) -> Option<()> {
         match operation {
-            Operation::Count => {
-                let value = self.view.counter(state, at)?;
-                self.push(value)
-            }
-            Operation::IsIn => {
-                let (now_in, ..) = self.view.flow(state, at)?;
-                self.push((now_in == u64::from(a)).into())
-            }
-            Operation::Age => {
-                let since = if state.kind == kind::FLOW { self.view.flow(state, at)?.1 } else { self.view.word(at)? };
-                let age = self.view.now()?.checked_sub(since.checked_sub(1)?)?;
-                self.push(age.into())
-            }
-            Operation::Holds => {
-                let value = self.view.held(state, at, a)?;
-                self.push(value)
-            }
-            Operation::Contains => {
-                let x = self.take()?;
-                let found = self.view.find(state, at, x)?;
-                self.push(found.is_some().into())
-            }
-            Operation::Lookup => {
-                let x = self.take()?;
-                let found = self.view.find(state, at, x)??;
-                let value = self.view.word(found + 1)?.cast_signed();
-                self.push(value.into())
-            }
-            Operation::Admits => {
-                let admits = self.view.admits(state, at)?;
-                self.is_too_often |= !admits;
-                self.push(admits.into())
-            }
             Operation::SetTo => {
-                let value = self.take()?;
-                changes?.set_counter(state, at, value)
+                let value = self.given(a)?;
+                changes.set_counter(state, at, value)
             }
             Operation::Increase => {
-                let value = self.view.counter(state, at)? + self.take()?;
-                changes?.set_counter(state, at, value)
+                let value = self.view.counter(state, at)? + self.given(a)?;
+                changes.set_counter(state, at, value)
             }
-            Operation::Reset => changes?.reset(state, at),
+            Operation::Reset => changes.reset(state, at),
             Operation::Become => {
-                let mask = u8::try_from(self.take()?).ok()?;
                 let mut values = [0; VALUES];
                 let count = (state.stride as usize).checked_sub(2)?;
+                let mask = if count == 0 { 0 } else { u8::try_from(self.take()?).ok()? };
                 for value in values.get_mut(..count)?.iter_mut().rev() {
                     *value = i64::try_from(self.take()?).ok()?.cast_unsigned();
                 }
-                self.view.enter(state, at, a, mask, values.get(..count)?, changes?)
+                self.view.enter(state, at, a, mask, values.get(..count)?, changes)
             }
-            Operation::StartTimer => changes?.word(at, self.view.now()?.checked_add(1)?),
+            Operation::StartTimer => changes.word(at, self.view.now?.checked_add(1)?),
             Operation::Insert => {
-                let x = self.take()?;
-                self.view.insert(state, at, x, changes?)
+                let x = self.given(a)?;
+                self.view.insert(state, at, x, changes)
             }
             Operation::Remove => {
-                let x = self.take()?;
-                self.view.remove(state, at, x, changes?)
+                let x = self.given(a)?;
+                self.view.remove(state, at, x, changes)
             }
             Operation::Put => {
-                let (x, value) = (self.take()?, self.take()?);
-                self.view.put(state, at, x, value, changes?)
+                let (x, value) = (self.given(a)?, self.take()?);
+                self.view.put(state, at, x, value, changes)
             }
-            Operation::Commit => changes?.copy(at, at + state.stride as usize / 2, state.stride as usize / 2),
-            Operation::RollBack => changes?.copy(at + state.stride as usize / 2, at, state.stride as usize / 2),
-            Operation::Take => self.view.take(state, at, changes?),
+            Operation::Commit => changes.copy(at, at + state.stride as usize / 2, state.stride / 2),
+            Operation::RollBack => changes.copy(at + state.stride as usize / 2, at, state.stride / 2),
+            Operation::Take => self.view.take(state, at, changes),
             _ => None,
         }
     }
 }
 
-/// Operands are of 65 bits at the most, so that sums and differences fit; what is too large, `push` refuses.
+/// Operands are of 65 bits at the most, so that sums and differences fit; what is too large or too small, the language does not
+/// have.
+#[inline(never)]
 fn binary(operation: Operation, x: i128, y: i128) -> Option<i128> {
     let plain = || Some((u64::try_from(x).ok()?, u64::try_from(y).ok()?));
     let shift = || Some((u64::try_from(x).ok()?, u32::try_from(y).ok().filter(|&y| y < 64)?));
@@ -285,7 +248,7 @@ fn binary(operation: Operation, x: i128, y: i128) -> Option<i128> {
         let value = i128::try_from(magnitude).ok()?;
         Some(if is_negative { -value } else { value })
     };
-    Some(match operation {
+    let value = match operation {
         Operation::Add => x + y,
         Operation::Subtract => x - y,
         Operation::Multiply => signed(u128::from(left) * u128::from(right), (x < 0) != (y < 0))?,
@@ -296,9 +259,7 @@ fn binary(operation: Operation, x: i128, y: i128) -> Option<i128> {
         Operation::Xor => plain().map(|(x, y)| x ^ y)?.into(),
         Operation::ShiftLeft => shift().map(|(x, y)| u128::from(x) << y).and_then(|value| value.try_into().ok())?,
         Operation::ShiftRight => shift().map(|(x, y)| x >> y)?.into(),
-        Operation::Equal => (x == y).into(),
-        Operation::Less => (x < y).into(),
-        Operation::LessOrEqual => (x <= y).into(),
         _ => return None,
-    })
+    };
+    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&value).then_some(value)
 }

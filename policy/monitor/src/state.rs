@@ -12,6 +12,18 @@ pub(crate) struct View<'a> {
     pub(crate) policy: &'a Policy<'a>,
     pub(crate) words: &'a [u64],
     pub(crate) clock: &'a dyn Clock,
+    /// Read once: a call has one time.
+    pub(crate) now: Option<u64>,
+}
+
+/// What a flow is in.
+pub(crate) struct Flow {
+    pub(crate) now_in: u64,
+    /// When it was entered, in microseconds and 1; 0 for never.
+    entered: u64,
+    /// Which values it holds.
+    holds: u64,
+    successors: u32,
 }
 
 /// Bits 0-7 of a flow's first word: its state; bit 8 + n: it holds value n.
@@ -22,37 +34,45 @@ impl View<'_> {
         self.words.get(at).copied()
     }
 
-    pub(crate) fn now(&self) -> Option<u64> {
-        self.clock.microseconds()
-    }
-
     pub(crate) fn counter(&self, state: &State, at: usize) -> Option<i128> {
         let value = self.word(at)?.wrapping_add(state.start.cast_unsigned()).cast_signed();
         (state.kind == kind::COUNTER).then_some(value.into())
     }
 
-    /// The state that a flow is in, when it was entered (microseconds and 1; 0 for never), and which values it holds. A state
-    /// that has lasted longer than it may is left at that time.
-    pub(crate) fn flow(&self, state: &State, at: usize) -> Option<(u64, u64, u64)> {
+    /// What a flow is in. A state that has lasted longer than it may is left at that time.
+    #[inline(always)]
+    pub(crate) fn flow(&self, state: &State, at: usize) -> Option<Flow> {
         if state.kind != kind::FLOW {
             return None;
         }
         let (word, entered) = (self.word(at)?, self.word(at + 1)?);
         let now_in = word & 0xff;
         let row = self.policy.flow_state(state, now_in)?;
-        if row.lasts == 0 || entered == 0 || self.now()?.saturating_sub(entered - 1) <= row.lasts {
-            return Some((now_in, entered, word >> HOLDS));
+        if row.lasts == 0 || entered == 0 || self.now?.saturating_sub(entered - 1) <= row.lasts {
+            return Some(Flow { now_in, entered, holds: word >> HOLDS, successors: row.successors });
         }
-        Some((row.then.into(), entered.checked_add(row.lasts)?, 0))
+        let next = self.policy.flow_state(state, row.then.into())?;
+        Some(Flow {
+            now_in: row.then.into(),
+            entered: entered.checked_add(row.lasts)?,
+            holds: 0,
+            successors: next.successors,
+        })
+    }
+
+    /// How long ago the flow's state was entered, or the timer was started.
+    pub(crate) fn age(&self, state: &State, at: usize) -> Option<u64> {
+        let since = if state.kind == kind::FLOW { self.flow(state, at)?.entered } else { self.word(at)? };
+        self.now?.checked_sub(since.checked_sub(1)?)
     }
 
     pub(crate) fn held(&self, state: &State, at: usize, value: u8) -> Option<i128> {
-        let (.., holds) = self.flow(state, at)?;
-        let is_held = holds >> (value & 7) & 1 != 0;
+        let is_held = self.flow(state, at)?.holds >> (value & 7) & 1 != 0;
         is_held.then(|| self.word(at + 2 + usize::from(value))).flatten().map(|word| word.cast_signed().into())
     }
 
     /// A flow goes to a state that may follow, with the values that the mask names.
+    #[inline(always)]
     pub(crate) fn enter(
         &self,
         state: &State,
@@ -62,21 +82,21 @@ impl View<'_> {
         values: &[u64],
         changes: &mut Changes,
     ) -> Option<()> {
-        let (now_in, ..) = self.flow(state, at)?;
-        let row = self.policy.flow_state(state, now_in)?;
-        self.policy.flow_state(state, next.into())?;
-        if row.successors >> (next & 31) & 1 == 0 || state.stride as usize != 2 + values.len() {
+        if self.flow(state, at)?.successors >> (next & 31) & 1 == 0 || state.stride as usize != 2 + values.len() {
             return None;
         }
         changes.word(at, u64::from(next) | u64::from(mask) << HOLDS)?;
-        changes.word(at + 1, self.now()?.checked_add(1)?)?;
-        values.iter().enumerate().try_for_each(|(n, &value)| changes.word(at + 2 + n, value))
+        changes.word(at + 1, self.now?.checked_add(1)?)?;
+        for (place, &value) in (at + 2..).zip(values) {
+            changes.word(place, value)?;
+        }
+        Some(())
     }
 
     /// Whether one more call fits: in a window, that fewer than so many came in the time before; in a bucket, that it is
     /// full enough.
     pub(crate) fn admits(&self, state: &State, at: usize) -> Option<bool> {
-        let now = self.now()?;
+        let now = self.now?;
         let first = self.word(at)?;
         if state.kind != kind::RATE {
             return None;
@@ -92,11 +112,7 @@ impl View<'_> {
 
     /// Counts a call that a rate admits.
     pub(crate) fn take(&self, state: &State, at: usize, changes: &mut Changes) -> Option<()> {
-        let now = self.now()?;
-        if !self.admits(state, at)? {
-            return None;
-        }
-        let first = self.word(at)?;
+        let (now, first) = (self.now?, self.word(at)?);
         if state.start > 0 {
             return changes.word(at, first.max(now).checked_add(u64::try_from(state.high).ok()?)?);
         }
@@ -116,7 +132,7 @@ impl View<'_> {
         let wanted = i64::try_from(x).ok()?.cast_unsigned();
         let count = usize::try_from(self.word(at)?).ok()?;
         let values = self.words.get(at + 1..at + 1 + count.checked_mul(step)?)?;
-        let found = values.chunks_exact(step).position(|entry| entry.first() == Some(&wanted));
+        let found = values.iter().step_by(step).position(|&value| value == wanted);
         Some(found.map(|place| at + 1 + place * step))
     }
 
@@ -171,44 +187,33 @@ impl View<'_> {
 
 /// What the effects of one call change: all of it is made, or nothing.
 pub(crate) struct Changes {
-    all: [Change; WRITES],
+    /// Word and how many from it on: none, then that word becomes the value; else those become the ones from word `value` on.
+    places: [(u16, u16); WRITES],
+    values: [u64; WRITES],
     count: usize,
 }
 
-/// One change, from word `at` on.
-#[derive(Clone, Copy)]
-struct Change {
-    at: u32,
-    what: What,
-}
-
-#[derive(Clone, Copy)]
-enum What {
-    /// One word.
-    Word(u64),
-    /// So many words, as they stand from another place on.
-    Copy(u32, u32),
-    /// So many words are zero.
-    Zero(u32),
-}
+/// What stands beyond the state is zero.
+const BEYOND: u64 = u32::MAX as u64;
 
 impl Changes {
     pub(crate) const fn new() -> Self {
-        Self { all: [Change { at: 0, what: What::Zero(0) }; WRITES], count: 0 }
+        Self { places: [(0, 0); WRITES], values: [0; WRITES], count: 0 }
     }
 
-    fn add(&mut self, at: usize, what: What) -> Option<()> {
-        *self.all.get_mut(self.count)? = Change { at: u32::try_from(at).ok()?, what };
+    fn add(&mut self, at: usize, words: u32, value: u64) -> Option<()> {
+        *self.places.get_mut(self.count)? = (u16::try_from(at).ok()?, u16::try_from(words).ok()?);
+        *self.values.get_mut(self.count)? = value;
         self.count += 1;
         Some(())
     }
 
     pub(crate) fn word(&mut self, at: usize, value: u64) -> Option<()> {
-        self.add(at, What::Word(value))
+        self.add(at, 0, value)
     }
 
-    pub(crate) fn copy(&mut self, to: usize, from: usize, words: usize) -> Option<()> {
-        self.add(to, What::Copy(u32::try_from(words).ok()?, u32::try_from(from).ok()?))
+    pub(crate) fn copy(&mut self, to: usize, from: usize, words: u32) -> Option<()> {
+        self.add(to, words, from as u64)
     }
 
     pub(crate) fn set_counter(&mut self, state: &State, at: usize, value: i128) -> Option<()> {
@@ -224,31 +229,25 @@ impl Changes {
         match state.kind {
             kind::MAP => self.word(at + state.stride as usize / 2, 0),
             kind::RATE => None,
-            _ => self.add(at, What::Zero(state.stride)),
+            _ => self.add(at, state.stride, BEYOND),
         }
     }
 
     /// All instances to the start.
     pub(crate) fn reset_all(&mut self, state: &State) -> Option<()> {
         let [first, second] = state.key_count;
-        self.add(state.base as usize, What::Zero(first.checked_mul(second)?.checked_mul(state.stride)?))
+        self.add(state.base as usize, first.checked_mul(second)?.checked_mul(state.stride)?, BEYOND)
     }
 
     /// Makes them, in order.
     pub(crate) fn make(&self, state: &mut [u64]) {
-        for &Change { at, what } in self.all.iter().take(self.count) {
-            let at = at as usize;
-            match what {
-                What::Word(value) => state.get_mut(at).into_iter().for_each(|slot| *slot = value),
-                What::Zero(words) => {
-                    state.get_mut(at..at + words as usize).into_iter().for_each(|slots| slots.fill(0));
-                }
-                What::Copy(words, from) => {
-                    for n in 0..words as usize {
-                        let word = state.get(from as usize + n).copied();
-                        word.zip(state.get_mut(at + n)).into_iter().for_each(|(word, slot)| *slot = word);
-                    }
-                }
+        for (&(at, words), &value) in self.places.iter().zip(&self.values).take(self.count) {
+            if words == 0 {
+                state.get_mut(usize::from(at)).into_iter().for_each(|slot| *slot = value);
+            }
+            for n in 0..usize::from(words) {
+                let from = usize::try_from(value).ok().and_then(|from| state.get(from + n).copied());
+                state.get_mut(usize::from(at) + n).into_iter().for_each(|slot| *slot = from.unwrap_or(0));
             }
         }
     }

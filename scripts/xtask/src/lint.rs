@@ -1,4 +1,5 @@
-//! Checks that read and don't run: formatting, clippy on host and images, the dependencies' licences and sources.
+//! Checks that don't run what they check: formatting, clippy on host and images, the monitor without panics, the dependencies'
+//! licences and sources.
 
 use std::process::Command;
 
@@ -8,6 +9,9 @@ use crate::command::{Error, Result, output, program, root, run, step};
 
 /// The version of cargo-deny that the set-up builds.
 const DENY: &str = "0.20.2";
+
+/// The image without a panic handler.
+const PANIC_FREE: &str = "bulkhead-panic-free";
 
 /// All of them; the first that fails ends it.
 pub(crate) fn check() -> Result<()> {
@@ -37,13 +41,29 @@ fn code() -> Result<()> {
     run(program("cargo", &["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"]))?;
     for arch in Arch::ALL {
         let mut images = build::cargo("clippy", arch, arch.image_target())?;
-        images.arg("--release").args(build::images(arch).flat_map(|image| ["--package", image]));
+        images.arg("--release").args(build::images(arch).chain([PANIC_FREE]).flat_map(|image| ["--package", image]));
         run(with_warnings_denied(images))?;
         let mut client = build::cargo("clippy", arch, arch.guest_target())?;
         client.args(["--package", "bulkhead-client"]);
         run(with_warnings_denied(client))?;
     }
-    Ok(())
+    panics()
+}
+
+/// The monitor links where there is nothing to panic with; the same with a panic in it does not.
+fn panics() -> Result<()> {
+    step("no panic can be reached in the monitor");
+    let link = |words: &[&str]| {
+        let mut image = build::cargo("build", Arch::Aarch64, Arch::Aarch64.image_target())?;
+        image.args(["--release", "--package", PANIC_FREE]).args(words);
+        output(image)
+    };
+    link(&[])?;
+    match link(&["--features", "counterproof"]) {
+        Err(error) if error.0.contains("undefined symbol: a_panic_can_be_reached") => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(Error("a panic that can be reached was linked: this check is worth nothing".to_string())),
+    }
 }
 
 fn with_warnings_denied(mut clippy: Command) -> Command {

@@ -231,7 +231,8 @@ fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
         Arch::X86_64 => kernel,
     };
     let (resources, settings, secure) = (site.resources()?, site.settings(), site.secure(&folder)?);
-    let parts: [(Kind, &[u8]); 8] = [
+    let requirements = site.requirements();
+    let parts: [(Kind, &[u8]); 9] = [
         (Kind::Hypervisor, &hypervisor),
         (Kind::GuestKernel, &kernel),
         (Kind::GuestInitrd, &initrd),
@@ -240,6 +241,7 @@ fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
         (Kind::Secure, &secure),
         (Kind::Policy, site.policy()),
         (Kind::Settings, settings.as_bytes()),
+        (Kind::Requirements, requirements.as_bytes()),
     ];
     Ok((loader, bundle(&parts)))
 }

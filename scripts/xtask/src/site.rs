@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use bulkhead_abi::boot::{Capability, NO_OBJECT, Range, flags};
@@ -71,6 +72,9 @@ const fn default_stack() -> u64 {
     16
 }
 
+/// How large a stack may be.
+const STACK_KIB: RangeInclusive<u64> = 4..=256;
+
 /// A site, ready for its bundle.
 pub(crate) struct Site {
     manifest: Manifest,
@@ -96,9 +100,30 @@ impl Site {
         compiled.warnings.iter().for_each(|warning| eprintln!("{}", warning.render(&compiled.sources)));
         let path = folder.join("site.toml");
         let text =
-            fs::read_to_string(&path).map_err(|error| Error(format!("cannot read {}: {error}", path.display())))?;
-        let manifest = toml::from_str(&text).map_err(|error| Error(format!("{}: {error}", path.display())))?;
-        Ok(Self { manifest, compiled, arch })
+            bulkhead_lang::read_text(&path).map_err(|why| Error(format!("cannot read {}: {why}", path.display())))?;
+        let manifest: Manifest =
+            toml::from_str(&text).map_err(|error| Error(format!("{}: {error}", path.display())))?;
+        let site = Self { manifest, compiled, arch };
+        site.check().map_err(|why| Error(format!("{}: {why}", folder.display())))?;
+        Ok(site)
+    }
+
+    /// What loader and wall would refuse at each start, refused here, where it can be mended.
+    fn check(&self) -> std::result::Result<(), String> {
+        let Manifest { secure, app, .. } = &self.manifest;
+        let Secure { period_us, budget_us, call_limit_us } = *secure;
+        if period_us == 0 || budget_us == 0 || call_limit_us == 0 || budget_us > period_us {
+            return Err("[secure]: each time is above zero, and budget_us at most period_us".to_string());
+        }
+        for (name, entry) in app {
+            if !STACK_KIB.contains(&entry.stack_kib) {
+                return Err(format!("[app.{name}]: stack_kib is 4..256, not {}", entry.stack_kib));
+            }
+            if entry.budget_us > entry.period_us {
+                return Err(format!("[app.{name}]: budget_us is at most period_us"));
+            }
+        }
+        Ok(())
     }
 
     /// The compiled policy.
@@ -114,6 +139,11 @@ impl Site {
                 Error(format!("site.toml: command_line has no line for {0}; add {0} = \"…\"", self.arch.name()))
             }),
         }
+    }
+
+    /// What the loader compares with the machine.
+    pub(crate) fn requirements(&self) -> String {
+        self.compiled.requirements()
     }
 
     /// What of the machine the guest and apps get, and what apps serve to it; as much as a loader can put into its plan.
@@ -216,7 +246,7 @@ impl Site {
             devices: self.driven(subject),
             irqs: devices().filter_map(|device| device.interrupt).collect(),
             caps: compiled.reach(subject).into_iter().map(capability).collect(),
-            stack_bytes: entry.stack_kib.clamp(4, 256).next_multiple_of(4) * 1024,
+            stack_bytes: entry.stack_kib.next_multiple_of(4) * 1024,
         })
     }
 }
@@ -332,6 +362,7 @@ mod tests {
         let many = (0..9).fold(POLICY.replace("allow one use rtc\n", ""), |text, at| {
             format!("{text}resource r{at}: mmio 0x{at}00000 size 0x1000\nallow guest use r{at}\n")
         });
+        // C08 of the attack catalogue.
         let error = site_for("many", MANIFEST, &many, Arch::Aarch64).unwrap().resources().unwrap_err();
         assert!(error.to_string().contains("than the wall keeps: 8"), "{error}");
     }
@@ -345,6 +376,37 @@ mod tests {
         assert!(refusal("missing", MANIFEST.split("[app.one]").next().unwrap()).contains("there is no [app.one]"));
         assert!(refusal("key", &format!("{MANIFEST}colour = 3\n")).contains("unknown field `colour`"));
         assert!(refusal("program", MANIFEST).contains("cannot read the program"));
+    }
+
+    /// C01, C02, C08 of the attack catalogue.
+    #[test]
+    fn a_manifest_with_wrong_numbers_or_a_key_twice_is_refused() {
+        let with = |right: &str, wrong: &str| refusal("wrong", &MANIFEST.replacen(right, wrong, 1));
+        for (right, wrong, reason) in [
+            ("period_us = 1000", "period_us = 0", "above zero"),
+            ("budget_us = 100", "budget_us = 1001", "at most period_us"),
+            ("budget_us = 100", "budget_us = -1", "invalid value"),
+            ("budget_us = 100", "budget_us = 1.5", "invalid type"),
+            ("budget_us = 100", "budget_us = \"100\"", "invalid type"),
+            ("budget_us = 100", "budget_us = 99999999999999999999", "TOML parse error"),
+            ("budget_us = 100", "budget_us = 100\nbudget_us = 100", "duplicate key"),
+            ("[guest]", "[secure]\n[guest]", "duplicate key"),
+            ("priority = 1", "priority = 256", "invalid value"),
+            ("priority = 1", "priority = 1\nstack_kib = 1048576", "stack_kib is 4..256"),
+            ("priority = 1", "priority = 1\nbudget_us = 5", "budget_us is at most period_us"),
+            ("restart_limit = 0", "restart_limit = 0\ncolour = 1", "unknown field"),
+            ("[guest]", "\0[guest]", "TOML parse error"),
+            ("[secure]", "", "TOML parse error"),
+        ] {
+            let said = with(right, wrong);
+            assert!(said.contains(reason) && said.contains("wrong"), "{wrong}: {said}");
+        }
+        for length in 0..MANIFEST.len() {
+            if MANIFEST.is_char_boundary(length) {
+                let _ = site("cut", &MANIFEST[..length]);
+            }
+        }
+        assert!(refusal("empty", "").contains("missing field `secure`"));
     }
 
     #[test]

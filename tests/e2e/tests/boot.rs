@@ -6,8 +6,12 @@ use std::process::Command;
 
 const WALL: &str = "virt,virtualization=on,gic-version=3";
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/run")
+    root().join("target/run")
 }
 
 /// Starts a machine and returns what its UART and the wall's console said. A machine that does not end is a failure.
@@ -34,6 +38,16 @@ fn bundle() -> Vec<u8> {
     fs::read(folder().join("bundle.img")).expect("cargo xtask build was run")
 }
 
+/// A bundle of another site, with a guest that is never started.
+fn bundle_of(site: &str) -> Vec<u8> {
+    let name = format!("target/run/{}", site.replace('/', "-"));
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["xtask", "build", "--site", site, "--kernel", "target/run/guests/spinner.img", "--folder", &name]);
+    let output = command.current_dir(root()).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::read(root().join(name).join("bundle.img")).expect("the bundle was written")
+}
+
 fn expect(said: &str, line: &str) {
     assert!(said.contains(line), "expected '{line}' in:\n{said}");
 }
@@ -42,7 +56,7 @@ fn expect(said: &str, line: &str) {
 fn run(folder: &str, words: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO"));
     command.args(["xtask", "run", "--batch", "--folder", folder]).args(words);
-    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+    command.current_dir(root());
     let output = command.output().expect("cargo runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -140,4 +154,23 @@ fn an_altered_part_is_refused_by_name() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     expect(&machine("altered", WALL, "1G", "cortex-a72", Some(&bytes)), "part 'guest kernel' is altered");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_machine_without_what_the_policy_requires_is_refused_with_the_policys_line() {
+    let bundle = bundle_of("tests/sites/required");
+    for (name, more, line) in [
+        ("cores", "", "loader: site.policy:5 requires cores: at least 2 are needed, the machine has 1; stopped"),
+        ("no-iommu", ",smp.cpus=2", "loader: site.policy:6 requires iommu: the device tree names no SMMU; stopped"),
+        (
+            "iommu",
+            ",smp.cpus=2,iommu=smmuv3",
+            "loader: site.policy:6 requires iommu: the machine has an SMMU, but this wall does not drive one yet",
+        ),
+    ] {
+        let said = machine(name, &format!("{WALL}{more}"), "1G", "cortex-a72", Some(&bundle));
+        expect(&said, line);
+        assert!(!said.contains("wall: up"), "{said}");
+    }
 }

@@ -181,7 +181,7 @@ fn records_are_written_as_the_tools_write_calls() {
         assert_eq!(format!("{})", recorded(&compiled, &call, 0)), values);
     }
     assert_eq!(recorded(&compiled, "guest -> shapes.unlock(7, 3)", 1), "code: (secret), who: 3");
-    assert_eq!(recorded(&compiled, "guest -> shapes.named(\"ab\", \"c\")", 0b11), "tag: (secret), other: \"c\"");
+    assert_eq!(recorded(&compiled, "guest -> shapes.named(\"ab\", \"c\")", 0b11), "tag: (not recorded), other: \"c\"");
 }
 
 #[test]

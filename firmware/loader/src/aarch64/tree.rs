@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::require::Facts;
 use bulkhead_bundle::{Resource, ResourceKind};
 use bulkhead_hypervisor_core::plan::Range;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
@@ -25,11 +26,29 @@ pub struct Machine {
     pub pl011: Option<Range>,
     /// All virtio-mmio transports.
     pub virtio: Vec<Range>,
-    /// How many CPUs.
+    /// How many CPUs that may be used.
     pub cpu_count: u32,
     /// PSCI is called by `smc`.
     pub psci_smc: bool,
+    /// There is an SMMU.
+    pub has_smmu: bool,
+    /// There is a TPM.
+    pub has_tpm: bool,
 }
+
+impl Machine {
+    /// What a policy can require of it.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        let (has_iommu, has_tpm) = (self.has_smmu, self.has_tpm);
+        Facts { has_iommu, has_tpm, cores: self.cpu_count.into(), memory: self.ram.bytes >> 20 }
+    }
+}
+
+/// The SMMUs of Linux' bindings (arm,smmu, arm,smmu-v3).
+const SMMUS: [&str; 6] = ["arm,smmu-v3", "arm,smmu-v2", "arm,smmu-v1", "arm,mmu-500", "arm,mmu-401", "arm,mmu-400"];
+/// The TPMs of Linux' bindings (tcg,tpm-tis-mmio and its neighbours).
+const TPMS: [&str; 5] = ["tcg,tpm-tis-mmio", "tcg,tpm_tis-spi", "tcg,tpm-tis-i2c", "google,cr50", "microsoft,ftpm"];
 
 /// Why the machine cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +84,9 @@ pub fn machine(tree: &DeviceTree) -> Result<Machine, MachineError> {
     let (gicd, gicr) = reg(gic, 0).zip(reg(gic, 1)).ok_or(MachineError::NoGicV3)?;
     let bundle = tree.find_node("/chosen").and_then(bundle_place).ok_or(MachineError::NoBundle)?;
     let cpus = tree.find_node("/cpus");
-    let count = cpus.map_or(1, |cpus| cpus.children().filter(|node| has_text(node, "device_type", "cpu")).count());
+    let count = cpus.map_or(1, |cpus| {
+        cpus.children().filter(|node| has_text(node, "device_type", "cpu") && is_usable(node)).count()
+    });
     Ok(Machine {
         ram: ram.filter(|ram| ram.bytes != 0).ok_or(MachineError::NoMemory)?,
         gicd,
@@ -79,6 +100,8 @@ pub fn machine(tree: &DeviceTree) -> Result<Machine, MachineError> {
             .collect(),
         cpu_count: u32::try_from(count).unwrap_or(u32::MAX),
         psci_smc: find(root, |node| has_text(node, "method", "smc")).is_some(),
+        has_smmu: has_one_of(root, &SMMUS),
+        has_tpm: has_one_of(root, &TPMS),
     })
 }
 
@@ -190,6 +213,16 @@ fn find(node: &DeviceTreeNode, wanted: impl Fn(&DeviceTreeNode) -> bool + Copy) 
 fn is_compatible(node: &DeviceTreeNode, name: &str) -> bool {
     let list = node.property("compatible");
     list.is_some_and(|list| list.value().split(|byte| *byte == 0).any(|entry| entry == name.as_bytes()))
+}
+
+/// Whether a usable device is one of these.
+fn has_one_of(root: &DeviceTreeNode, names: &[&str]) -> bool {
+    find(root, |node| is_usable(node) && names.iter().any(|name| is_compatible(node, name))).is_some()
+}
+
+/// A node without a status is there for use (Devicetree Specification §2.3.4).
+fn is_usable(node: &DeviceTreeNode) -> bool {
+    node.property("status").is_none() || has_text(node, "status", "okay") || has_text(node, "status", "ok")
 }
 
 fn has_text(node: &DeviceTreeNode, name: &str, value: &str) -> bool {

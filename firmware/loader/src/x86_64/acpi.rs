@@ -38,6 +38,8 @@ pub struct Acpi {
     pub pci_config: Vec<Range>,
     /// Whether there is an IOMMU: Intel's (table DMAR) or AMD's (IVRS).
     pub has_iommu: bool,
+    /// Whether there is a TPM (table TPM2, or TCPA for the older kind).
+    pub has_tpm: bool,
 }
 
 /// Why the tables cannot be used.
@@ -94,6 +96,7 @@ pub fn read(rsdp: &[u8], memory: &impl Physical) -> Result<Acpi, AcpiError> {
             b"HPET" => acpi.hpet = hpet(table(address, memory)?).ok_or(AcpiError::Table(*name))?,
             b"MCFG" => acpi.pci_config = mcfg(table(address, memory)?).ok_or(AcpiError::Table(*name))?,
             b"DMAR" | b"IVRS" => acpi.has_iommu = true,
+            b"TPM2" | b"TCPA" => acpi.has_tpm = true,
             _ => {}
         }
     }
@@ -299,6 +302,7 @@ mod tests {
                 off_type: Some(5),
                 pci_config: vec![Range { base: 0xb000_0000, bytes: 0x1000_0000 }],
                 has_iommu: false,
+                has_tpm: false,
             }
         );
         assert_eq!(read(&rsdp(0), &machine), Ok(acpi));

@@ -242,6 +242,7 @@ mod tests {
                 ("numbers 1 -5 255 -9 47.111 9", "e-is-no-number"),
                 ("numbers 1 -5 255 -9 47.11rpm 9", "e-is-no-number"),
                 ("numbers 1 -5 255 -9 . 9", "e-is-no-number"),
+                ("numbers 1 -5 255 -9 0x10 9", "e-is-no-number"),
                 ("words automatic manual true local", "mode-is-no-word"),
                 ("words auto manual true local|x", "access-is-no-flags"),
                 ("maybe_point {1}", "value-is-no-record"),

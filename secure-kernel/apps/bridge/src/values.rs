@@ -187,15 +187,18 @@ fn scalar(field: &Field, form: &str, words: &str, text: &str) -> Result<u64, &'s
             let bit = position(word.trim()).filter(|bit| *bit < 64).ok_or("flags")?;
             Ok(bits | 1 << bit)
         }),
-        form::SCALED => scaled(text, words).ok_or("number"),
+        form::SCALED => scaled(field, text, words).ok_or("number"),
         _ => plain(),
     }
 }
 
-/// A decimal number in its unit, which must be a whole number of steps.
-fn scaled(text: &str, step: &str) -> Option<u64> {
+/// A decimal number in its unit, which must be a whole number of steps; where a step is one, also a hexadecimal number.
+fn scaled(field: &Field, text: &str, step: &str) -> Option<u64> {
     let step = Step::parse(step)?;
     let text = text.strip_suffix(step.unit).unwrap_or(text).trim_end();
+    if (step.digits, step.decimals) == (1, 0) && text.starts_with("0x") {
+        return number(text, false);
+    }
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
     let (whole, rest) = digits.split_once('.').unwrap_or((digits, ""));
     let rest = rest.trim_end_matches('0');
@@ -208,5 +211,5 @@ fn scaled(text: &str, step: &str) -> Option<u64> {
     let rest = if rest.is_empty() { 0 } else { rest.parse::<i128>().ok()? * 10_i128.pow(step.decimals - decimals) };
     let all = whole.checked_add(rest)? * sign;
     let value = (step.digits != 0 && all % step.digits == 0).then(|| all / step.digits)?;
-    u64::try_from(value).ok().or_else(|| i64::try_from(value).ok().map(i64::cast_unsigned))
+    if field.signed != 0 { i64::try_from(value).ok().map(i64::cast_unsigned) } else { value.try_into().ok() }
 }

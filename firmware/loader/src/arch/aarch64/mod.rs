@@ -96,7 +96,7 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
     }
     let machine = tree::machine(&tree).map_err(|error| error.to_string())?;
     *out = Output::for_machine(&machine);
-    let parts = Parts::open(memory(machine.bundle))?;
+    let parts = Parts::open(memory(machine.bundle), &machine.facts())?;
     let kernel = StoredKernel::open(parts.kernel).ok_or("the guest's kernel is cut")?;
     let (kernel_offset, image_size) =
         layout::image_header(kernel.header).ok_or("the guest's kernel is no AArch64 Image (no ARM\\x64 at byte 56)")?;

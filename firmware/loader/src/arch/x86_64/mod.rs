@@ -13,6 +13,7 @@ use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use bulkhead_hypervisor_core::plan::{MachinePlan, Range, StoredPart, machine as kind, time_source};
+use bulkhead_loader::require::Facts;
 use bulkhead_loader::wall::Sizes;
 use bulkhead_loader::x86_64::acpi::{self, Acpi, Physical};
 use bulkhead_loader::x86_64::bzimage::{COMMAND_LINE, Kernel, START_BYTES, ZERO_PAGE};
@@ -58,7 +59,13 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
     let machine_kind = machine::virtualization()?;
     let map = Map::new(&boot.map).map_err(|error| error.to_string())?;
     let bundle = boot.bundle.ok_or("no bundle: give it as the only module (GRUB: module2 /boot/bundle.img)")?;
-    let parts = Parts::open(memory(bundle))?;
+    let facts = Facts {
+        has_iommu: acpi.has_iommu,
+        has_tpm: acpi.has_tpm,
+        cores: acpi.cpu_count.into(),
+        memory: map.ram().map(|range| range.bytes).sum::<u64>() >> 20,
+    };
+    let parts = Parts::open(memory(bundle), &facts)?;
     let kernel = Kernel::open(parts.kernel).map_err(|error| error.to_string())?;
     let busy = [own(), bundle, Range { base: chain.list, bytes: list.len() as u64 }];
     let registers = registers(&acpi);

@@ -1,0 +1,258 @@
+//! Bytes as choices: of rules, conditions, effects and calls of one small site that has every kind of state and of message.
+
+use bulkhead_lang::tree::Event;
+
+/// What all generated policies begin with.
+pub(crate) const SITE: &str = "edition 1\npolicy p\nzone UTC\ninterface I {\n    method m(a: u8, b: i8) -> (a: u8, b: i8)\n    method n(a: u8, b: i8) -> ()\n    \
+    method t(tag: text max 12) -> ()\n    method l(values: list of u16 max 2, o: optional i16) -> ()\n}\n\
+    app x\nservice s: I by x\ngroup all: guest, x\ncounter made in -3..20\ncounter tally per a in 0..9 in 0..50 start 5\n\
+    flow f per a in 0..9 {\n    one -> two, three\n    two -> one, two\n    three -> one\n    one holds x\n    three holds x, y\n    one lasts 4 s -> two\n}\n\
+    timer t\nrate r at most 3 per 2 s\nrate c per caller at most 6 per s burst 2\nset s1 max 3\nmap m1 max 2\ngrant g per caller lasts 3 s\n";
+
+/// Bytes that are used up by choices; after the last, every choice is the first one.
+#[derive(Clone, Debug)]
+pub struct Choices<'a>(&'a [u8]);
+
+impl<'a> Choices<'a> {
+    /// From these bytes.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    pub(crate) fn small(&mut self, limit: u16) -> u16 {
+        u16::from(self.byte()) % limit
+    }
+
+    pub(crate) fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[usize::from(self.byte()) % all.len()]
+    }
+
+    /// A number that is small, or at an edge, or any.
+    pub(crate) fn word(&mut self) -> u64 {
+        match self.small(8) {
+            0..4 => u64::from(self.small(12)),
+            4 => u64::MAX - u64::from(self.small(12)),
+            5 => 1 << self.small(64),
+            6 => u64::from(u16::from_le_bytes([self.byte(), self.byte()])),
+            _ => u64::from_le_bytes(std::array::from_fn(|_| self.byte())),
+        }
+    }
+
+    /// How many values a message of a method has, with some that are wrong.
+    pub(crate) fn length(&mut self, method: u16, event: Event) -> usize {
+        let right = match (event, method) {
+            (Event::Request, 0 | 1) | (Event::Reply, 0) => 2,
+            (Event::Request, 2) => 3,
+            (Event::Request, 3) => 5,
+            _ => 0,
+        };
+        if self.small(20) == 19 { usize::from(self.small(7)) } else { right }
+    }
+
+    /// A value, most often one that the method takes.
+    pub(crate) fn argument(&mut self, method: u16, at: usize) -> u64 {
+        if self.small(24) == 23 {
+            return self.word();
+        }
+        match (method, at) {
+            (0 | 1, 1) => (i64::from(self.small(24)) - 12).cast_unsigned(),
+            (2, 0) => u64::from(self.of(&[3_u8, 3, 3, 0, 2, 8, 9, 12])),
+            (2, 1) => u64::from_be_bytes(self.of(&[
+                *b"P01\0\0\0\0\0",
+                *b"V12\0\0\0\0\0",
+                *b"P0\0\0\0\0\0\0",
+                *b"P01.leve",
+                [0; 8],
+            ])),
+            (2, _) => u64::from_be_bytes(self.of(&[[0; 8], *b"l\0\0\0\0\0\0\0", *b"l.12\0\0\0\0"])),
+            (3, 0) => u64::from(self.small(3)),
+            (3, 3) => u64::from(self.small(2)),
+            (3, _) => self.of(&[0, 0, 1, 3, 9, 500]),
+            _ => u64::from(self.small(12)),
+        }
+    }
+
+    /// A policy.
+    pub(crate) fn policy(&mut self) -> String {
+        let mut text = SITE.to_string();
+        // Now and then enough rules of one method for an index.
+        if self.small(8) == 7 {
+            for _ in 0..40 {
+                let (verb, low) = (self.of(&["allow", "allow", "allow", "deny"]), self.small(100));
+                let (high, b) = (low + self.small(20), self.small(24));
+                let and = self.of(&["", "", " and b > -"]);
+                let rest = if and.is_empty() { String::new() } else { format!("{and}{b}") };
+                text.push_str(&format!("{verb} guest s.n when a in {low}..{high}{rest}\n"));
+            }
+        }
+        for _ in 0..=self.small(7) {
+            let rule = self.rule();
+            text.push_str(&rule);
+            text.push('\n');
+        }
+        text
+    }
+
+    fn rule(&mut self) -> String {
+        let who = self.of(&["guest", "guest", "all", "x"]);
+        let (method, message) = self.of(&[("m", 0), ("n", 0), ("m, s.n", 0), ("t", 1), ("l", 2)]);
+        let when = if self.small(5) == 0 { String::new() } else { format!(" when {}", self.condition(message, 3)) };
+        let audit = self.of(&["", " audit"]);
+        match self.small(8) {
+            0 | 1 => format!("deny {who} s.{method}{when}{}", self.of(&["", " then count made"])),
+            2 if message == 0 => format!("deny {who} s.m {}{when}", self.of(&["reply", "reply", "error"]))
+                .replace("error when", "error // "),
+            3 if message == 0 => {
+                let effects = self.effects(0);
+                let effects = if effects.is_empty() { " then count made".to_string() } else { effects };
+                format!("on {who} s.m reply{when}{effects}")
+            }
+            _ => {
+                let limit = self.of(&[
+                    "",
+                    "",
+                    "",
+                    " at most 2 per 3 s",
+                    " at most 5 per s burst 2",
+                    " within r",
+                    " within c",
+                    " using g",
+                ]);
+                let effects = self.effects(message);
+                format!("allow {who} s.{method}{when}{limit}{effects}{audit}")
+            }
+        }
+    }
+
+    fn condition(&mut self, message: usize, depth: u8) -> String {
+        let choice = self.small(if depth == 0 { 3 } else { 7 });
+        match choice {
+            3 => format!("({} and {})", self.condition(message, depth - 1), self.condition(message, depth - 1)),
+            4 => format!("({} or {})", self.condition(message, depth - 1), self.condition(message, depth - 1)),
+            5 => format!("({} implies {})", self.condition(message, depth - 1), self.condition(message, depth - 1)),
+            6 => format!("not ({})", self.condition(message, depth - 1)),
+            0 if message == 0 => {
+                let operator = self.of(&["==", "!=", "<", "<=", ">", ">="]);
+                format!("({} {operator} {})", self.quantity(2), self.quantity(2))
+            }
+            1 if message == 0 => {
+                let low = self.small(60);
+                format!("({} in {{ {low}..{}, 90..95 }})", self.quantity(2), low + 9)
+            }
+            _ => self.plain(message).to_string(),
+        }
+    }
+
+    fn plain(&mut self, message: usize) -> &'static str {
+        let anywhere = [
+            "made < 3",
+            "f(1) is three",
+            "age of t > 2 s",
+            "3 in s1",
+            "time of day < 8 h",
+            "day of week in 1..5",
+            "caller == guest",
+        ];
+        let of_message: &[&str] = match message {
+            0 => &[
+                "a < 5",
+                "b in -5..5",
+                "a != 3",
+                "f(a) is one",
+                "f(a) is not two",
+                "age of f(a) < 3 s",
+                "a in s1",
+                "b in s1",
+                "a in m1",
+                "a in { 1, 3..7 }",
+                "b < 0",
+            ],
+            1 => &[
+                "tag starts with \"P\"",
+                "tag ends with \"1\"",
+                "tag == \"P01\"",
+                "tag in { \"P01\", \"V12\" }",
+                "tag matches \"[PV][0-9]{2}\"",
+                "tag matches \"[PV][0-9]+(\\.level)?(\\.12)?\"",
+                "length of tag > 2",
+            ],
+            _ => &[
+                "for all v in values: v < 9",
+                "for any v in values: v == 3",
+                "values[0] < 5",
+                "length of values == 1",
+                "o is present",
+                "o > 3",
+                "o is present implies o in 1..9",
+                "values[1] == 3",
+            ],
+        };
+        if self.small(3) == 0 { self.of(&anywhere) } else { self.of(of_message) }
+    }
+
+    fn quantity(&mut self, depth: u8) -> String {
+        let choice = self.small(if depth == 0 { 2 } else { 4 });
+        if choice < 2 {
+            return self
+                .of(&[
+                    "a",
+                    "b",
+                    "1",
+                    "3",
+                    "7",
+                    "100",
+                    "made",
+                    "tally(a)",
+                    "tally(3)",
+                    "f(a).x",
+                    "a of m1",
+                    "b of m1",
+                    "7 of m1",
+                    "9223372036854775807",
+                    "18446744073709551615",
+                ])
+                .to_string();
+        }
+        let operator = self.of(&["+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>"]);
+        format!("({} {operator} {})", self.quantity(depth - 1), self.quantity(depth - 1))
+    }
+
+    fn effects(&mut self, message: usize) -> String {
+        let of_numbers: [&[&str]; 7] = [
+            &["count made", "add a to made", "set made to b", "reset made"],
+            &["count tally(a)", "add b to tally(3)", "reset all tally", "set tally(a) to a * 2"],
+            &[
+                "f(a) becomes one(b)",
+                "f(a) becomes two",
+                "f(a) becomes three(a, b)",
+                "reset f(a)",
+                "f(1) becomes one(a)",
+                "reset all f",
+            ],
+            &["start t", "reset t"],
+            &["add a to s1", "add b to s1", "remove a from s1", "reset s1"],
+            &["put a at b in m1", "put b at a in m1", "remove a from m1", "commit m1", "roll back m1", "reset m1"],
+            &["give g"],
+        ];
+        let others: [&[&str]; 3] = [&["count made", "reset made"], &["start t"], &["add 3 to s1", "remove 3 from s1"]];
+        let lists: &[&[&str]] = if message == 0 { &of_numbers } else { &others };
+        let mut all = Vec::new();
+        for list in lists {
+            if self.small(3) == 0 {
+                all.push(self.of(list));
+            }
+        }
+        if all.is_empty() { String::new() } else { format!(" then {}", all.join(", ")) }
+    }
+}
