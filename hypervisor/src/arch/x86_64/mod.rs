@@ -1,4 +1,6 @@
 //! x86-64, by VMX or by SVM, as the plan says. The guest keeps its real interrupt controllers.
+#[cfg(feature = "count-exits")]
+mod count;
 mod entry;
 mod exits;
 mod faults;
@@ -20,6 +22,8 @@ use bulkhead_hypervisor_core::x86::PortAccess;
 use crate::spaces;
 use entry::{GUEST_FRAME, SECURE_FRAME};
 
+#[cfg(feature = "count-exits")]
+pub(crate) use count::tell as tell_exits;
 pub(crate) use entry::{Frame, STACK_BYTES};
 pub(crate) use guest::reset_guest;
 pub(crate) use instr::park;
@@ -121,6 +125,8 @@ pub(crate) fn take_over(plan: &MachinePlan) -> Result<Sides, &'static str> {
         secure_frame.bind(svm::secure_exit, secure_control);
         svm::build(plan, &roots);
     }
+    #[cfg(feature = "count-exits")]
+    count::begin(guest_frame, secure_frame);
     time::take_over(plan);
     Ok(Sides::new())
 }
