@@ -1,5 +1,5 @@
-//! Debian's boot under the wall against its boot without one: same kernel, same RAM disk, same device tree, the exact
-//! instruction clock; the interval is the kernel's own, from the start of its clock to "Power down".
+//! Debian's boot under the wall against its boot without one: same kernel, same RAM disk, same device tree or firmware, the
+//! exact instruction clock; the interval is the kernel's own, from the start of its clock to "Power down".
 
 use std::fs;
 use std::path::Path;
@@ -12,13 +12,29 @@ use dtoolkit::model::DeviceTree;
 
 use crate::arch::Arch;
 use crate::command::{Error, Result, root};
+use crate::console;
 use crate::initrd;
-use crate::machine::EXACT_CLOCK;
+use crate::machine::{self, EXACT_CLOCK, Machine};
+use crate::run::{self, Files};
 use crate::setup;
 use crate::site::Site;
 
 /// Where the native kernel lies (tests/guests/src/native.rs); the emulator puts the rest below it.
 const KERNEL: &str = "0x50000000";
+
+/// Microseconds without the wall on a PC: from GRUB to the same kernel. `options` name the machine; the command line is the one that
+/// the guest got.
+pub(crate) fn native_pc(options: &run::Options, command_line: &str) -> Result<u64> {
+    let folder = options.folder();
+    let kernel = setup::guest_kernel(Arch::X86_64)?;
+    let kernel = fs::read(&kernel).map_err(|error| Error(format!("cannot read {}: {error}", kernel.display())))?;
+    fs::create_dir_all(&folder).map_err(|error| Error(format!("cannot make {}: {error}", folder.display())))?;
+    let files = Files { image: folder.join("disk.iso"), ..Files::default() };
+    machine::plain_disk(&kernel, &initrd::demo(Arch::X86_64)?, command_line, &files.image)?;
+    let (command, streams) = Machine::of(options)?.start(options, &files)?;
+    let said = console::run(command, streams, true, options.show())?.guest;
+    power_down(&said).ok_or_else(|| Error(format!("Debian without the wall did not power off; it said:\n{said}")))
+}
 
 /// Microseconds without the wall.
 pub(crate) fn native(folder: &Path, site: &Site, command_line: &str) -> Result<u64> {

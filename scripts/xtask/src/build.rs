@@ -20,6 +20,9 @@ const IMAGES: &[&str] = &[
     "bulkhead-app-plant",
 ];
 
+/// The hypervisor's feature that counts exits (x86-64).
+pub(crate) const COUNTING: &str = "bulkhead-hypervisor/count-exits";
+
 /// The images of an architecture.
 pub(crate) fn images(arch: Arch) -> impl Iterator<Item = &'static str> {
     let own = match arch {
@@ -29,11 +32,12 @@ pub(crate) fn images(arch: Arch) -> impl Iterator<Item = &'static str> {
     IMAGES.iter().chain(own).copied()
 }
 
-/// Builds all images; returns the folder of their ELF files.
-pub(crate) fn run_build(arch: Arch) -> Result<PathBuf> {
+/// Builds all images, with features if there are any to name; returns the folder of their ELF files.
+pub(crate) fn run_build(arch: Arch, features: &[&str]) -> Result<PathBuf> {
     step("building the images");
     let mut command = cargo("build", arch, arch.image_target())?;
     command.arg("--release").args(images(arch).flat_map(|image| ["--package", image]));
+    command.args(features.iter().flat_map(|feature| ["--features", feature]));
     run(command)?;
     Ok(programs(arch))
 }

@@ -153,14 +153,26 @@ fn bochs(command: &mut Command, options: &Options, files: &Files, model: &str) -
     Ok(Streams { wall: Speaks::InNoise, guest: options.batch.then_some(guest), good_ends: &[0, 1] })
 }
 
-/// A disk that boots loader and bundle from CD and from USB: GRUB and its one entry.
+/// A disk that boots loader and bundle.
 pub(crate) fn disk(loader: &[u8], bundle: &[u8], to: &Path) -> Result<()> {
+    const ENTRY: &str = "multiboot2 /boot/loader.elf\n    module2 /boot/bundle.img";
+    grub(&[("loader.elf", loader), ("bundle.img", bundle)], ENTRY, to)
+}
+
+/// A disk that boots a kernel with nothing beneath it.
+pub(crate) fn plain_disk(kernel: &[u8], initrd: &[u8], command_line: &str, to: &Path) -> Result<()> {
+    let entry = format!("linux /boot/vmlinuz {command_line}\n    initrd /boot/initrd.gz");
+    grub(&[("vmlinuz", kernel), ("initrd.gz", initrd)], &entry, to)
+}
+
+/// A disk for CD and USB: files, GRUB and its one entry.
+fn grub(files: &[(&str, &[u8])], entry: &str, to: &Path) -> Result<()> {
     let to = std::path::absolute(to).map_err(|error| Error(format!("{}: {error}", to.display())))?;
-    const MENU: &str = "set timeout=0\nset default=0\nmenuentry \"Bulkhead\" {\n    multiboot2 /boot/loader.elf\n    module2 /boot/bundle.img\n}\n";
+    let menu = format!("set timeout=0\nset default=0\nmenuentry \"Bulkhead\" {{\n    {entry}\n}}\n");
     let folder = PathBuf::from(format!("{}.parts", to.display()));
     let failed = |error| Error(format!("cannot write to {}: {error}", folder.display()));
     fs::create_dir_all(folder.join("boot/grub")).map_err(failed)?;
-    for (name, bytes) in [("loader.elf", loader), ("bundle.img", bundle), ("grub/grub.cfg", MENU.as_bytes())] {
+    for &(name, bytes) in files.iter().chain(&[("grub/grub.cfg", menu.as_bytes())]) {
         fs::write(folder.join("boot").join(name), bytes).map_err(failed)?;
     }
     if !has("grub-mkrescue") {

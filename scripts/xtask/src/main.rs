@@ -70,7 +70,7 @@ fn main() -> ExitCode {
         }
         Verb::Image { options, output } => setup::run(options.arch).and_then(|()| run::image(&options, &output)),
         Verb::Run(options) => setup::run(options.arch).and_then(|()| run::run_guest(&options)),
-        Verb::Bench(options) => setup::run(Arch::Aarch64).and_then(|()| bench::run_bench(&options)),
+        Verb::Bench(options) => setup::run(options.arch).and_then(|()| bench::run_bench(&options)),
         Verb::Lint => setup_all().and_then(|()| lint::check()),
         Verb::Size => size::check(),
         Verb::Test => setup_all().and_then(|()| test::run_tests()),

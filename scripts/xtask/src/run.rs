@@ -64,13 +64,16 @@ pub(crate) struct Options {
     /// Has the emulator count the instructions at these addresses: FROM-TO
     #[arg(long, hide = true)]
     count: Option<String>,
+    /// Counts the exits by kind; the wall tells them at the end (x86_64)
+    #[arg(long)]
+    count_exits: bool,
     /// Longest time in seconds for --batch; 120, in Bochs 600, if none is named
     #[arg(long)]
     pub(crate) timeout: Option<u32>,
 }
 
 impl Options {
-    fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         let own = match self.arch {
             Arch::Aarch64 => "target/run",
             Arch::X86_64 => "target/run/x86_64",
@@ -78,7 +81,7 @@ impl Options {
         root().join(self.folder.as_deref().unwrap_or(Path::new(own)))
     }
 
-    fn show(&self) -> Show {
+    pub(crate) fn show(&self) -> Show {
         match (self.silent, self.quiet) {
             (true, _) => Show::Nothing,
             (_, true) => Show::Guest,
@@ -88,6 +91,7 @@ impl Options {
 }
 
 /// What the emulator is started with.
+#[derive(Default)]
 pub(crate) struct Files {
     /// The loader's Image, or ELF file.
     pub(crate) loader: PathBuf,
@@ -203,7 +207,8 @@ pub(crate) fn test_guests(arch: Arch) -> Result<()> {
 /// The loader, as its boot chain takes it, and the bundle.
 fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
     let arch = options.arch;
-    let folder = build::run_build(arch)?;
+    let features: &[&str] = if options.count_exits { &[build::COUNTING] } else { &[] };
+    let folder = build::run_build(arch, features)?;
     let read =
         |path: PathBuf| fs::read(&path).map_err(|error| Error(format!("cannot read {}: {error}", path.display())));
     let site = Site::open(&root().join(&options.site), arch)?;

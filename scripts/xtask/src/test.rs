@@ -25,6 +25,9 @@ pub(crate) fn run_tests() -> Result<()> {
         cargo_test(&["test", "--no-fail-fast", "--package", "bulkhead-e2e", "--", "--ignored", "--test-threads=1"])?;
     step("the wall's figures against those written down");
     run(program("cargo", &["xtask", "bench"]))?;
+    for cpu in ["intel", "amd"] {
+        run(program("cargo", &["xtask", "bench", "--arch", "x86_64", "--cpu", cpu, "--exact"]))?;
+    }
     let all = [host, features, loader, machine];
     let (passed, failed) = all.iter().fold((0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1));
     println!("{passed} passed, {failed} failed");
