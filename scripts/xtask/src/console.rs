@@ -75,8 +75,11 @@ pub(crate) fn run(mut command: Command, streams: Streams, batch: bool, what: Sho
     // A person's terminal is in raw mode while the guest uses it.
     let end = if batch { "\n" } else { "\r\n" };
     let told = move |line: &str| {
-        if what == Show::All || line.starts_with("qemu") {
+        if what == Show::All {
             show(line, has_colour, end);
+        } else if line.starts_with("qemu") {
+            // Standard output is the guest's, or a figure's reader's.
+            eprint!("{line}{end}");
         }
     };
     let each = move |line: &str| match what {
