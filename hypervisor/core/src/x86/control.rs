@@ -46,6 +46,8 @@ pub mod cr4 {
     pub const PSE: u64 = 1 << 4;
     /// VMX instructions.
     pub const VMXE: u64 = 1 << 13;
+    /// Process-context identifiers.
+    pub const PCIDE: u64 = 1 << 17;
     /// XSAVE.
     pub const OSXSAVE: u64 = 1 << 18;
 }
@@ -57,6 +59,19 @@ pub const fn cr0(value: u64) -> Option<u64> {
         || value & cr0::PG != 0 && value & cr0::PE == 0
         || value & cr0::NW != 0 && value & cr0::CD == 0;
     if is_illegal { None } else { Some(value & cr0::DEFINED | cr0::ET) }
+}
+
+/// Whether a write to CR0 goes well with the guest's way of paging: PG is not cleared in 64-bit code or with PCIDs, and not set for
+/// long mode without PAE or from a 64-bit segment (SDM 3 §2.5, §4.1, §10.8.5). The CPU would refuse to enter such a guest.
+#[must_use]
+pub const fn fits_paging(now: u64, value: u64, cr4: u64, has_lme: bool, has_long_code: bool) -> bool {
+    let is_on = value & cr0::PG != 0;
+    let was_on = now & cr0::PG != 0;
+    match (was_on, is_on) {
+        (true, false) => !has_long_code && cr4 & cr4::PCIDE == 0,
+        (false, true) => !has_lme || cr4 & cr4::PAE != 0 && !has_long_code,
+        _ => true,
+    }
 }
 
 /// The CR0 that is in force for what a guest sees: caches stay on, numeric errors are exceptions.
@@ -92,6 +107,18 @@ mod tests {
         assert_eq!(cr0(cr0::NW | cr0::PE), None);
         assert_eq!(cr0(1 << 32), None);
         assert_eq!(cr0(cr0::PE | 1 << 6), Some(cr0::PE | cr0::ET), "an undefined bit of the low half is ignored");
+    }
+
+    #[test]
+    fn paging_goes_on_and_off_only_where_the_cpu_would_let_it() {
+        let (on, off) = (cr0::PG | cr0::PE, cr0::PE);
+        assert!(fits_paging(off, on, cr4::PAE, true, false) && fits_paging(off, on, 0, false, false));
+        assert!(!fits_paging(off, on, 0, true, false), "long mode without PAE");
+        assert!(!fits_paging(off, on, cr4::PAE, true, true), "from a 64-bit segment");
+        assert!(fits_paging(on, off, cr4::PAE, true, false), "from compatibility mode");
+        assert!(!fits_paging(on, off, cr4::PAE, true, true), "in 64-bit code");
+        assert!(!fits_paging(on, off, cr4::PAE | cr4::PCIDE, true, false), "with PCIDs");
+        assert!(fits_paging(on, on | cr0::CD, cr4::PAE, true, true), "it stays on");
     }
 
     #[test]

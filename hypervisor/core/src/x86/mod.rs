@@ -5,6 +5,7 @@ pub mod apic;
 pub mod control;
 pub mod cpuid;
 pub mod decode;
+pub mod event;
 pub mod msr;
 pub mod pci;
 pub mod pic;

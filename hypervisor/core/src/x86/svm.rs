@@ -26,14 +26,14 @@ pub fn decode(code: u64, info1: u64, info2: u64) -> Exit {
         }
         0x72 => Exit::Cpuid,
         0x76 | 0x89 => Exit::Caches,
-        0x77 | 0x78 | 0x8a | 0x8b => Exit::Idle,
+        0x77 | 0x78 => Exit::Idle,
         0x7b => port(info1),
         0x7c if info1 == 0 => Exit::ReadMsr,
         0x7c => Exit::WriteMsr,
         0x7f => Exit::Shutdown,
         0x81 => Exit::Call,
-        // INVLPGA, VMRUN, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, ICEBP where it exits.
-        0x7a | 0x80 | 0x82..=0x86 | 0x88 => Exit::Undefined,
+        // INVLPGA, VMRUN, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, ICEBP where it exits; MONITOR and MWAIT, which CPUID hides.
+        0x7a | 0x80 | 0x82..=0x86 | 0x88 | 0x8a | 0x8b | 0x8c => Exit::Undefined,
         // RDPMC, RSM, task switch.
         0x6f | 0x73 | 0x7d => Exit::Protected,
         0x8d => Exit::SetXcr,
@@ -88,7 +88,7 @@ mod tests {
         for code in 0..0x1000 {
             let _ = decode(code, u64::MAX, 0);
         }
-        for code in [0x7a, 0x80, 0x82, 0x83, 0x84, 0x85, 0x86] {
+        for code in [0x7a, 0x80, 0x82, 0x83, 0x84, 0x85, 0x86, 0x8a, 0x8b] {
             assert_eq!(decode(code, 0, 0), Exit::Undefined);
         }
     }

@@ -24,11 +24,11 @@ pub fn decode(reason: u64, qualification: u64, address: u64) -> Exit {
         3 => Exit::Init,
         7 => Exit::Window,
         10 => Exit::Cpuid,
-        12 | 36 | 39 | 40 => Exit::Idle,
+        12 | 40 => Exit::Idle,
         13 | 54 => Exit::Caches,
         18 => Exit::Call,
-        // GETSEC, VMX instructions, INVEPT, INVVPID, VMFUNC, RDRAND and the like where they exit, ENCLS, PCONFIG.
-        11 | 19..=27 | 50 | 53 | 59 | 60 | 65 | 67 | 68 => Exit::Undefined,
+        // MWAIT and MONITOR, which CPUID hides, GETSEC, VMX instructions, INVEPT, INVVPID, VMFUNC, RDRAND and the like where they exit, ENCLS, PCONFIG.
+        11 | 19..=27 | 36 | 39 | 50 | 53 | 59 | 60 | 65 | 67 | 68 => Exit::Undefined,
         28 => control(qualification),
         30 => port(qualification),
         31 => Exit::ReadMsr,
@@ -107,7 +107,7 @@ mod tests {
         for reason in 0..0x1_0000 {
             let _ = decode(reason, u64::MAX, 0);
         }
-        for reason in (19..=27).chain([50, 53, 59]) {
+        for reason in (19..=27).chain([36, 39, 50, 53, 59]) {
             assert_eq!(decode(reason, 0, 0), Exit::Undefined);
         }
     }

@@ -8,7 +8,7 @@ use bulkhead_abi::{Message, wall};
 use bulkhead_hypervisor_core::plan::Range;
 use bulkhead_hypervisor_core::x86::control::{self, cr4};
 use bulkhead_hypervisor_core::x86::decode::{self, Instruction, LONGEST, Mode, Move};
-use bulkhead_hypervisor_core::x86::{Exit, PortAccess, cpuid, msr, port, walk};
+use bulkhead_hypervisor_core::x86::{Exit, PortAccess, cpuid, event, msr, port, walk};
 use bulkhead_model::{method, object, subject};
 
 use super::entry::{Frame, GUEST_FRAME};
@@ -81,15 +81,19 @@ impl Cpu {
                 self.guest_fault(exit);
                 self.change_power(frame, port::Power::Reset)
             }
-            Exit::Undefined | Exit::Other(_) => self.refuse(exit, UNDEFINED),
-            Exit::Protected | Exit::PortString => self.refuse(exit, PROTECTION),
+            Exit::Undefined | Exit::Other(_) => self.refuse(frame, exit, UNDEFINED),
+            Exit::Protected | Exit::PortString => self.refuse(frame, exit, PROTECTION),
         }
     }
 
-    /// An exception instead of what the guest tried, on record.
-    fn refuse(&mut self, exit: Exit, vector: u8) -> Next {
+    /// An exception instead of what the guest tried, or of what was being delivered to it, on record.
+    fn refuse(&mut self, frame: &mut Frame, exit: Exit, vector: u8) -> Next {
         self.guest_fault(exit);
-        guest::inject(vector, (vector == PROTECTION).then_some(0));
+        let Some(vector) = event::combine(field::DELIVERING.read(), vector) else {
+            guest::drop_event();
+            return self.change_power(frame, port::Power::Reset);
+        };
+        guest::inject(vector, (vector != UNDEFINED).then_some(0));
         GUEST
     }
 
@@ -252,7 +256,9 @@ impl Cpu {
             port::Power::Off if is_allowed => self.end_machine("the guest is off"),
             port::Power::Reset if is_allowed => self.restart(frame),
             // A guest that cannot go on, and may not start again.
-            port::Power::Reset if guest_is_stuck() => self.end_machine("the guest failed and may not restart"),
+            port::Power::Reset if guest_is_stuck() || event::is_valid(field::DELIVERING.read()) => {
+                self.end_machine("the guest failed and may not restart")
+            }
             _ => GUEST,
         }
     }
@@ -328,6 +334,8 @@ impl Cpu {
 
     fn control(&mut self, frame: &mut Frame, access: control::Access) -> Next {
         const LOW: u64 = 0xf;
+        const LME: u64 = 1 << 8;
+        const LONG_CODE: u16 = 1 << 9;
         let seen = if field::is_svm() { field::CR0.read() } else { instr::vmread(vmx::fields::CR0_SEEN) };
         // Bits that are the guest's own are not shadowed.
         let now = field::CR0.read() & !guest::CR0_OWNED | seen & guest::CR0_OWNED;
@@ -339,7 +347,12 @@ impl Cpu {
             control::Access::LoadMachineStatus(word) => Some(now & !(LOW & !1) | u64::from(word) & LOW),
             control::Access::Write { .. } => None,
         };
-        match value.and_then(control::cr0).filter(|_| !field::is_svm()) {
+        let regime = guest::regime();
+        let fits = |value: &u64| {
+            let has_lme = regime.efer & LME != 0;
+            control::fits_paging(now, *value, regime.cr4, has_lme, field::CS.attributes() & LONG_CODE != 0)
+        };
+        match value.and_then(control::cr0).filter(|value| !field::is_svm() && fits(value)) {
             Some(value) => {
                 guest::write_cr0(value);
                 if value & control::cr0::PG != 0 && now & control::cr0::PG == 0 {
@@ -348,7 +361,7 @@ impl Cpu {
                 guest::advance(length(Exit::Control(access)));
                 GUEST
             }
-            None => self.refuse(Exit::Control(access), PROTECTION),
+            None => self.refuse(frame, Exit::Control(access), PROTECTION),
         }
     }
 
@@ -370,7 +383,7 @@ impl Cpu {
         let [supported, ..] = instr::cpuid(0xd, 0);
         let is_sound = frame.get(4) & 0xffff_ffff == 0 && control::xcr0(value, supported.into());
         if !is_sound || !guest::is_kernel(Control::current()) {
-            return self.refuse(Exit::SetXcr, PROTECTION);
+            return self.refuse(frame, Exit::SetXcr, PROTECTION);
         }
         instr::xsetbv(value);
         guest::advance(length(Exit::SetXcr));
@@ -380,8 +393,11 @@ impl Cpu {
     /// An access to memory that is not mapped so for the guest: its interrupt controllers' registers, or nothing.
     #[inline(never)]
     fn memory(&mut self, frame: &mut Frame, address: u64) -> Next {
-        let Some(Instruction { what, bytes, length }) = self.instruction() else {
-            return self.refuse(Exit::Memory(address), PROTECTION);
+        // What was being delivered reached no memory: no instruction did.
+        let is_delivery = event::is_valid(field::DELIVERING.read());
+        let instruction = if is_delivery { None } else { self.instruction() };
+        let Some(Instruction { what, bytes, length }) = instruction else {
+            return self.refuse(frame, Exit::Memory(address), PROTECTION);
         };
         let value = match what {
             Move::Load { .. } => None,
@@ -401,7 +417,7 @@ impl Cpu {
         };
         match what {
             Move::Load { register: 4, .. } | Move::Exchange { register: 4 } => {
-                return self.refuse(Exit::Memory(address), PROTECTION);
+                return self.refuse(frame, Exit::Memory(address), PROTECTION);
             }
             Move::Load { register, .. } => {
                 frame.set_numbered(register, what.loaded(frame.numbered(register), before, bytes));

@@ -124,6 +124,11 @@ pub(crate) fn redeliver() {
     }
 }
 
+/// Nothing is given to the partition at its next entry.
+pub(crate) fn drop_event() {
+    field::EVENT.write(0);
+}
+
 /// Whether the guest can take an interrupt now.
 pub(crate) fn takes_interrupts() -> bool {
     field::RFLAGS.read() >> 9 & 1 != 0 && field::SHADOW.read() & 3 == 0 && !has_event()

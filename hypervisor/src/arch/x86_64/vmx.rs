@@ -143,9 +143,9 @@ impl Words {
         let pin = adjust(capability(0x481), 1 << 6, 0, 1 | 1 << 3)?;
         // An NMI of the machine does not reach the secure kernel.
         let secure_pin = adjust(capability(0x481), 1 << 6 | 1 << 3, 0, 1)?;
-        // Secondary controls; neither CR3 nor HLT, MWAIT, RDTSC, INVLPG, MOV DR exit.
+        // Secondary controls; neither CR3 nor HLT, RDTSC, INVLPG, MOV DR exit; MWAIT, MONITOR, RDPMC do.
         let quiet = 1 << 15 | 1 << 16 | 1 << 7 | 1 << 12 | 1 << 9 | 1 << 23;
-        let guest = adjust(capability(0x482), 1 << 31 | 1 << 28 | 1 << 25, 0, quiet)?;
+        let guest = adjust(capability(0x482), 1 << 31 | 1 << 28 | 1 << 25 | 1 << 10 | 1 << 11 | 1 << 29, 0, quiet)?;
         // All ports and all registers exit; so do HLT, MWAIT, MONITOR, MOV DR, RDPMC.
         let secure = adjust(capability(0x482), 1 << 31 | 1 << 24, 1 << 7 | 1 << 10 | 1 << 11 | 1 << 23 | 1 << 29, 0)?;
         // EPT, VPID, unrestricted guest; RDTSCP and INVPCID where they are.
