@@ -1,5 +1,5 @@
-//! End-to-end tests of the loader for x86-64: the disk that `cargo xtask build --arch x86_64` left, as it is and altered, on
-//! machines that cannot hold the wall; each case starts one machine.
+//! End-to-end tests on x86-64: the disk that `cargo xtask build --arch x86_64` left, as it is and altered, on machines that cannot hold the
+//! wall; then Debian and the test guests beneath the wall, on SVM (QEMU) and VMX (Bochs). Each case starts one machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,6 +61,34 @@ fn bochs(model: &str) -> String {
     said
 }
 
+/// `cargo xtask run --batch` with a CPU and a test guest, or the demonstration: what it printed, if it succeeded.
+fn run(cpu: &str, guest: Option<&str>) -> String {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["xtask", "run", "--batch", "--arch", "x86_64", "--cpu", cpu, "--folder"]);
+    command.arg(format!("target/run/x86_64-{}-{cpu}", guest.unwrap_or("demo")));
+    if let Some(guest) = guest {
+        command.arg("--kernel").arg(format!("target/run/guests/pc-{guest}.img"));
+    }
+    let output = command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).output().expect("cargo runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+fn hostile(cpu: &str) {
+    let said = run(cpu, Some("hostile"));
+    expect(&said, "hostile: done, 0 failed");
+    assert!(!said.contains("FAILED") && !said.contains("the secure kernel failed"), "{said}");
+    assert!(said.lines().count() < 600, "the console was flooded:\n{said}");
+}
+
+fn spinner(cpu: &str) {
+    let said = run(cpu, Some("spinner"));
+    expect(&said, "spinner: done");
+    let beats = said.matches("heartbeat").count();
+    assert!(beats >= 3, "{beats} heartbeats in five masked seconds:\n{said}");
+}
+
 fn expect(said: &str, line: &str) {
     assert!(said.contains(line), "expected '{line}' in:\n{said}");
 }
@@ -104,4 +132,47 @@ fn a_cut_bundle_and_an_altered_part_are_refused_by_name() {
     // Its length, in the header: 16 MiB more than there is.
     disk[at + 19] += 1;
     expect(&machine("cut", SVM, "512M", &disk), "the bundle is cut");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn the_demonstration_runs_beneath_svm() {
+    run("amd", None);
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn the_demonstration_runs_beneath_vmx() {
+    run("intel", None);
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_hostile_guest_beneath_svm_gets_a_defined_answer_to_everything() {
+    hostile("amd");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_hostile_guest_beneath_vmx_gets_a_defined_answer_to_everything() {
+    hostile("intel");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_guest_that_spins_with_interrupts_masked_loses_no_instruction_and_stops_nobody() {
+    spinner("amd");
+    spinner("intel");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_guest_that_ends_itself_by_any_way_is_started_anew_alone_until_its_limit() {
+    for cpu in ["amd", "intel"] {
+        let said = run(cpu, Some("restless"));
+        assert_eq!(said.matches("restless: up").count(), 17, "{said}");
+        expect(&said, "the guest restarted too often (16 restarts); stopping the machine");
+        assert_eq!(said.matches("bundle checked").count(), 1, "the machine itself was not restarted");
+        assert!(!said.contains("still here"), "{said}");
+    }
 }
