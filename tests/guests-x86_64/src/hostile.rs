@@ -190,7 +190,7 @@ fn ports(report: &mut Report) {
         (0xcf9, 1, 0x2),
         (0x70, 1, 0x8f),
         (0x70, 2, 0x8f),
-        (0x6e, 4, ONES as u32),
+        (0x6e, 4, u32::MAX),
         (0x64, 1, 0xd1),
     ] {
         write_port(port, bytes, value);
