@@ -22,10 +22,10 @@ const BUDGETS: &[Part] = &[
     ("policy: monitor and model", &["policy/model/src", "policy/monitor/src"], 1_300, None),
     ("hypervisor: core", &["hypervisor/core/src"], 2_500, None),
     ("hypervisor: shell, AArch64", &["hypervisor/src"], 1_950, AARCH64),
-    ("hypervisor: shell, x86-64", &["hypervisor/src"], 2_900, X86_64),
+    ("hypervisor: shell, x86-64", &["hypervisor/src"], 2_950, X86_64),
 ];
 /// All of it, of each architecture: x86-64 has two back ends, of which one runs (docs/decisions/0023).
-const TOTALS: [usize; 2] = [7_500, 8_200];
+const TOTALS: [usize; 2] = [7_500, 8_300];
 /// Features that the hypervisor lacks. Of the policy's model: for the host, which writes tables; for the loader, which checks
 /// one; for apps that tell people of rules. Of its own: what counts exits for the figures.
 const NOT_RESIDENT: &[&str] = &[

@@ -26,7 +26,7 @@ extern "C" fn guest_main() -> ! {
     let before = unsafe { STARTS.read_volatile() };
     let start = if before >> 32 == MARK >> 32 { before & 0xffff } else { 0 };
     // SAFETY: as above.
-    unsafe { STARTS.write_volatile(MARK | start + 1) };
+    unsafe { STARTS.write_volatile(MARK | (start + 1)) };
     let mut out = Uart::open();
     let way = ["triple fault", "keyboard", "fast reset", "reset register", "no IDT in memory", "a loop of exits"];
     let number = usize::try_from(start).unwrap_or(0) % way.len();
