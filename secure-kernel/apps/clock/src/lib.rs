@@ -19,7 +19,7 @@ pub const fn is_said(beat: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{clock::NowReply, is_said, since_start};
+    use super::{clock::NowReply, counted, is_said};
 
     #[test]
     fn heartbeats_become_rare_after_half_a_minute() {
