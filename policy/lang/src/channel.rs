@@ -84,15 +84,17 @@ impl Checker<'_> {
         // One mistake of a rule is one error, for however many senders and receivers it is one.
         let mut wrong = BTreeSet::new();
         for &sender in &channel.senders {
-            let asked = asked(rules, sender);
+            let asked = self.asked(rules, sender);
             for &(receiver, server) in &channel.receivers {
                 let mut methods = BTreeSet::new();
                 for (number, rule) in rules.iter().enumerate() {
                     let is_allowed = rule.decision == Decision::Allow && rule.subjects.contains(&sender);
                     let uses = rule.bodies.iter().filter(|body| is_allowed && body.object == receiver);
+                    let uses = uses.filter(|body| !self.is_question(body));
                     methods.extend(uses.map(|body| body.method));
                     let back = self.back(rule, sender, (receiver, server));
                     let back = back.or_else(|| self.signalled(rule, &asked, (receiver, server)));
+                    let back = back.or_else(|| self.dated(rule, rules, sender, server));
                     if let Some(Back { what, help, also }) = back.filter(|_| wrong.insert(number)) {
                         let message = format!("{what}, and `{}` is one way", channel.name);
                         let mut finding = Diagnostic::error(rule.span, message, help).also(channel.span, "the channel");
@@ -147,7 +149,8 @@ impl Checker<'_> {
     /// the state.
     fn signalled(&self, rule: &Rule, asked: &[(Place, Span)], (receiver, server): (u16, u16)) -> Option<Back> {
         let by_receiver = |body: &&Body| match rule.event {
-            Event::Request => rule.subjects.contains(&server),
+            // Who asks a question is its app, in whoever's name.
+            Event::Request => rule.subjects.contains(&server) || body.object == receiver && self.is_question(body),
             _ => body.object == receiver,
         };
         let mut changed = rule.bodies.iter().filter(by_receiver).flat_map(changes);
@@ -162,6 +165,43 @@ impl Checker<'_> {
         let what = format!("what the receiver does changes {name}, which a rule for the sender asks");
         let also = Some((asks, "the rule that asks".to_string()));
         Some(Back { what, help: "let each have its own: `per caller`, or another name", also })
+    }
+
+    /// Who tells the wall the time decides what rules that ask for it say.
+    fn dated(&self, rule: &Rule, rules: &[Rule], sender: u16, server: u16) -> Option<Back> {
+        let tells = rule.decision == Decision::Allow && rule.subjects.contains(&server);
+        rule.bodies.iter().find(|body| tells && body.object == object::TIME)?;
+        let asks = |part: &Expression| matches!(part, Expression::TimeOfDay | Expression::DayOfWeek);
+        let mut asking = rules.iter().filter(|rule| rule.subjects.contains(&sender));
+        let asking = asking
+            .find(|rule| rule.bodies.iter().any(|body| body.condition.as_ref().is_some_and(|when| when.has(asks))))?;
+        let who = self.policy.subjects.get(usize::from(server)).map_or("?", String::as_str);
+        let what = format!("`{who}` receives, and tells the time, which a rule for the sender asks");
+        let also = Some((asking.span, "the rule that asks".to_string()));
+        Some(Back { what, help: "let another app tell the time", also })
+    }
+
+    fn is_question(&self, body: &Body) -> bool {
+        self.policy.method(body.object, body.method).is_some_and(|method| method.is_question)
+    }
+
+    /// What the verdicts for a sender depend on, and by which rules: what they read, and what they change, as a change may fail. The
+    /// verdict on a question goes to the app that asked.
+    fn asked(&self, rules: &[Rule], sender: u16) -> Vec<(Place, Span)> {
+        let mut all = Vec::new();
+        for rule in rules.iter().filter(|rule| rule.subjects.contains(&sender)) {
+            let bodies = || rule.bodies.iter().filter(|body| !self.is_question(body));
+            let mut of = |expression: &Expression| {
+                expression.walk(&mut |part| all.extend(part.place().map(|place| (place.clone(), rule.span))));
+            };
+            for body in bodies() {
+                body.condition.iter().for_each(&mut of);
+                body.effects.iter().for_each(|effect| effect.each(&mut of));
+            }
+            let changed = bodies().flat_map(changes).filter_map(|(_, place)| place);
+            all.extend(changed.map(|place| (place.clone(), rule.span)));
+        }
+        all
     }
 
     /// A device's interrupt is a signal to the guest.
@@ -181,23 +221,6 @@ impl Checker<'_> {
 fn changes(body: &Body) -> impl Iterator<Item = (u16, Option<&Place>)> {
     let effects = body.effects.iter().map(|effect| (effect.state(), effect.place()));
     effects.chain(body.rates.iter().map(|rate| (rate.state, Some(rate))))
-}
-
-/// What the verdicts for a sender depend on, and by which rules: what they read, and what they change, as a change may fail.
-fn asked(rules: &[Rule], sender: u16) -> Vec<(Place, Span)> {
-    let mut all = Vec::new();
-    for rule in rules.iter().filter(|rule| rule.subjects.contains(&sender)) {
-        let mut of = |expression: &Expression| {
-            expression.walk(&mut |part| all.extend(part.place().map(|place| (place.clone(), rule.span))));
-        };
-        for body in &rule.bodies {
-            body.condition.iter().for_each(&mut of);
-            body.effects.iter().for_each(|effect| effect.each(&mut of));
-        }
-        let changed = rule.bodies.iter().flat_map(changes).filter_map(|(_, place)| place);
-        all.extend(changed.map(|place| (place.clone(), rule.span)));
-    }
-    all
 }
 
 /// Whether two places of different callers may be one instance.
@@ -305,6 +328,29 @@ mod tests {
             let is_once = text.matches("error:").count() == 1;
             assert!(is_told && is_once && text.contains("--> site.policy:2"), "{rules}: {text}");
         }
+    }
+
+    #[test]
+    fn a_question_and_the_time_are_signals_of_who_asks_and_tells() {
+        let site = SITE.replacen("method flush() -> ()", "method flush() -> ()\n question may(v: u8)", 1);
+        let site = format!("{site}zone UTC\n");
+        for (rules, message) in [
+            ("allow guest log.may when v < 9 then count seen", ""),
+            ("allow guest log.may then count seen\nallow guest psci.off when seen < 3", "changes `seen`"),
+            ("allow guest log.may when seen < 3\nallow hmi psci.off then count seen", ""),
+            ("allow store time.set", ""),
+            ("allow store time.set\nallow guest psci.off when day of week == 1", "tells the time"),
+            ("allow hmi time.set\nallow guest psci.off when day of week == 1", ""),
+        ] {
+            let said = build(&format!("{site}{rules}\n")).err().unwrap_or_default();
+            assert!(said.is_empty() == message.is_empty() && said.contains(message), "{rules}: {said}");
+        }
+        let only = site.replace("allow guest log.append\nallow plc log.append, log.flush\n", "allow guest log.may\n");
+        let warnings = build(&only).unwrap().warnings;
+        assert!(
+            warnings.iter().any(|warning| warning.message.contains("no rule uses `uplink`")),
+            "a question is no call"
+        );
     }
 
     #[test]

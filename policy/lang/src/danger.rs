@@ -1,7 +1,7 @@
 //! What can undo the wall is given away only where the file says why: `// accept L007: REASON` on the line above.
 
 use crate::diagnostic::{Diagnostic, Sources, Span};
-use crate::policy::{Body, Policy};
+use crate::policy::{Body, Expression, Policy};
 use crate::regions::{extent, intersection};
 use crate::tree::{Decision, Event, Space};
 use bulkhead_model::{method, object};
@@ -11,7 +11,7 @@ pub const ID: &str = "L007";
 
 /// Methods that can undo the wall, whatever their arguments.
 const ALWAYS: [&str; 3] = ["mmio.write", "task.start", "psci.other"];
-/// Methods that can, unless a condition says which.
+/// Methods that can, unless a condition on their arguments says which: that of a role says only when.
 const IF_OPEN: [&str; 5] = ["sysreg.write", "sysreg.read", "mmio.read", "msr.read", "pci.write"];
 /// Words in a resource's name that say what it is.
 const RESOURCES: [&str; 9] = ["gic", "gicd", "its", "smmu", "iommu", "flash", "watchdog", "apic", "ioapic"];
@@ -51,7 +51,7 @@ pub fn grants(policy: &Policy) -> Vec<(Span, String)> {
             let Some(called) = policy.method(body.object, body.method) else { continue };
             let name = format!("{}.{}", owner.name, called.name);
             // The wall filters what a feature register tells; a write, or memory that nobody has, is another matter.
-            if ALWAYS.contains(&name.as_str()) || body.condition.is_none() && IF_OPEN.contains(&name.as_str()) {
+            if ALWAYS.contains(&name.as_str()) || !says_which(body) && IF_OPEN.contains(&name.as_str()) {
                 let what = "which can undo the wall or stop the machine's other side";
                 all.push((rule.span, format!("the guest is given {name}, {what}")));
             } else if let Some(undoing) = undoing(policy, body) {
@@ -97,6 +97,11 @@ fn undoing(policy: &Policy, body: &Body) -> Option<&'static str> {
     })
 }
 
+/// Whether a condition asks for an argument.
+fn says_which(body: &Body) -> bool {
+    body.condition.as_ref().is_some_and(|when| when.has(|part| matches!(part, Expression::Argument(_))))
+}
+
 /// Whether a comment on the line above a place accepts a finding, with a reason.
 #[must_use]
 pub fn is_accepted(sources: &Sources, span: Span, id: &str) -> bool {
@@ -138,6 +143,8 @@ mod tests {
             assert!(build(&format!("{START}// accept L006: why\n{grant}\n")).is_err(), "another finding");
             assert!(build(&format!("{START}// accept L007: a bench machine\n{grant}\n")).is_ok(), "{grant}");
         }
+        let when = format!("{START}counter c in 0..3\nallow guest sysreg.read when c == 0\n");
+        assert!(build(&when).unwrap_err().contains("L007"), "this says when, and not which");
         let gic = "resource main_gicd: mmio 0x08000000 size 0x10000\nallow guest use main_gicd\n";
         assert!(build(&format!("{START}{gic}")).unwrap_err().contains("site.policy:3:"));
         assert!(build(&format!("{START}// accept L007: it is a copy\n{gic}")).is_ok());
