@@ -501,7 +501,8 @@ mod tests {
             let policy = &compiled.policy;
             let (subject, object, method) = (0, compiled.object("s").unwrap(), 0);
             let fields = policy.fields(object, method, crate::tree::Event::Request);
-            let bounds = regions::bounds(policy, (subject, object, method)).unwrap();
+            // Some conditions have too many regions to be told; those are tried by `monitor_and_interpreter_agree_on_texts`.
+            let Ok(bounds) = regions::bounds(policy, (subject, object, method)) else { return Ok(()) };
             if let Some(example) = regions::example(&bounds.surely, fields) {
                 prop_assert_eq!(ask(&compiled, "guest", "s.t", &example).0, Reason::Allowed, "{}", condition);
             }
