@@ -162,11 +162,11 @@ fn a_machine_without_what_the_policy_requires_is_refused_with_the_policys_line()
     let bundle = bundle_of("tests/sites/required");
     for (name, more, line) in [
         ("cores", "", "loader: site.policy:5 requires cores: at least 2 are needed, the machine has 1; stopped"),
-        ("no-iommu", ",smp.cpus=2", "loader: site.policy:6 requires iommu: the device tree names no SMMU; stopped"),
+        ("no-iommu", ",smp.cpus=2", "loader: site.policy:6 requires iommu: the firmware names no IOMMU; stopped"),
         (
             "iommu",
             ",smp.cpus=2,iommu=smmuv3",
-            "loader: site.policy:6 requires iommu: the machine has an SMMU, but this wall does not drive one yet",
+            "loader: site.policy:6 requires iommu: the machine has an IOMMU, but this wall does not drive one yet",
         ),
     ] {
         let said = machine(name, &format!("{WALL}{more}"), "1G", "cortex-a72", Some(&bundle));
