@@ -501,8 +501,10 @@ mod tests {
             let policy = &compiled.policy;
             let (subject, object, method) = (0, compiled.object("s").unwrap(), 0);
             let fields = policy.fields(object, method, crate::tree::Event::Request);
-            // Some conditions have too many regions to be told; those are tried by `monitor_and_interpreter_agree_on_texts`.
-            let Ok(bounds) = regions::bounds(policy, (subject, object, method)) else { return Ok(()) };
+            let bounds = regions::bounds(policy, (subject, object, method));
+            // A few conditions have too many regions to be told; were it most of them, this would fail.
+            prop_assume!(bounds.is_ok());
+            let bounds = bounds.unwrap();
             if let Some(example) = regions::example(&bounds.surely, fields) {
                 prop_assert_eq!(ask(&compiled, "guest", "s.t", &example).0, Reason::Allowed, "{}", condition);
             }
