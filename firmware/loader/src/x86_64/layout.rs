@@ -77,6 +77,8 @@ pub struct Machine<'a> {
     pub busy: &'a [Range],
     /// Registers: never memory, whatever the map says.
     pub registers: &'a [Range],
+    /// Firmware's tables may lie in what is reserved next to memory, as a BIOS has it; UEFI says where they lie.
+    pub has_hidden_tables: bool,
 }
 
 /// Plans the places.
@@ -137,8 +139,8 @@ fn top(range: Range, bytes: u64) -> Option<(u64, u64)> {
     (base >= start).then_some((base, room))
 }
 
-/// Firmware's tables, which the guest reads and of which it writes a lock (ACPI's FACS): ACPI's own ranges, and what is reserved next to memory below 4 GiB (many
-/// firmwares keep their tables there); whole pages, neighbours joined.
+/// Firmware's tables, which the guest reads and of which it writes a lock (ACPI's FACS): ACPI's own ranges, and what is reserved next to memory below 4 GiB (a
+/// BIOS may keep its tables there); whole pages, neighbours joined.
 ///
 /// # Errors
 /// [`LayoutError::Tables`]
@@ -151,7 +153,8 @@ pub fn tables(machine: &Machine<'_>) -> Result<Vec<Range>, LayoutError> {
     let is_low = |range: &Range| range.base >= HIGH && range.end().is_some_and(|end| end <= GIB_4);
     let reserved = map
         .of_kind(kind::RESERVED)
-        .filter(|range| touches(*range) && machine.registers.iter().all(|registers| registers.is_disjoint(*range)));
+        .filter(|range| machine.has_hidden_tables && touches(*range))
+        .filter(|range| machine.registers.iter().all(|registers| registers.is_disjoint(*range)));
     let tables = map.of_kind(kind::ACPI_TABLES).chain(map.of_kind(kind::ACPI_STORAGE));
     let mut all: Vec<Range> = reserved.chain(tables).filter(is_low).map(outward).collect();
     all = subtract_memory(&all, machine);
@@ -218,7 +221,7 @@ mod tests {
     }
 
     fn planned(map: &Map, busy: &[Range], initrd: u64) -> Result<Layout, LayoutError> {
-        plan(&Machine { map, busy, registers: &REGISTERS }, &SIZES, &kernel(&[0; 64]), initrd)
+        plan(&Machine { map, busy, registers: &REGISTERS, has_hidden_tables: true }, &SIZES, &kernel(&[0; 64]), initrd)
     }
 
     #[test]
@@ -236,7 +239,7 @@ mod tests {
             ]
         );
         let map = q35(0x8000_0000);
-        let machine = Machine { map: &map, busy: &[], registers: &REGISTERS };
+        let machine = Machine { map: &map, busy: &[], registers: &REGISTERS, has_hidden_tables: true };
         assert_eq!(tables(&machine).unwrap(), [Range { base: 0x7ffd_f000, bytes: 0x2_1000 }]);
         assert!(layout.initrd.base + layout.initrd.bytes <= 0x7ffd_f000 && layout.initrd.is_disjoint(taken));
     }
@@ -251,7 +254,7 @@ mod tests {
         ])
         .unwrap();
         let layout = planned(&map, &[], 1).unwrap();
-        let machine = Machine { map: &map, busy: &[], registers: &REGISTERS };
+        let machine = Machine { map: &map, busy: &[], registers: &REGISTERS, has_hidden_tables: true };
         assert_eq!(tables(&machine).unwrap(), [], "configuration space next to memory");
         let io_apic = REGISTERS[0];
         assert!(layout.guest_ram.iter().all(|range| range.is_disjoint(io_apic)), "{layout:?}");
@@ -272,7 +275,7 @@ mod tests {
         let map = q35(0x8000_0000);
         let mut low = kernel(&[0; 64]);
         low.initrd_max = 0x37ff_ffff;
-        let machine = Machine { map: &map, busy: &[], registers: &[] };
+        let machine = Machine { map: &map, busy: &[], registers: &[], has_hidden_tables: true };
         let layout = plan(&machine, &SIZES, &low, 0x1001).unwrap();
         assert_eq!(layout.initrd, Range { base: 0x37ff_e000, bytes: 0x1001 });
         low.initrd_max = 0x2ff_ffff;
