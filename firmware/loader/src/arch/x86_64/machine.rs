@@ -126,6 +126,14 @@ pub(super) fn time_source(is_svm: bool, acpi: &Acpi, pins: u32, ticks_per_second
     Err("no timer interrupts the CPU by NMI (neither HPET nor PIT): the secure side would get no time".to_string())
 }
 
+/// Masks all lines of both 8259s: UEFI's vectors are not those that a guest expects.
+#[cfg(target_os = "uefi")]
+pub(super) fn silence_pics() {
+    for port in [0x21, 0xa1] {
+        write_port8(port, 0xff);
+    }
+}
+
 /// Bit 2 of every PCI function's command register is cleared (PCI 3.0 §6.2.2): what firmware left running writes to memory
 /// no more.
 pub(super) fn stop_bus_masters() {
