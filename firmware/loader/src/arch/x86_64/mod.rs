@@ -52,7 +52,7 @@ struct Found {
     /// What is in use until the jump, the bundle besides.
     busy: Vec<Range>,
     /// How the bundle is to be given, for who forgot it.
-    remedy: &'static str,
+    remedy: String,
 }
 
 /// ACPI's root pointer.

@@ -28,7 +28,7 @@ impl BootChain {
             root: Root::Copy(boot.rsdp),
             bundle: boot.bundle,
             busy: Vec::from([own(), Range { base: self.list, bytes: list.len() as u64 }]),
-            remedy: "give it as the only module (GRUB: module2 /boot/bundle.img)",
+            remedy: "give it as the only module (GRUB: module2 /boot/bundle.img)".to_string(),
         })
     }
 }

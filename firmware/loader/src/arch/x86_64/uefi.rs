@@ -29,7 +29,7 @@ impl BootChain {
             root: Root::At(firmware.root().unwrap_or_default()),
             bundle: firmware.bundle()?,
             busy: Vec::from([image]),
-            remedy: BUNDLE,
+            remedy: alloc::format!("{BUNDLE} is missing on the volume that the loader was started from"),
         };
         // The map as it is with the bundle in memory.
         found.map = firmware.memory_map().map_err(|error| error.to_string())?;
