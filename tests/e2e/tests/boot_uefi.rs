@@ -138,7 +138,7 @@ fn a_cpu_without_what_the_wall_needs_is_refused_on_the_firmwares_console() {
 #[test]
 #[ignore = "needs the emulator: cargo xtask test"]
 fn too_little_memory_is_refused_on_the_firmwares_console() {
-    expect(&from_cd("small", SVM, "128M", &disk()), "loader: too little memory: ");
+    expect(&from_cd("small", SVM, "96M", &disk()), "loader: too little memory: ");
 }
 
 #[test]

@@ -162,7 +162,9 @@ impl Choice {
         };
         let layout =
             layout::plan(&machine, &sizes, &kernel, parts.initrd.len() as u64).map_err(|error| error.to_string())?;
-        let told = map.without(layout.wall.taken).map_err(|error| error.to_string())?;
+        let taken = [layout.wall.taken];
+        let told = taken.iter().chain(&layout.unused).try_fold(map.clone(), |map, range| map.without(*range));
+        let told = told.map_err(|error| error.to_string())?;
         let mut start = kernel.start(&told, layout.initrd, parts.line).map_err(|error| error.to_string())?;
         bzimage::tell_root(&mut start, found.root.told());
         let mut plan = parts.plan(&layout.wall, &layout.guest_ram, out);
