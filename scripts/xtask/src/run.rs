@@ -142,6 +142,9 @@ pub(crate) fn prepare(options: &Options) -> Result<Files> {
     if options.arch == Arch::X86_64 {
         disk::bootable(&made, &files.image)?;
     }
+    if let Some(application) = &made.application {
+        write("loader.efi", application)?;
+    }
     Ok(files)
 }
 

@@ -64,7 +64,7 @@ pub fn memory_map(map: &[u8], descriptor_bytes: usize) -> Result<Vec<Entry>, Uef
     Ok(map.chunks_exact(descriptor_bytes).filter_map(entry).filter(|entry| entry.range.bytes != 0).collect())
 }
 
-/// What a descriptor's memory is once boot services are over (§7.2, table 7.10; ACPI 6.5 table 15.6): the loader's own and boot
+/// What a descriptor's memory is once boot services are over (§7.2; ACPI 6.5 §15.3): the loader's own and boot
 /// services' are free then. What cannot be cached, serves a purpose of its own, or is needed by runtime services is nobody's.
 const fn kind_of(of: u32, attributes: u64) -> u32 {
     const WRITE_BACK: u64 = 1 << 3;

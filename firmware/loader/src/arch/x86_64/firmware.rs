@@ -185,7 +185,7 @@ impl File {
     fn bytes(&self) -> Option<u64> {
         const END: u64 = u64::MAX;
         let (file, mut end) = (self.0.as_ptr(), 0);
-        // SAFETY: the file is open, and its functions get it and a place of ours (§13.5.10, §13.5.11).
+        // SAFETY: the file is open, and its functions get it and a place of ours (§13.5.11, §13.5.12).
         let states = unsafe {
             let functions = self.0.as_ref();
             [

@@ -20,6 +20,8 @@ use super::probe;
 pub(super) fn virtualization() -> Result<u32, String> {
     let has_leaf = |leaf: u32| __cpuid(leaf & 0x8000_0000).eax >= leaf;
     let mut cpu = Cpu { features: __cpuid(1).ecx, extended: __cpuid(0x8000_0001).ecx, ..Cpu::default() };
+    // CPUs with 64-bit mode have the register.
+    cpu.apic_base = read_msr(0x1b);
     if cpu.has_vmx() {
         cpu.feature_control = read_msr(0x3a);
         cpu.primary_controls = read_msr(0x482);
