@@ -32,6 +32,10 @@ fn grub(files: &[(&str, &[u8])], entry: &str, volume: Option<(&[u8], &[u8])>, to
     let menu = format!("set timeout=0\nset default=0\nmenuentry \"Bulkhead\" {{\n    {entry}\n}}\n");
     let folder = PathBuf::from(format!("{}.parts", to.display()));
     let failed = |error| Error(format!("cannot write to {}: {error}", folder.display()));
+    // What an earlier attempt left would become a part of the disk.
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(failed)?;
+    }
     fs::create_dir_all(folder.join("boot/grub")).map_err(failed)?;
     for &(name, bytes) in files.iter().chain(&[("grub/grub.cfg", menu.as_bytes())]) {
         fs::write(folder.join("boot").join(name), bytes).map_err(failed)?;
