@@ -181,6 +181,27 @@ fn bochs(command: &mut Command, options: &Options, files: &Files, model: &str) -
 mod tests {
     use super::*;
 
+    #[derive(clap::Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn uefi_is_taken_where_it_serves_and_refused_elsewhere_in_plain_words() {
+        let of = |words: &[&str]| {
+            let words = ["run", "--firmware", "uefi"].iter().chain(words);
+            Machine::of(&<Arguments as clap::Parser>::parse_from(words).options)
+        };
+        assert_eq!(of(&["--arch", "x86_64"]).unwrap(), Machine::Q35);
+        assert_eq!(of(&["--arch", "x86_64", "--cpu", "amd"]).unwrap(), Machine::Q35);
+        for cpu in ["intel", "amd-bochs", "bochs:corei7_skylake_x"] {
+            let said = of(&["--arch", "x86_64", "--cpu", cpu]).unwrap_err().to_string();
+            assert!(said.contains("Bochs's UEFI gives no ACPI tables") && said.contains("--cpu amd"), "{said}");
+        }
+        assert!(of(&[]).unwrap_err().to_string().contains("--firmware uefi is for --arch x86_64"));
+    }
+
     #[test]
     fn the_hosts_cpu_is_used_only_where_it_nests() {
         assert_eq!(kvm(true, "flags : fpu svm lm\n").unwrap(), Machine::Kvm);

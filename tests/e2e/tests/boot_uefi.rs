@@ -178,21 +178,3 @@ fn a_cut_bundle_and_an_altered_part_are_refused_by_name_from_cd_and_stick() {
     }
     expect(&from_cd("cut", SVM, "512M", &disk), "the bundle is cut");
 }
-
-#[test]
-#[ignore = "needs the emulator: cargo xtask test"]
-fn uefi_is_refused_where_the_emulator_has_none_that_serves() {
-    for (words, why) in [
-        (&["--cpu", "intel"][..], "--firmware uefi: Bochs's UEFI gives no ACPI tables"),
-        (&["--arch", "aarch64"], "--firmware uefi is for --arch x86_64"),
-    ] {
-        let mut command = Command::new(env!("CARGO"));
-        command.args(["xtask", "run", "--batch", "--firmware", "uefi"]);
-        if words[0] == "--cpu" {
-            command.args(["--arch", "x86_64"]);
-        }
-        let output = command.args(words).current_dir(root()).output().expect("cargo runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains(why), "{said}");
-    }
-}
