@@ -1,7 +1,10 @@
 //! Links the image with its architecture's script: on AArch64 a static position-independent executable, which relocates
-//! itself; on x86-64 one at a fixed address, which the boot chain loads there.
+//! itself; on x86-64 one at a fixed address, which the boot chain loads there. A UEFI application needs none.
 fn main() {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    if variable("CARGO_CFG_TARGET_OS") == "uefi" {
+        return;
+    }
     let arch = variable("CARGO_CFG_TARGET_ARCH");
     let script = format!("{}/src/arch/{arch}/image.ld", variable("CARGO_MANIFEST_DIR"));
     println!("cargo:rerun-if-changed={script}");

@@ -82,6 +82,15 @@ impl Parts {
         if info.memory_bytes > SECURE_MAX || (secure.len() as u64) > info.memory_bytes {
             return Err("the secure partition's image does not fit its memory".to_string());
         }
+        let policy = part(Kind::Policy)?;
+        let table = bulkhead_model::Policy::verify(policy)
+            .map_err(|error| alloc::format!("the policy is damaged: {}", error.word()))?;
+        if !table.is_for(arch::POLICY_MACHINE) {
+            return Err(alloc::format!(
+                "the policy was compiled for another kind of machine; compile it for {}",
+                arch::NAME
+            ));
+        }
         Ok(Self {
             hypervisor: Flat::open(part(Kind::Hypervisor)?).ok_or("the hypervisor's image is no flat image")?,
             kernel: part(Kind::GuestKernel)?,
@@ -91,7 +100,7 @@ impl Parts {
             resources: <[Resource]>::ref_from_bytes(part(Kind::GuestResources)?)
                 .map_err(|_| "the guest's resources are cut")?,
             secure,
-            policy: part(Kind::Policy)?,
+            policy,
             policy_digest: *bundle.digest(Kind::Policy).ok_or("the bundle holds no policy")?,
             settings: Settings::read_from_bytes(part(Kind::Settings)?).map_err(|_| "the settings are cut")?,
             info,
@@ -99,29 +108,19 @@ impl Parts {
     }
 
     /// Puts everything but the guest's start image where the wall has its place.
-    fn place(&self, wall: &Wall, info: &BootInfo) -> Result<(), String> {
+    fn place(&self, wall: &Wall, info: &BootInfo) {
         zero(wall.audit);
         zero(wall.secure);
         copy(self.secure, wall.secure.base);
         copy(info.as_bytes(), wall.secure.base);
         zero(wall.policy);
         copy(self.policy, wall.policy.base);
-        let table = Range { base: wall.policy.base, bytes: self.policy.len() as u64 };
-        let table = bulkhead_model::Policy::verify(memory(table))
-            .map_err(|error| alloc::format!("the policy is damaged: {}", error.word()))?;
-        if !table.is_for(arch::POLICY_MACHINE) {
-            return Err(alloc::format!(
-                "the policy was compiled for another kind of machine; compile it for {}",
-                arch::NAME
-            ));
-        }
         zero(wall.hypervisor);
         copy(self.hypervisor.segments, wall.hypervisor.base);
         for place in self.hypervisor.relocations {
             let value = wall.hypervisor.base + place.addend;
             copy(&value.to_le_bytes(), wall.hypervisor.base + place.offset);
         }
-        Ok(())
     }
 
     /// The boot information with what only the loader knows.
@@ -161,10 +160,17 @@ impl Parts {
     }
 }
 
+/// The plan with what the policy gives away.
+fn complete(parts: &Parts, plan: &MachinePlan) -> Result<MachinePlan, String> {
+    let mut plan = *plan;
+    resources::give(&mut plan, parts.resources).map_err(|error| error.to_string())?;
+    plan.validate().map_err(|error| Misfit { plan: &plan, error }.to_string())?;
+    Ok(plan)
+}
+
 /// What the policy gives away goes into the plan, the plan to its page, and the machine to the hypervisor.
-fn enter(out: &mut Output, parts: &Parts, wall: &Wall, plan: &mut MachinePlan) -> Result<Never, String> {
-    resources::give(plan, parts.resources).map_err(|error| error.to_string())?;
-    plan.validate().map_err(|error| Misfit { plan, error }.to_string())?;
+fn enter(out: &mut Output, parts: &Parts, wall: &Wall, plan: &MachinePlan) -> Result<Never, String> {
+    let plan = complete(parts, plan)?;
     let guest_bytes: u64 = plan.guest_ram.iter().map(|range| range.bytes).sum();
     let _ = writeln!(
         out,

@@ -6,9 +6,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// "BHMP", little-endian.
 pub const PLAN_MAGIC: u32 = 0x504d_4842;
 /// Layout version.
-pub const PLAN_VERSION: u32 = 2;
+pub const PLAN_VERSION: u32 = 3;
 /// The most ranges in each list.
 pub const MAX_RANGES: usize = 8;
+/// The most ranges of the guest's memory: its own, and on x86-64 those of firmware's tables.
+pub const MAX_GUEST_RAM: usize = MAX_RANGES + 4;
 /// The most interrupts in each list.
 pub const MAX_INTERRUPTS: usize = 32;
 
@@ -213,7 +215,7 @@ pub struct MachinePlan {
     /// TTBR1_EL1 (x86-64: CR3) of the secure kernel, an address of the partition.
     pub secure_root: u64,
     /// The guest's memory, disjoint, 2 MiB-aligned, all outside `taken`.
-    pub guest_ram: [Range; MAX_RANGES],
+    pub guest_ram: [Range; MAX_GUEST_RAM],
     /// MMIO ranges that the policy opens to the guest, page-aligned.
     pub guest_mmio: [Range; MAX_RANGES],
     /// Physical interrupts (SPIs, INTID 32 and up) that the policy gives to the guest; 0 where unused.
@@ -356,7 +358,7 @@ impl MachinePlan {
             return Err(PlanError::Outside(self.image));
         }
         disjoint(&own)?;
-        let mut spaces = [Range::default(); 4 * MAX_RANGES + 10];
+        let mut spaces = [Range::default(); MAX_GUEST_RAM + 3 * MAX_RANGES + 10];
         let devices = self.devices.iter().filter(|device| device.function == 0).map(|device| device.range);
         let given = self.guest_mmio.iter().filter(|range| !self.x86.is_watched(**range));
         let all = self.guest_ram.iter().chain(&self.x86.guest_rom).chain(given).chain(&self.secure_mmio);

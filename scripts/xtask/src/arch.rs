@@ -14,6 +14,8 @@ pub(crate) fn parser() -> impl TypedValueParser<Value = Arch> {
 pub(crate) trait Targets {
     /// The images' target.
     fn image_target(self) -> &'static str;
+    /// The loader's other target, where UEFI starts it besides.
+    fn uefi_target(self) -> Option<&'static str>;
     /// The target of the guest's command: Linux, without a C library of its own.
     fn guest_target(self) -> &'static str;
     /// Debian's name of it.
@@ -30,6 +32,13 @@ impl Targets for Arch {
         match self {
             Self::Aarch64 => "aarch64-unknown-none-softfloat",
             Self::X86_64 => "x86_64-unknown-none",
+        }
+    }
+
+    fn uefi_target(self) -> Option<&'static str> {
+        match self {
+            Self::Aarch64 => None,
+            Self::X86_64 => Some("x86_64-unknown-uefi"),
         }
     }
 

@@ -13,8 +13,9 @@ use dtoolkit::model::DeviceTree;
 use crate::arch::Arch;
 use crate::command::{Error, Result, root};
 use crate::console;
+use crate::disk;
 use crate::initrd;
-use crate::machine::{self, EXACT_CLOCK, Machine};
+use crate::machine::{EXACT_CLOCK, Machine};
 use crate::run::{self, Files};
 use crate::setup;
 use crate::site::Site;
@@ -30,7 +31,7 @@ pub(crate) fn native_pc(options: &run::Options, command_line: &str) -> Result<u6
     let kernel = fs::read(&kernel).map_err(|error| Error(format!("cannot read {}: {error}", kernel.display())))?;
     fs::create_dir_all(&folder).map_err(|error| Error(format!("cannot make {}: {error}", folder.display())))?;
     let files = Files { image: folder.join("disk.iso"), ..Files::default() };
-    machine::plain_disk(&kernel, &initrd::demo(Arch::X86_64)?, command_line, &files.image)?;
+    disk::plain(&kernel, &initrd::demo(Arch::X86_64)?, command_line, &files.image)?;
     let (command, streams) = Machine::of(options)?.start(options, &files)?;
     let said = console::run(command, streams, true, options.show())?.guest;
     power_down(&said).ok_or_else(|| Error(format!("Debian without the wall did not power off; it said:\n{said}")))

@@ -42,6 +42,15 @@ pub(crate) fn run_build(arch: Arch, features: &[&str]) -> Result<PathBuf> {
     Ok(programs(arch))
 }
 
+/// Builds the loader as a UEFI application, where the architecture has one; returns its path.
+pub(crate) fn uefi_loader(arch: Arch) -> Result<Option<PathBuf>> {
+    let Some(target) = arch.uefi_target() else { return Ok(None) };
+    let mut command = cargo("build", arch, target)?;
+    command.args(["--release", "--package", "bulkhead-loader"]);
+    run(command)?;
+    Ok(Some(root().join("target").join(target).join("release/bulkhead-loader.efi")))
+}
+
 /// Where the images' ELF files are.
 pub(crate) fn programs(arch: Arch) -> PathBuf {
     root().join("target").join(arch.image_target()).join("release")

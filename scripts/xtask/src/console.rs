@@ -148,11 +148,28 @@ fn gather(stream: impl Read, is_wanted: impl Fn(&str) -> bool, mut each: impl Fn
         if !is_wanted(line) {
             continue;
         }
-        each(line);
-        all.push_str(line);
+        let line = plain(line);
+        each(&line);
+        all.push_str(&line);
         all.push('\n');
     }
     all
+}
+
+/// A line without control sequences (ECMA-48 §5.4: CSI, parameters, one final letter) and other control characters: a firmware clears
+/// the screen, and a guest could do anything to the reader's terminal.
+fn plain(line: &str) -> String {
+    let mut letters = line.chars().peekable();
+    let mut plain = String::with_capacity(line.len());
+    while let Some(letter) = letters.next() {
+        if letter == '\x1b' && letters.next_if_eq(&'[').is_some() {
+            while letters.next_if(|letter| (' '..='?').contains(letter)).is_some() {}
+            letters.next();
+        } else if letter == '\t' || !letter.is_control() {
+            plain.push(letter);
+        }
+    }
+    plain
 }
 
 /// Whose lines, with the colours of ECMA-48.
@@ -182,6 +199,12 @@ mod tests {
     fn of_an_emulators_noise_only_the_walls_lines_are_kept() {
         let said = "Next at t=0\n(0) [0x0000fffffff0] f000:fff0\nloader: up\r\nwallpaper\nwall: up\nsecure:clock: x\n";
         assert_eq!(gather(said.as_bytes(), is_speech, |_| {}), "loader: up\nwall: up\nsecure:clock: x\n");
+    }
+
+    #[test]
+    fn a_line_cannot_reach_the_readers_terminal() {
+        let said = "\x1b[2J\x1b[01;01H\x1b[=3hBds\tDxe\x07: \x1b]0;title\x1b[0mé\x1b\u{9b}\n\x1b[31";
+        assert_eq!(gather(said.as_bytes(), |_| true, |_| {}), "Bds\tDxe: ]0;titleé\n\n");
     }
 
     #[test]

@@ -47,6 +47,11 @@ fn code() -> Result<()> {
             images.args(["--features", build::COUNTING]);
         }
         run(with_warnings_denied(images))?;
+        if let Some(target) = arch.uefi_target() {
+            let mut loader = build::cargo("clippy", arch, target)?;
+            loader.args(["--release", "--package", "bulkhead-loader"]);
+            run(with_warnings_denied(loader))?;
+        }
         let mut client = build::cargo("clippy", arch, arch.guest_target())?;
         client.args(["--package", "bulkhead-client"]);
         run(with_warnings_denied(client))?;

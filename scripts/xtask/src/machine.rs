@@ -1,13 +1,13 @@
 //! The machines that a guest runs on beneath the wall: each emulator's command line, once.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::arch::Arch;
-use crate::command::{Error, Result, has, program, root, run};
+use crate::command::{Error, Result, root};
 use crate::console::{Speaks, Streams};
-use crate::run::{Files, Options};
+use crate::run::{Files, Firmware, Options};
 
 /// A machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +25,25 @@ pub(crate) enum Machine {
 /// One instruction a nanosecond, the same each time.
 pub(crate) const EXACT_CLOCK: [&str; 4] = ["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm"];
 
+/// UEFI for QEMU, from Debian's package ovmf: the firmware, and what it remembers.
+const OVMF: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
 impl Machine {
     /// The one that the options name.
     pub(crate) fn of(options: &Options) -> Result<Self> {
+        let machine = Self::named(options)?;
+        match (&machine, options.firmware) {
+            (Self::Virt, Firmware::Uefi) => Err(Error("--firmware uefi is for --arch x86_64".to_string())),
+            (Self::Bochs(_), Firmware::Uefi) => Err(Error(
+                "--firmware uefi: Bochs's UEFI gives no ACPI tables, which the wall needs; take --cpu amd (QEMU)"
+                    .to_string(),
+            )),
+            _ => Ok(machine),
+        }
+    }
+
+    fn named(options: &Options) -> Result<Self> {
         if options.accel.as_deref() == Some("kvm") {
             if options.arch != Arch::X86_64 {
                 return Err(Error("--accel kvm is for --arch x86_64".to_string()));
@@ -66,9 +82,9 @@ impl Machine {
             Self::Virt => virt(&mut command, options, files),
             Self::Q35 => {
                 let cpu = ["-accel", "tcg", "-cpu", "EPYC,+svm,+npt"];
-                q35(&mut command, options, files, &cpu)
+                q35(&mut command, options, files, &cpu)?
             }
-            Self::Kvm => q35(&mut command, options, files, &["-accel", "kvm", "-cpu", "host"]),
+            Self::Kvm => q35(&mut command, options, files, &["-accel", "kvm", "-cpu", "host"])?,
             Self::Bochs(model) => bochs(&mut command, options, files, &model)?,
         };
         Ok((command, streams))
@@ -96,12 +112,20 @@ fn virt(command: &mut Command, options: &Options, files: &Files) -> Streams {
     Streams::QEMU
 }
 
-fn q35(command: &mut Command, options: &Options, files: &Files, cpu: &[&str]) -> Streams {
+fn q35(command: &mut Command, options: &Options, files: &Files, cpu: &[&str]) -> Result<Streams> {
     command.args(["qemu-system-x86_64", "-M", "q35"]).args(cpu);
+    if options.firmware == Firmware::Uefi {
+        // What it remembers is a copy: each run finds it as it was made.
+        let variables = files.image.with_file_name("ovmf-variables.fd");
+        fs::copy(OVMF_VARIABLES, &variables)
+            .map_err(|error| Error(format!("cannot copy {OVMF_VARIABLES} (Debian: ovmf): {error}")))?;
+        command.args(["-drive", &format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF}"), "-drive"]);
+        command.arg(format!("if=pflash,format=raw,unit=1,file={}", variables.display()));
+    }
     common(command, options, "1G");
     // The wall's console is a port that the guest does not get.
     command.args(["-device", "isa-debugcon,iobase=0xe9,chardev=wall", "-cdrom"]).arg(&files.image);
-    Streams::QEMU
+    Ok(Streams::QEMU)
 }
 
 fn common(command: &mut Command, options: &Options, memory: &str) {
@@ -153,40 +177,30 @@ fn bochs(command: &mut Command, options: &Options, files: &Files, model: &str) -
     Ok(Streams { wall: Speaks::InNoise, guest: options.batch.then_some(guest), good_ends: &[0, 1] })
 }
 
-/// A disk that boots loader and bundle.
-pub(crate) fn disk(loader: &[u8], bundle: &[u8], to: &Path) -> Result<()> {
-    const ENTRY: &str = "multiboot2 /boot/loader.elf\n    module2 /boot/bundle.img";
-    grub(&[("loader.elf", loader), ("bundle.img", bundle)], ENTRY, to)
-}
-
-/// A disk that boots a kernel with nothing beneath it.
-pub(crate) fn plain_disk(kernel: &[u8], initrd: &[u8], command_line: &str, to: &Path) -> Result<()> {
-    let entry = format!("linux /boot/vmlinuz {command_line}\n    initrd /boot/initrd.gz");
-    grub(&[("vmlinuz", kernel), ("initrd.gz", initrd)], &entry, to)
-}
-
-/// A disk for CD and USB: files, GRUB and its one entry.
-fn grub(files: &[(&str, &[u8])], entry: &str, to: &Path) -> Result<()> {
-    let to = std::path::absolute(to).map_err(|error| Error(format!("{}: {error}", to.display())))?;
-    let menu = format!("set timeout=0\nset default=0\nmenuentry \"Bulkhead\" {{\n    {entry}\n}}\n");
-    let folder = PathBuf::from(format!("{}.parts", to.display()));
-    let failed = |error| Error(format!("cannot write to {}: {error}", folder.display()));
-    fs::create_dir_all(folder.join("boot/grub")).map_err(failed)?;
-    for &(name, bytes) in files.iter().chain(&[("grub/grub.cfg", menu.as_bytes())]) {
-        fs::write(folder.join("boot").join(name), bytes).map_err(failed)?;
-    }
-    if !has("grub-mkrescue") {
-        return Err(Error("grub-mkrescue is missing (Debian: grub-common grub-pc-bin xorriso mtools)".to_string()));
-    }
-    let mut command = program("grub-mkrescue", &["-d", "/usr/lib/grub/i386-pc", "-o"]);
-    command.arg(&to).arg(&folder).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    run(command)?;
-    fs::remove_dir_all(&folder).map_err(failed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn uefi_is_taken_where_it_serves_and_refused_elsewhere_in_plain_words() {
+        let of = |words: &[&str]| {
+            let words = ["run", "--firmware", "uefi"].iter().chain(words);
+            Machine::of(&<Arguments as clap::Parser>::parse_from(words).options)
+        };
+        assert_eq!(of(&["--arch", "x86_64"]).unwrap(), Machine::Q35);
+        assert_eq!(of(&["--arch", "x86_64", "--cpu", "amd"]).unwrap(), Machine::Q35);
+        for cpu in ["intel", "amd-bochs", "bochs:corei7_skylake_x"] {
+            let said = of(&["--arch", "x86_64", "--cpu", cpu]).unwrap_err().to_string();
+            assert!(said.contains("Bochs's UEFI gives no ACPI tables") && said.contains("--cpu amd"), "{said}");
+        }
+        assert!(of(&[]).unwrap_err().to_string().contains("--firmware uefi is for --arch x86_64"));
+    }
 
     #[test]
     fn the_hosts_cpu_is_used_only_where_it_nests() {

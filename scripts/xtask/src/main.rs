@@ -13,6 +13,7 @@ mod boot_time;
 mod build;
 mod command;
 mod console;
+mod disk;
 mod initrd;
 mod lint;
 mod machine;

@@ -11,8 +11,9 @@ use crate::arch::{self, Arch};
 use crate::build;
 use crate::command::{Error, Result, root, step};
 use crate::console::{Output, Show};
+use crate::disk;
 use crate::initrd;
-use crate::machine::{self, Machine};
+use crate::machine::Machine;
 use crate::setup;
 use crate::site::Site;
 
@@ -40,6 +41,9 @@ pub(crate) struct Options {
     /// The CPU. AArch64: QEMU's name of it, else cortex-a72; x86_64: intel (Bochs), amd (QEMU; taken if none is named), amd-bochs, or bochs:MODEL
     #[arg(long)]
     pub(crate) cpu: Option<String>,
+    /// The machine's firmware (x86_64): bios, or uefi in QEMU
+    #[arg(long, value_enum, default_value = "bios")]
+    pub(crate) firmware: Firmware,
     /// What runs the machine in the place of the emulator's own CPU: the host's, where it nests (x86_64)
     #[arg(long, value_parser = ["kvm"])]
     pub(crate) accel: Option<String>,
@@ -72,6 +76,15 @@ pub(crate) struct Options {
     pub(crate) timeout: Option<u32>,
 }
 
+/// What starts the loader on a PC.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Firmware {
+    /// A BIOS, and GRUB.
+    Bios,
+    /// UEFI, by itself.
+    Uefi,
+}
+
 impl Options {
     pub(crate) fn folder(&self) -> PathBuf {
         let own = match self.arch {
@@ -90,6 +103,15 @@ impl Options {
     }
 }
 
+/// What is made of the sources and a site.
+pub(crate) struct Made {
+    /// The loader, as its boot chain takes it.
+    pub(crate) loader: Vec<u8>,
+    /// x86-64: the loader as a UEFI application.
+    pub(crate) application: Option<Vec<u8>>,
+    pub(crate) bundle: Vec<u8>,
+}
+
 /// What the emulator is started with.
 #[derive(Default)]
 pub(crate) struct Files {
@@ -102,7 +124,7 @@ pub(crate) struct Files {
 
 /// Builds everything and leaves it in the run's folder.
 pub(crate) fn prepare(options: &Options) -> Result<Files> {
-    let (loader, bundle) = images(options)?;
+    let made = images(options)?;
     let folder = options.folder();
     let write = |name: &str, bytes: &[u8]| {
         let path = folder.join(name);
@@ -116,9 +138,12 @@ pub(crate) fn prepare(options: &Options) -> Result<Files> {
         Arch::Aarch64 => "loader.img",
         Arch::X86_64 => "loader.elf",
     };
-    let files = Files { loader: write(name, &loader)?, bundle: write("bundle.img", &bundle)?, image };
+    let files = Files { loader: write(name, &made.loader)?, bundle: write("bundle.img", &made.bundle)?, image };
     if options.arch == Arch::X86_64 {
-        machine::disk(&loader, &bundle, &files.image)?;
+        disk::bootable(&made, &files.image)?;
+    }
+    if let Some(application) = &made.application {
+        write("loader.efi", application)?;
     }
     Ok(files)
 }
@@ -128,8 +153,7 @@ pub(crate) fn image(options: &Options, to: &Path) -> Result<()> {
     if options.arch != Arch::X86_64 {
         return Err(Error("there are disks for x86_64 only: --arch x86_64".to_string()));
     }
-    let (loader, bundle) = images(options)?;
-    machine::disk(&loader, &bundle, to)
+    disk::bootable(&images(options)?, to)
 }
 
 /// The verb.
@@ -204,8 +228,7 @@ pub(crate) fn test_guests(arch: Arch) -> Result<()> {
     Ok(())
 }
 
-/// The loader, as its boot chain takes it, and the bundle.
-fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
+fn images(options: &Options) -> Result<Made> {
     let arch = options.arch;
     let features: &[&str] = if options.count_exits { &[build::COUNTING] } else { &[] };
     let folder = build::run_build(arch, features)?;
@@ -217,6 +240,7 @@ fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
         Arch::Aarch64 => plain_image(&loader)?,
         Arch::X86_64 => read(loader)?,
     };
+    let application = build::uefi_loader(arch)?.map(read).transpose()?;
     let hypervisor = flat_image(&folder.join("bulkhead-hypervisor"))?;
     let kernel = match &options.kernel {
         Some(path) => read(path.clone())?,
@@ -248,7 +272,7 @@ fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
         (Kind::Settings, settings.as_bytes()),
         (Kind::Requirements, requirements.as_bytes()),
     ];
-    Ok((loader, bundle(&parts)))
+    Ok(Made { loader, application, bundle: bundle(&parts) })
 }
 
 fn flat_image(elf: &Path) -> Result<Vec<u8>> {

@@ -13,7 +13,7 @@ pub(crate) fn cache() -> PathBuf {
 
 /// Everything for one architecture, in order; each part says nothing when there is nothing to do.
 pub(crate) fn run(arch: Arch) -> Result<()> {
-    for target in [arch.image_target(), arch.guest_target()] {
+    for target in [arch.image_target(), arch.guest_target()].into_iter().chain(arch.uefi_target()) {
         rust_target(arch, target)?;
     }
     emulators(arch)?;
@@ -91,6 +91,7 @@ const fn emulator_packages(arch: Arch) -> &'static [(&'static str, &'static str)
             ("/usr/bin/grub-mkrescue", "grub-common"),
             ("/usr/bin/xorriso", "xorriso"),
             ("/usr/bin/mformat", "mtools"),
+            ("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
         ],
     }
 }

@@ -150,6 +150,14 @@ impl<'a> Kernel<'a> {
     }
 }
 
+/// Tells the kernel, by its zero page, where ACPI's root pointer lies (acpi_rsdp_addr, protocol 2.14; older kernels do not look): where
+/// it is in none of the places that a BIOS has it in.
+pub fn tell_root(zero_page: &mut [u8], address: u64) {
+    if let Some(field) = zero_page.get_mut(0x70..0x78) {
+        field.copy_from_slice(&address.to_le_bytes());
+    }
+}
+
 /// Where the code goes, and the memory that it needs.
 fn place(code_bytes: u64, field: &impl Fn(u16, usize, usize) -> Option<u64>) -> Result<(u64, Range), KernelError> {
     const HIGH: u64 = 0x10_0000;

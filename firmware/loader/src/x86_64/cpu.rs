@@ -22,6 +22,8 @@ pub struct Cpu {
     pub vm_cr: u64,
     /// CPUID.8000000AH:EDX.
     pub svm_features: u32,
+    /// IA32_APIC_BASE (1BH).
+    pub apic_base: u64,
 }
 
 impl Cpu {
@@ -42,6 +44,10 @@ impl Cpu {
     /// # Errors
     /// [`CpuError`] says what is missing.
     pub const fn machine(&self) -> Result<u32, CpuError> {
+        const X2APIC: u64 = 1 << 10;
+        if self.apic_base & X2APIC != 0 {
+            return Err(CpuError::X2Apic);
+        }
         if self.has_vmx() {
             return self.vmx();
         }
@@ -83,6 +89,8 @@ const fn may_set(capability: u64, bit: u32) -> bool {
 pub enum CpuError {
     /// Neither VMX nor SVM.
     NoVirtualization,
+    /// The local APIC's registers are not in memory (SDM 3 §11.12).
+    X2Apic,
     /// Neither, and beneath another hypervisor.
     DoesNotNest,
     /// The firmware locked VMX away.
@@ -104,6 +112,7 @@ impl fmt::Display for CpuError {
             Self::DoesNotNest => {
                 "already beneath a hypervisor that does not nest: neither VMX nor SVM is shown (QEMU: -cpu EPYC,+svm,+npt; KVM: load its module with nested=1, -cpu host)"
             }
+            Self::X2Apic => "the firmware left the local APIC in x2APIC mode: the wall needs its registers in memory (firmware setup: x2APIC off)",
             Self::VmxDisabled => "VMX is disabled by the firmware (FEATURE_CONTROL is locked): enable virtualization (Intel VT-x) in its setup",
             Self::SvmDisabled => "SVM is disabled by the firmware (VM_CR.SVMDIS): enable virtualization (SVM, AMD-V) in its setup",
             Self::NoEpt => "the CPU's VMX has no extended page tables (EPT): the wall needs them",
@@ -125,6 +134,7 @@ mod tests {
         secondary_controls: 1 << 33 | 1 << 39,
         vm_cr: 0,
         svm_features: 0,
+        apic_base: 0,
     };
     const AMD: Cpu = Cpu { features: 1 << 31, extended: 1 << 2, svm_features: 1, ..NEITHER };
     const NEITHER: Cpu = Cpu {
@@ -135,6 +145,7 @@ mod tests {
         secondary_controls: 0,
         vm_cr: 0,
         svm_features: 0,
+        apic_base: 0,
     };
 
     #[test]
@@ -146,6 +157,7 @@ mod tests {
             "not locked yet: the loader locks it"
         );
         assert_eq!(AMD.machine(), Ok(machine::SVM));
+        assert_eq!(Cpu { apic_base: 0xfee0_0900, ..AMD }.machine(), Ok(machine::SVM));
     }
 
     #[test]
@@ -153,6 +165,7 @@ mod tests {
         let refused = [
             (NEITHER, CpuError::NoVirtualization),
             (Cpu { features: 1 << 31, ..NEITHER }, CpuError::DoesNotNest),
+            (Cpu { apic_base: 0xfee0_0d00, ..AMD }, CpuError::X2Apic),
             (Cpu { feature_control: 1, ..INTEL }, CpuError::VmxDisabled),
             (Cpu { feature_control: 3, ..INTEL }, CpuError::VmxDisabled),
             (Cpu { primary_controls: 1 << 31, ..INTEL }, CpuError::NoEpt),

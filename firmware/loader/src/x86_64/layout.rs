@@ -26,6 +26,8 @@ pub struct Layout {
     pub wall: Wall,
     /// The guest's memory.
     pub guest_ram: Vec<Range>,
+    /// Pieces that are nobody's: the smallest of more than the plan has room for.
+    pub unused: Vec<Range>,
     /// Where the initial RAM disk goes.
     pub initrd: Range,
 }
@@ -37,10 +39,10 @@ pub enum LayoutError {
     TooLittle(TooLittle),
     /// The memory map leaves no memory where the kernel must lie.
     KernelPlace(Range),
+    /// Enough memory, and none of its free pieces is large enough: for what, how many bytes.
+    Pieces(&'static str, u64),
     /// Conventional memory ends below the zero page and the command line.
     Conventional,
-    /// More ranges of memory than the plan has room for.
-    Ranges(usize),
     /// More ranges of firmware's tables.
     Tables(usize),
 }
@@ -58,9 +60,11 @@ impl fmt::Display for LayoutError {
             Self::Conventional => {
                 write!(f, "conventional memory ends below {:#x}: no room for the kernel's start", COMMAND_LINE + PAGE)
             }
-            Self::Ranges(count) => {
-                write!(f, "the machine's memory lies in {count} pieces: at most {MAX_GUEST_RANGES} are handled")
-            }
+            Self::Pieces(what, bytes) => write!(
+                f,
+                "too little memory in one piece: {what} needs {} MiB between the guest's kernel and 4 GiB, and what the boot chain uses lies between",
+                bytes.div_ceil(1 << 20)
+            ),
             Self::Tables(count) => {
                 write!(f, "the firmware's tables lie in {count} pieces: at most {MAX_TABLES} are handled")
             }
@@ -77,6 +81,8 @@ pub struct Machine<'a> {
     pub busy: &'a [Range],
     /// Registers: never memory, whatever the map says.
     pub registers: &'a [Range],
+    /// Firmware's tables may lie in what is reserved next to memory, as a BIOS has it; UEFI says where they lie.
+    pub has_hidden_tables: bool,
 }
 
 /// Plans the places.
@@ -87,20 +93,20 @@ pub fn plan(machine: &Machine<'_>, sizes: &Sizes, kernel: &Kernel<'_>, initrd: u
     let ram = memory(machine);
     let found = ram.iter().map(|range| range.bytes).sum();
     let needed = kernel.memory.base + kernel.memory.bytes + initrd + sizes.taken() + BLOCK;
-    let too_little = LayoutError::TooLittle(TooLittle { found, needed });
-    let free = subtract(&ram, machine.busy);
+    let or_too_little =
+        |error| if found < needed { LayoutError::TooLittle(TooLittle { found, needed }) } else { error };
+    let kernels = Range { base: 0, bytes: kernel.memory.base.saturating_add(kernel.memory.bytes) };
+    let free = subtract(&subtract(&ram, machine.busy), &[kernels]);
     let base = free.iter().filter_map(|&range| top(range, sizes.taken())).max_by_key(|(_, room)| *room);
-    let wall = Wall::at(base.ok_or(too_little)?.0, sizes);
-    let guest_ram = subtract(&ram, &[wall.taken]);
-    if guest_ram.len() > MAX_GUEST_RANGES {
-        return Err(LayoutError::Ranges(guest_ram.len()));
-    }
+    let wall = Wall::at(base.ok_or_else(|| or_too_little(LayoutError::Pieces("the wall", sizes.taken())))?.0, sizes);
+    let mut guest_ram = subtract(&ram, &[wall.taken]);
+    let unused = drop_smallest(&mut guest_ram);
     let is_guests = |wanted: Range| guest_ram.iter().any(|range| range.holds(wanted));
     if !is_guests(Range { base: ZERO_PAGE, bytes: COMMAND_LINE + PAGE - ZERO_PAGE }) {
         return Err(LayoutError::Conventional);
     }
     if !is_guests(kernel.memory) {
-        return Err(if found < needed { too_little } else { LayoutError::KernelPlace(kernel.memory) });
+        return Err(or_too_little(LayoutError::KernelPlace(kernel.memory)));
     }
     let limit = Range { base: MIB_1, bytes: kernel.initrd_max.saturating_add(1).min(GIB_4).saturating_sub(MIB_1) };
     let places = subtract(&guest_ram, &[kernel.memory]);
@@ -109,8 +115,19 @@ pub fn plan(machine: &Machine<'_>, sizes: &Sizes, kernel: &Kernel<'_>, initrd: u
         let base = end.checked_sub(initrd)? / PAGE * PAGE;
         (base >= range.base.max(limit.base)).then_some(base)
     };
-    let initrd_base = places.into_iter().filter_map(place).max().ok_or(too_little)?;
-    Ok(Layout { wall, guest_ram, initrd: Range { base: initrd_base, bytes: initrd } })
+    let initrd_base = places.into_iter().filter_map(place).max();
+    let initrd_base = initrd_base.ok_or_else(|| or_too_little(LayoutError::Pieces("the guest's initrd", initrd)))?;
+    Ok(Layout { wall, guest_ram, unused, initrd: Range { base: initrd_base, bytes: initrd } })
+}
+
+/// Takes out the smallest of more pieces than the plan has room for; never conventional memory, where the guest starts.
+fn drop_smallest(pieces: &mut Vec<Range>) -> Vec<Range> {
+    let excess = pieces.len().saturating_sub(MAX_GUEST_RANGES);
+    let mut smallest: Vec<Range> = pieces.iter().copied().filter(|piece| piece.base >= CONVENTIONAL_END).collect();
+    smallest.sort_by_key(|piece| piece.bytes);
+    smallest.truncate(excess);
+    pieces.retain(|piece| !smallest.contains(piece));
+    smallest
 }
 
 /// The machine's memory in whole pages. The firmware's data at the end of conventional memory count: they are nobody's but
@@ -137,8 +154,8 @@ fn top(range: Range, bytes: u64) -> Option<(u64, u64)> {
     (base >= start).then_some((base, room))
 }
 
-/// Firmware's tables, which the guest reads and of which it writes a lock (ACPI's FACS): ACPI's own ranges, and what is reserved next to memory below 4 GiB (many
-/// firmwares keep their tables there); whole pages, neighbours joined.
+/// Firmware's tables, which the guest reads and of which it writes a lock (ACPI's FACS): ACPI's own ranges, and what is reserved next to memory below 4 GiB (a
+/// BIOS may keep its tables there); whole pages, neighbours joined.
 ///
 /// # Errors
 /// [`LayoutError::Tables`]
@@ -151,7 +168,8 @@ pub fn tables(machine: &Machine<'_>) -> Result<Vec<Range>, LayoutError> {
     let is_low = |range: &Range| range.base >= HIGH && range.end().is_some_and(|end| end <= GIB_4);
     let reserved = map
         .of_kind(kind::RESERVED)
-        .filter(|range| touches(*range) && machine.registers.iter().all(|registers| registers.is_disjoint(*range)));
+        .filter(|range| machine.has_hidden_tables && touches(*range))
+        .filter(|range| machine.registers.iter().all(|registers| registers.is_disjoint(*range)));
     let tables = map.of_kind(kind::ACPI_TABLES).chain(map.of_kind(kind::ACPI_STORAGE));
     let mut all: Vec<Range> = reserved.chain(tables).filter(is_low).map(outward).collect();
     all = subtract_memory(&all, machine);
@@ -218,7 +236,7 @@ mod tests {
     }
 
     fn planned(map: &Map, busy: &[Range], initrd: u64) -> Result<Layout, LayoutError> {
-        plan(&Machine { map, busy, registers: &REGISTERS }, &SIZES, &kernel(&[0; 64]), initrd)
+        plan(&Machine { map, busy, registers: &REGISTERS, has_hidden_tables: true }, &SIZES, &kernel(&[0; 64]), initrd)
     }
 
     #[test]
@@ -236,7 +254,7 @@ mod tests {
             ]
         );
         let map = q35(0x8000_0000);
-        let machine = Machine { map: &map, busy: &[], registers: &REGISTERS };
+        let machine = Machine { map: &map, busy: &[], registers: &REGISTERS, has_hidden_tables: true };
         assert_eq!(tables(&machine).unwrap(), [Range { base: 0x7ffd_f000, bytes: 0x2_1000 }]);
         assert!(layout.initrd.base + layout.initrd.bytes <= 0x7ffd_f000 && layout.initrd.is_disjoint(taken));
     }
@@ -251,7 +269,7 @@ mod tests {
         ])
         .unwrap();
         let layout = planned(&map, &[], 1).unwrap();
-        let machine = Machine { map: &map, busy: &[], registers: &REGISTERS };
+        let machine = Machine { map: &map, busy: &[], registers: &REGISTERS, has_hidden_tables: true };
         assert_eq!(tables(&machine).unwrap(), [], "configuration space next to memory");
         let io_apic = REGISTERS[0];
         assert!(layout.guest_ram.iter().all(|range| range.is_disjoint(io_apic)), "{layout:?}");
@@ -264,7 +282,8 @@ mod tests {
         let layout = planned(&map, &[busy], 1).unwrap();
         assert_eq!(layout.wall.taken.end(), Some(0x7000_0000));
         let all = Range { base: 0x10_0000, bytes: 0x7ff0_0000 };
-        assert!(matches!(planned(&map, &[all], 1), Err(LayoutError::TooLittle(_))));
+        let said = planned(&map, &[all], 1).unwrap_err().to_string();
+        assert!(said.starts_with("too little memory in one piece: the wall needs 12 MiB"), "{said}");
     }
 
     #[test]
@@ -272,13 +291,14 @@ mod tests {
         let map = q35(0x8000_0000);
         let mut low = kernel(&[0; 64]);
         low.initrd_max = 0x37ff_ffff;
-        let machine = Machine { map: &map, busy: &[], registers: &[] };
+        let machine = Machine { map: &map, busy: &[], registers: &[], has_hidden_tables: true };
         let layout = plan(&machine, &SIZES, &low, 0x1001).unwrap();
         assert_eq!(layout.initrd, Range { base: 0x37ff_e000, bytes: 0x1001 });
         low.initrd_max = 0x2ff_ffff;
         let layout = plan(&machine, &SIZES, &low, 0x1001).unwrap();
         assert_eq!(layout.initrd, Range { base: 0xff_e000, bytes: 0x1001 });
-        assert!(matches!(plan(&machine, &SIZES, &low, 0x100_0000), Err(LayoutError::TooLittle(_))));
+        let pieces = LayoutError::Pieces("the guest's initrd", 0x100_0000);
+        assert_eq!(plan(&machine, &SIZES, &low, 0x100_0000), Err(pieces));
     }
 
     #[test]
@@ -292,15 +312,43 @@ mod tests {
     }
 
     #[test]
-    fn maps_without_room_for_the_kernel_or_in_too_many_pieces_are_refused() {
+    fn maps_without_room_for_the_kernel_are_refused() {
         let hole = q35(0x8000_0000).without(Range { base: 0x200_0000, bytes: 0x1000 }).unwrap();
         assert!(matches!(planned(&hole, &[], 1), Err(LayoutError::KernelPlace(_))));
         let low = q35(0x8000_0000).without(Range { base: 0x9_8000, bytes: 0x1000 }).unwrap();
         assert_eq!(planned(&low, &[], 1), Err(LayoutError::Conventional));
-        let mut pieces = q35(0x8000_0000);
-        for index in 0..MAX_GUEST_RANGES as u64 {
-            pieces = pieces.without(Range { base: 0x2000_0000 + index * BLOCK, bytes: 0x1000 }).unwrap();
+    }
+
+    #[test]
+    fn the_wall_keeps_out_of_the_kernels_place() {
+        // What is in use lies at the top: the largest free piece ends within the kernel.
+        let map = q35(0x1000_0000);
+        let busy = Range { base: 0x300_0000, bytes: 0x600_0000 };
+        let layout = planned(&map, &[busy], 1).unwrap();
+        assert!(layout.wall.taken.is_disjoint(kernel(&[0; 64]).memory), "{:?}", layout.wall.taken);
+        assert!(layout.wall.taken.is_disjoint(busy));
+    }
+
+    #[test]
+    fn of_too_many_pieces_the_smallest_are_nobodys() {
+        let mut map = q35(0x8000_0000);
+        // Pieces of 2, 3, 4 ... MiB, as firmware's own memory cuts them.
+        let mut at = 0x2000_0000;
+        for index in 2..10 {
+            map = map.without(Range { base: at, bytes: 0x1000 }).unwrap();
+            at += index << 20;
         }
-        assert!(matches!(planned(&pieces, &[], 1), Err(LayoutError::Ranges(_))));
+        let layout = planned(&map, &[], 1).unwrap();
+        assert_eq!(layout.guest_ram.len(), MAX_GUEST_RANGES);
+        assert_eq!(layout.guest_ram[0], Range { base: 0, bytes: 0xa_0000 }, "the smallest but one, and kept");
+        let least = layout.guest_ram.iter().skip(1).map(|range| range.bytes).min().unwrap();
+        assert!(!layout.unused.is_empty() && layout.unused.iter().all(|range| range.bytes <= least));
+        for unused in &layout.unused {
+            assert!(
+                layout.guest_ram.iter().all(|range| range.is_disjoint(*unused))
+                    && unused.is_disjoint(layout.wall.taken)
+            );
+        }
+        assert!(planned(&q35(0x8000_0000), &[], 1).unwrap().unused.is_empty());
     }
 }

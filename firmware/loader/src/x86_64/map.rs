@@ -19,8 +19,10 @@ pub mod kind {
     pub const ACPI_STORAGE: u32 = 4;
 }
 
-/// The most entries: the zero page has room for no more (Documentation/arch/x86/zero-page).
+/// The most entries of a map in order: the zero page has room for no more (Documentation/arch/x86/zero-page).
 pub const MAX_ENTRIES: usize = 128;
+/// The most entries that are put in order: UEFI's maps have hundreds.
+const MAX_RAW: usize = 2048;
 /// Memory from here on is nobody's: nothing of the wall can address it.
 const LIMIT: u64 = 1 << 39;
 
@@ -42,7 +44,7 @@ pub struct Map {
 /// Why a map is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapError {
-    /// The firmware's map, or the one put in order, has more than [`MAX_ENTRIES`].
+    /// The firmware's map has more than 2,048, or the one put in order more than [`MAX_ENTRIES`].
     TooMany(usize),
     /// No entry is main memory.
     NoMemory,
@@ -75,7 +77,7 @@ impl Map {
     /// # Errors
     /// [`MapError`]
     pub fn new(raw: &[Entry]) -> Result<Self, MapError> {
-        if raw.len() > MAX_ENTRIES {
+        if raw.len() > MAX_RAW {
             return Err(MapError::TooMany(raw.len()));
         }
         let end = |entry: &Entry| {
@@ -213,6 +215,9 @@ mod tests {
         let many: Vec<Entry> = (0..129).map(|at| entry(at * 0x2000, at * 0x2000 + 0x1000, 1)).collect();
         assert_eq!(Map::new(&many), Err(MapError::TooMany(129)));
         assert!(Map::new(&many[..128]).is_ok());
+        let same = vec![many[0]; MAX_RAW];
+        assert_eq!(map(&same), many[..1]);
+        assert_eq!(Map::new(&[same, vec![many[0]]].concat()), Err(MapError::TooMany(MAX_RAW + 1)));
         // In order, a map may need more entries than it had: holes in one large range.
         let mut holes = many[..127].to_vec();
         holes.iter_mut().for_each(|hole| hole.kind = kind::RESERVED);

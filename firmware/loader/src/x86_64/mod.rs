@@ -4,10 +4,12 @@
 pub mod acpi;
 pub mod bzimage;
 pub mod cpu;
+pub mod identity;
 pub mod layout;
 pub mod map;
 pub mod multiboot2;
 pub mod timer;
+pub mod uefi;
 
 /// The little-endian number of `bytes` bytes (at most 8) at an offset.
 fn number(from: &[u8], at: usize, bytes: usize) -> Option<u64> {

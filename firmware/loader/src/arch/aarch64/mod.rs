@@ -139,7 +139,7 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
     copy(parts.initrd, stored_initrd.base);
     copy(&guest_tree, stored_tree.base);
     let guest_ram = [layout.guest_ram];
-    parts.place(&wall, &parts.info(&guest_ram, counter_rate()))?;
+    parts.place(&wall, &parts.info(&guest_ram, counter_rate()));
     let mut plan = parts.plan(&wall, &guest_ram, out);
     plan.machine = machine::AARCH64;
     plan.ticks_per_second = counter_rate();
@@ -155,7 +155,7 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
     plan.guest_timer_intid = 27;
     plan.console = Range { base: out.base, bytes: 0x200 };
     plan.psci_smc = u64::from(machine.psci_smc);
-    enter(out, &parts, &wall, &mut plan)
+    enter(out, &parts, &wall, &plan)
 }
 
 /// Hands the machine over: caches clean, interrupts masked, MMU off, the plan's address in x0.

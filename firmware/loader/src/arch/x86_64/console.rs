@@ -1,4 +1,5 @@
-//! Where messages go; the same choice is handed on to the hypervisor. COM1 is the guest's.
+//! Where messages go; the same choice is handed on to the hypervisor. COM1 is the guest's. Under UEFI the firmware's console says
+//! them too, as long as it is there.
 
 use core::fmt::{self, Write};
 
@@ -40,6 +41,8 @@ impl Output {
 
 impl Write for Output {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        #[cfg(target_os = "uefi")]
+        super::firmware::say(text);
         for byte in text.bytes() {
             match self.kind {
                 console::PORT_E9 => write_port8(DEBUG_PORT, byte),

@@ -121,5 +121,5 @@ tables:
 stack_top:
     "#,
     magic = const multiboot2::MAGIC,
-    main = sym super::entered,
+    main = sym super::chain::entered,
 );

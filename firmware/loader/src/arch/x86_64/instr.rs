@@ -71,6 +71,15 @@ pub(super) fn read_tsc() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// CR4.
+#[cfg(target_os = "uefi")]
+pub(super) fn read_cr4() -> u64 {
+    let value;
+    // SAFETY: at CPL 0; reading the register has no effect.
+    unsafe { asm!("mov {value}, cr4", value = out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
 /// Reads four bytes of a device's registers.
 pub(super) fn read_register(address: u64) -> u32 {
     // SAFETY: an ACPI table names registers here, below 4 GiB, where addresses map to themselves.

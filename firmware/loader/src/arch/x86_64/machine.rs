@@ -20,6 +20,8 @@ use super::probe;
 pub(super) fn virtualization() -> Result<u32, String> {
     let has_leaf = |leaf: u32| __cpuid(leaf & 0x8000_0000).eax >= leaf;
     let mut cpu = Cpu { features: __cpuid(1).ecx, extended: __cpuid(0x8000_0001).ecx, ..Cpu::default() };
+    // CPUs with 64-bit mode have the register.
+    cpu.apic_base = read_msr(0x1b);
     if cpu.has_vmx() {
         cpu.feature_control = read_msr(0x3a);
         cpu.primary_controls = read_msr(0x482);
@@ -124,6 +126,14 @@ pub(super) fn time_source(is_svm: bool, acpi: &Acpi, pins: u32, ticks_per_second
         return Ok((source::PIT, pit));
     }
     Err("no timer interrupts the CPU by NMI (neither HPET nor PIT): the secure side would get no time".to_string())
+}
+
+/// Masks all lines of both 8259s: UEFI's vectors are not those that a guest expects.
+#[cfg(target_os = "uefi")]
+pub(super) fn silence_pics() {
+    for port in [0x21, 0xa1] {
+        write_port8(port, 0xff);
+    }
 }
 
 /// Bit 2 of every PCI function's command register is cleared (PCI 3.0 §6.2.2): what firmware left running writes to memory
