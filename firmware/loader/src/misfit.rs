@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use bulkhead_hypervisor_core::plan::{MachinePlan, PlanError, Range};
+use bulkhead_hypervisor_core::plan::{MachinePlan, PlanError, Ports, Range};
 
 /// What of a plan does not fit, with the names of who quarrels.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,17 @@ impl fmt::Display for Misfit<'_> {
                 let (name, base, bytes) = told(range);
                 write!(f, "{what}: {name} ({base:#x}, {bytes:#x} bytes)")
             }
+            PlanError::Ports(one, other) => {
+                // The first is an app's.
+                let is_guests = self.plan.x86.guest_ports.contains(&other);
+                let owner = if is_guests { "what the guest keeps" } else { self.app_ports(other) };
+                let (own, Ports { first, count }) = (self.app_ports(one), one);
+                write!(
+                    f,
+                    "two owners of a port: {own} ({first:#x}, {count} ports) and {owner} ({:#x}, {} ports)",
+                    other.first, other.count
+                )
+            }
             PlanError::Interrupt(intid) => write!(f, "{what}, or that two have: {intid}"),
             PlanError::Version | PlanError::Times => f.write_str(what),
         }
@@ -36,6 +47,10 @@ impl fmt::Display for Misfit<'_> {
 }
 
 impl Misfit<'_> {
+    fn app_ports(&self, ports: Ports) -> &'static str {
+        if self.plan.x86.secure_ports.contains(&ports) { "what an app drives" } else { "what an app serves" }
+    }
+
     fn owner(&self, range: Range) -> &'static str {
         let plan = self.plan;
         let served = plan.devices.map(|device| device.range);
@@ -99,5 +114,11 @@ mod tests {
         }
         assert!(with(&|plan| plan.guest_mmio[0] = page(0x900_0800)).contains("what the guest keeps (0x9000800"));
         assert!(with(&|plan| plan.guest_interrupts[0] = 26).contains("26"));
+        let com2 = Ports { first: 0x2f8, count: 8 };
+        let said = with(&|plan| (plan.x86.guest_ports[0], plan.x86.secure_ports[0]) = (com2, com2));
+        assert!(
+            said.contains("two owners of a port: what an app drives (0x2f8, 8 ports) and what the guest keeps (0x2f8"),
+            "{said}"
+        );
     }
 }

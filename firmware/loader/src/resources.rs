@@ -79,7 +79,8 @@ fn place(plan: &mut MachinePlan, resource: &Resource, kind: ResourceKind) -> Res
             put(&mut plan.x86.guest_msrs, Msrs { first, count, read_only }, name)?;
         }
         ResourceKind::Served | ResourceKind::ServedPorts => {
-            put(&mut plan.devices, Device { range, object, function, intid, pin, reserved: 0 }, name)?;
+            let is_ports = u32::from(kind == ResourceKind::ServedPorts);
+            put(&mut plan.devices, Device { range, object, function, intid, pin, is_ports }, name)?;
         }
     }
     match kind {
@@ -150,7 +151,7 @@ mod tests {
         assert_eq!((plan.guest_mmio[0].base, plan.secure_mmio[0].base), (0xfec0_0000, 0xfe00_0000));
         assert_eq!(plan.secure_interrupts[..2], [3, 20]);
         let range = Range { base: 0xc040, bytes: 0x40 };
-        assert_eq!(plan.devices[0], Device { range, object: 8, function: 30 << 3, intid: 11, pin: 20, reserved: 0 });
+        assert_eq!(plan.devices[0], Device { range, object: 8, function: 30 << 3, intid: 11, pin: 20, is_ports: 1 });
     }
 
     #[test]

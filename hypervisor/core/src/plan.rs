@@ -58,6 +58,14 @@ pub struct Ports {
     pub count: u32,
 }
 
+impl Ports {
+    /// Whether a port is in both.
+    #[must_use]
+    pub const fn meets(self, other: Self) -> bool {
+        self.first < other.first.saturating_add(other.count) && other.first < self.first.saturating_add(self.count)
+    }
+}
+
 /// A range of model-specific registers (x86-64).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -164,7 +172,7 @@ pub mod console {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Device {
-    /// Where the guest sees it: addresses, never mapped at stage 2; ports, never opened, if it is a PCI function.
+    /// Where the guest sees it: addresses, never mapped at stage 2; or ports, never opened.
     pub range: Range,
     /// The object in the compiled policy: method 0 is read(offset, size) -> value, method 1 write(offset, size, value).
     pub object: u16,
@@ -174,8 +182,18 @@ pub struct Device {
     pub intid: u32,
     /// The I/O APIC's pin of a PCI function, where that is not `intid`; else 0.
     pub pin: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1: `range` are ports.
+    pub is_ports: u32,
+}
+
+impl Device {
+    /// Its ports; `None` of a device in memory, or of what ends beyond the last port.
+    #[must_use]
+    pub fn ports(&self) -> Option<Ports> {
+        let (first, count) = (u32::try_from(self.range.base).ok()?, u32::try_from(self.range.bytes).ok()?);
+        let is_there = count != 0 && first.checked_add(count)? <= 1 << 16;
+        (self.is_ports != 0 && is_there).then_some(Ports { first, count })
+    }
 }
 
 /// All of it. `#[repr(C)]`, little-endian, no padding.
@@ -275,6 +293,8 @@ pub enum PlanError {
     Outside(Range),
     /// Two ranges that must not share memory do.
     Overlap(Range, Range),
+    /// Two owners of one port, of which one is not the guest.
+    Ports(Ports, Ports),
     /// A part of the start image, the entry or the device tree lies outside the guest's memory.
     Start(Range),
     /// An interrupt that no guest can be given.
@@ -292,6 +312,7 @@ impl PlanError {
             Self::Range(range) => ("a range is not page-aligned, or too high", [range.base, 0]),
             Self::Outside(range) => ("a part of the wall lies outside what was taken", [range.base, 0]),
             Self::Overlap(one, other) => ("two ranges overlap", [one.base, other.base]),
+            Self::Ports(one, other) => ("a port has two owners", [one.first as u64, other.first as u64]),
             Self::Start(range) => ("a part of the start image lies outside the guest", [range.base, 0]),
             Self::Interrupt(intid) => ("an interrupt that no guest can have", [intid as u64, 0]),
             Self::Times => ("the secure side's times do not fit each other", [0; 2]),
@@ -357,7 +378,7 @@ impl MachinePlan {
         }
         disjoint(&own)?;
         let mut spaces = [Range::default(); 4 * MAX_RANGES + 10];
-        let devices = self.devices.iter().filter(|device| device.function == 0).map(|device| device.range);
+        let devices = self.devices.iter().filter(|device| device.is_ports == 0).map(|device| device.range);
         let given = self.guest_mmio.iter().filter(|range| !self.x86.is_watched(**range));
         let all = self.guest_ram.iter().chain(&self.x86.guest_rom).chain(given).chain(&self.secure_mmio);
         let own = [self.taken, self.gicd, self.gicr].into_iter().chain(self.x86.pages());
@@ -365,6 +386,7 @@ impl MachinePlan {
             *slot = range;
         }
         disjoint(&spaces)?;
+        self.check_ports()?;
         self.check_start()?;
         if let Some(&intid) =
             self.secure_interrupts.iter().find(|intid| **intid != 0 && self.guest_interrupts.contains(intid))
@@ -384,6 +406,23 @@ impl MachinePlan {
         }
         let has_times = self.period_us > 0 && self.budget_us > 0 && self.call_limit_us > 0;
         if has_times && self.budget_us <= self.period_us { Ok(()) } else { Err(PlanError::Times) }
+    }
+
+    /// What an app serves or drives is nobody else's, and what it serves lies among the ports.
+    fn check_ports(&self) -> Result<(), PlanError> {
+        let served = self.devices.iter().filter(|device| device.is_ports != 0);
+        if let Some(beyond) = served.clone().find(|device| device.ports().is_none()) {
+            return Err(PlanError::Range(beyond.range));
+        }
+        let others = || self.x86.secure_ports.iter().copied().chain(served.clone().filter_map(Device::ports));
+        for (place, one) in others().enumerate() {
+            if let Some(other) =
+                self.x86.guest_ports.iter().copied().chain(others().skip(place + 1)).find(|other| one.meets(*other))
+            {
+                return Err(PlanError::Ports(one, other));
+            }
+        }
+        Ok(())
     }
 
     /// What is copied at each start comes from the store and goes to the guest.
@@ -455,6 +494,39 @@ mod tests {
         plan.x86.hpet = 0xfed0_0000;
         plan.guest_mmio[2] = Range { base: 0xfed0_0000, bytes: 0x1000 };
         assert!(plan.validate().is_err(), "the page of the hypervisor's own timer");
+    }
+
+    #[test]
+    fn a_port_that_an_app_has_is_nobody_elses() {
+        let mut plan = plan();
+        plan.machine = machine::SVM;
+        (plan.guest_interrupts[0], plan.devices[0]) = (4, Device::default());
+        plan.x86.guest_ports[0] = Ports { first: 0x3f8, count: 8 };
+        plan.x86.guest_ports[1] = Ports { first: 0x3fa, count: 1 };
+        plan.x86.secure_ports[0] = Ports { first: 0x70, count: 2 };
+        let served = |first, count| Device {
+            range: Range { base: first, bytes: count },
+            is_ports: 1,
+            intid: 3,
+            ..Device::default()
+        };
+        plan.devices[1] = served(0x2f8, 8);
+        // An address of memory that has the same number.
+        plan.guest_mmio[1] = Range { base: 0, bytes: 0x1000 };
+        assert_eq!(plan.validate(), Ok(()));
+        for (first, count) in [(0x2ff, 1), (0x2f0, 9), (0x3ff, 1), (0x71, 1), (0, 0x1_0000)] {
+            plan.devices[2] = served(first, count);
+            assert!(matches!(plan.validate(), Err(PlanError::Ports(..))), "served {first:#x}");
+            plan.devices[2] = Device::default();
+            plan.x86.secure_ports[1] =
+                Ports { first: u32::try_from(first).unwrap(), count: u32::try_from(count).unwrap() };
+            assert!(matches!(plan.validate(), Err(PlanError::Ports(..))), "driven {first:#x}");
+            plan.x86.secure_ports[1] = Ports::default();
+        }
+        for (first, count) in [(0xffff, 2), (0x1_0000, 1), (u64::MAX, 1), (0x300, 0)] {
+            plan.devices[2] = served(first, count);
+            assert_eq!(plan.validate(), Err(PlanError::Range(plan.devices[2].range)));
+        }
     }
 
     #[test]

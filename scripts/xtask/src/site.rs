@@ -160,7 +160,7 @@ impl Site {
             given(resource, kind, 0)
         });
         let served = policy.devices.iter().map(|device| {
-            let kind = if device.function.is_some() { ResourceKind::ServedPorts } else { ResourceKind::Served };
+            let kind = if device.space == Space::Ports { ResourceKind::ServedPorts } else { ResourceKind::Served };
             Resource {
                 kind: kind as u32,
                 intid: device.interrupt.unwrap_or(0),
@@ -232,7 +232,6 @@ impl Site {
             )));
         }
         let devices = || compiled.policy.devices.iter().filter(|device| device.server == subject);
-        let has_ports = devices().any(|device| device.function.is_some());
         Ok(App {
             name: name.to_string(),
             program: program(&programs.join(entry.program.as_deref().unwrap_or(name)))?,
@@ -242,7 +241,7 @@ impl Site {
             budget_us: entry.budget_us,
             period_us: entry.period_us,
             restart_limit: entry.restart_limit,
-            flags: rights(&entry.rights)? | if has_ports { flags::DEVICE_PORTS } else { 0 },
+            flags: devices().fold(rights(&entry.rights)?, |bits, device| bits | device_flags(device)),
             devices: self.driven(subject),
             irqs: devices().filter_map(|device| device.interrupt).collect(),
             caps: compiled.reach(subject).into_iter().map(capability).collect(),
@@ -264,6 +263,13 @@ impl Site {
 fn given(resource: &policy::Resource, kind: ResourceKind, object: u16) -> Resource {
     let &policy::Resource { base, size: bytes, interrupt, .. } = resource;
     Resource { kind: kind as u32, intid: interrupt.unwrap_or(0), base, bytes, object, function: 0, pin: 0 }
+}
+
+/// What an app is told of the device that it serves.
+fn device_flags(device: &policy::Device) -> u32 {
+    let has_ports = if device.space == Space::Ports { flags::DEVICE_PORTS } else { 0 };
+    let is_pci = if device.function.is_some() { flags::DEVICE_PCI } else { 0 };
+    flags::DEVICE | has_ports | is_pci
 }
 
 fn rights(names: &[String]) -> Result<u32> {

@@ -48,7 +48,7 @@ pub struct BootInfo {
     pub reserved: u32,
     /// Guest memory, in the guest's own addresses. Loader.
     pub guest_ranges: [Range; MAX_GUEST_RANGES],
-    /// The apps, highest priority first.
+    /// The apps, highest priority first; each is started with its place here as its entry's argument.
     pub apps: [AppInfo; MAX_APPS],
 }
 
@@ -127,8 +127,12 @@ pub mod flags {
     pub const AUDIT: u32 = 1 << 2;
     /// maps the compiled policy, read only, at `wall::POLICY`.
     pub const POLICY: u32 = 1 << 3;
-    /// The guest's device that it serves is a PCI function: its registers are ports.
-    pub const DEVICE_PORTS: u32 = 1 << 4;
+    /// What it serves is a device of the guest's.
+    pub const DEVICE: u32 = 1 << 4;
+    /// The device's registers are ports.
+    pub const DEVICE_PORTS: u32 = 1 << 5;
+    /// The device is a PCI function.
+    pub const DEVICE_PCI: u32 = 1 << 6;
 }
 
 /// The static part of the policy towards one object: who is named here may be asked about; who is not, is refused
