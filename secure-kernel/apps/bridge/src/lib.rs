@@ -52,7 +52,9 @@ pub fn addressed<'a>(
         Addressed::Services => {
             let mut names = say(format_args!("ok"));
             // As in `methods`: a list that is too long is cut.
-            ports(policy, is_device).for_each(|(_, name)| drop(write!(names, " {name}")));
+            for (_, name) in ports(policy, is_device) {
+                let _ = write!(names, " {name}");
+            }
             return Err(Some(names));
         }
     };
