@@ -30,10 +30,9 @@ impl fmt::Display for Misfit<'_> {
                 write!(f, "{what}: {name} ({base:#x}, {bytes:#x} bytes)")
             }
             PlanError::Ports(one, other) => {
-                // The first is an app's.
                 let is_guests = self.plan.x86.guest_ports.contains(&other);
-                let owner = if is_guests { "what the guest keeps" } else { self.app_ports(other) };
-                let (own, Ports { first, count }) = (self.app_ports(one), one);
+                let owner = if is_guests { "what the guest keeps" } else { self.ports_owner(other) };
+                let (own, Ports { first, count }) = (self.ports_owner(one), one);
                 write!(
                     f,
                     "two owners of a port: {own} ({first:#x}, {count} ports) and {owner} ({:#x}, {} ports)",
@@ -47,8 +46,13 @@ impl fmt::Display for Misfit<'_> {
 }
 
 impl Misfit<'_> {
-    fn app_ports(&self, ports: Ports) -> &'static str {
-        if self.plan.x86.secure_ports.contains(&ports) { "what an app drives" } else { "what an app serves" }
+    /// Whose ports they are; the guest's are known before.
+    fn ports_owner(&self, ports: Ports) -> &'static str {
+        match self.plan.console_ports() {
+            Some(console) if console == ports => "the wall's console",
+            _ if self.plan.x86.secure_ports.contains(&ports) => "what an app drives",
+            _ => "what an app serves",
+        }
     }
 
     fn owner(&self, range: Range) -> &'static str {
@@ -73,7 +77,7 @@ impl Misfit<'_> {
 mod tests {
     use super::*;
     use alloc::string::ToString;
-    use bulkhead_hypervisor_core::plan::{PLAN_MAGIC, PLAN_VERSION, machine};
+    use bulkhead_hypervisor_core::plan::{PLAN_MAGIC, PLAN_VERSION, console, machine};
     use zerocopy::FromZeros;
 
     /// C03 of the attack catalogue: what the machine alone knows.

@@ -18,6 +18,8 @@ pub enum ResourceError {
     Beyond(ResourceKind, u64),
     /// The interval timer is the guest's, and the only timer of the secure side.
     Timer,
+    /// An interrupt for an app, where none reaches one.
+    AppInterrupt(u32),
 }
 
 impl fmt::Display for ResourceError {
@@ -30,6 +32,10 @@ impl fmt::Display for ResourceError {
             }
             Self::Timer => f.write_str(
                 "two owners of the interval timer: the policy gives its ports (0x40 to 0x43) to the guest, and the secure side has no other timer on this machine",
+            ),
+            Self::AppInterrupt(line) => write!(
+                f,
+                "interrupt {line} is given to an app: on this kind of machine the interrupt controllers are the guest's, and no interrupt reaches an app yet; leave `interrupt {line}` away, and let the app ask its device by a timer",
             ),
             Self::Beyond(kind, base) => write!(f, "one of the {} ends beyond the last: from {base:#x} on", kind.name()),
         }
@@ -48,6 +54,10 @@ pub fn give(plan: &mut MachinePlan, resources: &[Resource]) -> Result<(), Resour
         let is_common = matches!(kind, ResourceKind::Passthrough | ResourceKind::Driven);
         if !is_common && is_aarch64 != (kind == ResourceKind::Served) {
             return Err(ResourceError::Elsewhere(kind));
+        }
+        let is_driven = matches!(kind, ResourceKind::Driven | ResourceKind::AppPorts);
+        if is_driven && !is_aarch64 && resource.intid != 0 {
+            return Err(ResourceError::AppInterrupt(resource.intid));
         }
         place(plan, resource, kind)?;
     }
@@ -137,8 +147,8 @@ mod tests {
             resource(ResourceKind::MsrsReadOnly, 0xc001_0010, 1, 0),
             resource(ResourceKind::ReadOnly, 0xc_0000, 0x4_0000, 0),
             resource(ResourceKind::Passthrough, 0xfec0_0000, 0x1000, 0),
-            resource(ResourceKind::AppPorts, 0x2f8, 8, 3),
-            resource(ResourceKind::Driven, 0xfe00_0000, 0x1000, 20),
+            resource(ResourceKind::AppPorts, 0x2f8, 8, 0),
+            resource(ResourceKind::Driven, 0xfe00_0000, 0x1000, 0),
             Resource { function: 30 << 3, pin: 20, ..resource(ResourceKind::ServedPorts, 0xc040, 0x40, 11) },
         ];
         let plan = given(machine::SVM, &all).unwrap();
@@ -149,9 +159,22 @@ mod tests {
         assert_eq!(plan.x86.guest_rom[0], Range { base: 0xc_0000, bytes: 0x4_0000 });
         assert_eq!(plan.x86.secure_ports[0], Ports { first: 0x2f8, count: 8 });
         assert_eq!((plan.guest_mmio[0].base, plan.secure_mmio[0].base), (0xfec0_0000, 0xfe00_0000));
-        assert_eq!(plan.secure_interrupts[..2], [3, 20]);
         let range = Range { base: 0xc040, bytes: 0x40 };
         assert_eq!(plan.devices[0], Device { range, object: 8, function: 30 << 3, intid: 11, pin: 20, is_ports: 1 });
+    }
+
+    #[test]
+    fn no_interrupt_is_given_to_an_app_where_none_reaches_it() {
+        for kind in [ResourceKind::AppPorts, ResourceKind::Driven] {
+            for machine in [machine::VMX, machine::SVM] {
+                assert!(given(machine, &[resource(kind, 0x7000, 0x1000, 0)]).is_ok());
+                let error = given(machine, &[resource(kind, 0x7000, 0x1000, 8)]).unwrap_err();
+                assert_eq!(error, ResourceError::AppInterrupt(8));
+                assert!(error.to_string().contains("leave `interrupt 8` away"), "{error}");
+            }
+        }
+        let plan = given(machine::AARCH64, &[resource(ResourceKind::Driven, 0x0901_0000, 0x1000, 34)]).unwrap();
+        assert_eq!(plan.secure_interrupts[..2], [34, 0]);
     }
 
     #[test]

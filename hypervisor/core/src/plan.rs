@@ -408,13 +408,27 @@ impl MachinePlan {
         if has_times && self.budget_us <= self.period_us { Ok(()) } else { Err(PlanError::Times) }
     }
 
-    /// What an app serves or drives is nobody else's, and what it serves lies among the ports.
+    /// Ports of the wall's console, if it has any.
+    #[must_use]
+    pub fn console_ports(&self) -> Option<Ports> {
+        let first = u32::try_from(self.console.base).ok().filter(|_| self.console_kind == console::UART_16550)?;
+        Some(Ports { first, count: 8 })
+    }
+
+    /// What the wall writes to, and what an app serves or drives, is nobody else's; what it serves lies among the ports.
     fn check_ports(&self) -> Result<(), PlanError> {
         let served = self.devices.iter().filter(|device| device.is_ports != 0);
         if let Some(beyond) = served.clone().find(|device| device.ports().is_none()) {
             return Err(PlanError::Range(beyond.range));
         }
         let others = || self.x86.secure_ports.iter().copied().chain(served.clone().filter_map(Device::ports));
+        // What exists for the guest alone may lie where the real console does.
+        let real = || self.x86.guest_ports.iter().chain(&self.x86.secure_ports).copied();
+        if let Some((own, other)) =
+            self.console_ports().and_then(|own| Some((own, real().find(|other| own.meets(*other))?)))
+        {
+            return Err(PlanError::Ports(own, other));
+        }
         for (place, one) in others().enumerate() {
             if let Some(other) =
                 self.x86.guest_ports.iter().copied().chain(others().skip(place + 1)).find(|other| one.meets(*other))
@@ -523,6 +537,13 @@ mod tests {
             assert!(matches!(plan.validate(), Err(PlanError::Ports(..))), "driven {first:#x}");
             plan.x86.secure_ports[1] = Ports::default();
         }
+        (plan.console_kind, plan.console.base) = (console::UART_16550, 0x2f8);
+        assert_eq!(plan.validate(), Ok(()), "a device that exists for the guest alone");
+        plan.console.base = 0x3f8;
+        assert!(matches!(plan.validate(), Err(PlanError::Ports(..))), "the wall's console is the guest's");
+        plan.console.base = 0x68;
+        assert!(matches!(plan.validate(), Err(PlanError::Ports(..))), "the wall's console is an app's");
+        plan.console_kind = console::PORT_E9;
         for (first, count) in [(0xffff, 2), (0x1_0000, 1), (u64::MAX, 1), (0x300, 0)] {
             plan.devices[2] = served(first, count);
             assert_eq!(plan.validate(), Err(PlanError::Range(plan.devices[2].range)));

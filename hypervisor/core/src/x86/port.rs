@@ -45,6 +45,12 @@ pub fn is_open(port: u16, x86: &X86) -> bool {
     is_declared(&x86.guest_ports, port, 1) && !is_watched(port, x86)
 }
 
+/// The same for the secure side. Which app reaches which of them, its kernel says.
+#[must_use]
+pub fn is_open_to_apps(port: u16, x86: &X86) -> bool {
+    is_declared(&x86.secure_ports, port, 1) && !is_watched(port, x86)
+}
+
 /// Whether all ports of an access lie in one declared range.
 #[must_use]
 pub fn is_declared(ranges: &[Ports], port: u16, bytes: u8) -> bool {
@@ -143,6 +149,18 @@ mod tests {
         for (port, bytes) in [(0x2f7, 1), (0x2f7, 2), (0x2ff, 2), (0x2fd, 4), (0x300, 1), (0xc040, 1), (0xffff, 4)] {
             assert_eq!(served(&devices, port, bytes), None, "{port:#x}, {bytes}");
         }
+    }
+
+    #[test]
+    fn apps_get_their_ports_but_none_of_power_and_configuration() {
+        let mut x86 = machine();
+        x86.secure_ports[0] = Ports { first: 0x70, count: 2 };
+        x86.secure_ports[1] = Ports { first: 0xcf0, count: 0x20 };
+        assert!(is_open_to_apps(0x70, &x86) && is_open_to_apps(0x71, &x86) && is_open_to_apps(0xcf7, &x86));
+        for port in [0x6f, 0x72, 0x3f8, 0xcf8, 0xcf9, 0xcff] {
+            assert!(!is_open_to_apps(port, &x86), "{port:#x}");
+        }
+        assert!(!is_open(0x70, &x86), "they are not the guest's");
     }
 
     #[test]
