@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use bulkhead_hypervisor_core::plan::{MachinePlan, PlanError, Ports, Range};
+use bulkhead_hypervisor_core::plan::{MachinePlan, PlanError, Range};
 
 /// What of a plan does not fit, with the names of who quarrels.
 #[derive(Clone, Copy, Debug)]
@@ -29,16 +29,6 @@ impl fmt::Display for Misfit<'_> {
                 let (name, base, bytes) = told(range);
                 write!(f, "{what}: {name} ({base:#x}, {bytes:#x} bytes)")
             }
-            PlanError::Ports(one, other) => {
-                let is_guests = self.plan.x86.guest_ports.contains(&other);
-                let owner = if is_guests { "what the guest keeps" } else { self.ports_owner(other) };
-                let (own, Ports { first, count }) = (self.ports_owner(one), one);
-                write!(
-                    f,
-                    "two owners of a port: {own} ({first:#x}, {count} ports) and {owner} ({:#x}, {} ports)",
-                    other.first, other.count
-                )
-            }
             PlanError::Interrupt(intid) => write!(f, "{what}, or that two have: {intid}"),
             PlanError::Version | PlanError::Times => f.write_str(what),
         }
@@ -46,15 +36,6 @@ impl fmt::Display for Misfit<'_> {
 }
 
 impl Misfit<'_> {
-    /// Whose ports they are; the guest's are known before.
-    fn ports_owner(&self, ports: Ports) -> &'static str {
-        match self.plan.console_ports() {
-            Some(console) if console == ports => "the wall's console",
-            _ if self.plan.x86.secure_ports.contains(&ports) => "what an app drives",
-            _ => "what an app serves",
-        }
-    }
-
     fn owner(&self, range: Range) -> &'static str {
         let plan = self.plan;
         let served = plan.devices.map(|device| device.range);
@@ -77,7 +58,7 @@ impl Misfit<'_> {
 mod tests {
     use super::*;
     use alloc::string::ToString;
-    use bulkhead_hypervisor_core::plan::{PLAN_MAGIC, PLAN_VERSION, console, machine};
+    use bulkhead_hypervisor_core::plan::{PLAN_MAGIC, PLAN_VERSION, machine};
     use zerocopy::FromZeros;
 
     /// C03 of the attack catalogue: what the machine alone knows.
@@ -118,11 +99,5 @@ mod tests {
         }
         assert!(with(&|plan| plan.guest_mmio[0] = page(0x900_0800)).contains("what the guest keeps (0x9000800"));
         assert!(with(&|plan| plan.guest_interrupts[0] = 26).contains("26"));
-        let com2 = Ports { first: 0x2f8, count: 8 };
-        let said = with(&|plan| (plan.x86.guest_ports[0], plan.x86.secure_ports[0]) = (com2, com2));
-        assert!(
-            said.contains("two owners of a port: what an app drives (0x2f8, 8 ports) and what the guest keeps (0x2f8"),
-            "{said}"
-        );
     }
 }

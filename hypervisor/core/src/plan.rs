@@ -58,14 +58,6 @@ pub struct Ports {
     pub count: u32,
 }
 
-impl Ports {
-    /// Whether a port is in both.
-    #[must_use]
-    pub const fn meets(self, other: Self) -> bool {
-        self.first < other.first.saturating_add(other.count) && other.first < self.first.saturating_add(self.count)
-    }
-}
-
 /// A range of model-specific registers (x86-64).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -186,16 +178,6 @@ pub struct Device {
     pub is_ports: u32,
 }
 
-impl Device {
-    /// Its ports; `None` of a device in memory, or of what ends beyond the last port.
-    #[must_use]
-    pub fn ports(&self) -> Option<Ports> {
-        let (first, count) = (u32::try_from(self.range.base).ok()?, u32::try_from(self.range.bytes).ok()?);
-        let is_there = count != 0 && first.checked_add(count)? <= 1 << 16;
-        (self.is_ports != 0 && is_there).then_some(Ports { first, count })
-    }
-}
-
 /// All of it. `#[repr(C)]`, little-endian, no padding.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -293,8 +275,6 @@ pub enum PlanError {
     Outside(Range),
     /// Two ranges that must not share memory do.
     Overlap(Range, Range),
-    /// Two owners of one port, of which one is not the guest.
-    Ports(Ports, Ports),
     /// A part of the start image, the entry or the device tree lies outside the guest's memory.
     Start(Range),
     /// An interrupt that no guest can be given.
@@ -312,7 +292,6 @@ impl PlanError {
             Self::Range(range) => ("a range is not page-aligned, or too high", [range.base, 0]),
             Self::Outside(range) => ("a part of the wall lies outside what was taken", [range.base, 0]),
             Self::Overlap(one, other) => ("two ranges overlap", [one.base, other.base]),
-            Self::Ports(one, other) => ("a port has two owners", [one.first as u64, other.first as u64]),
             Self::Start(range) => ("a part of the start image lies outside the guest", [range.base, 0]),
             Self::Interrupt(intid) => ("an interrupt that no guest can have", [intid as u64, 0]),
             Self::Times => ("the secure side's times do not fit each other", [0; 2]),
@@ -386,7 +365,6 @@ impl MachinePlan {
             *slot = range;
         }
         disjoint(&spaces)?;
-        self.check_ports()?;
         self.check_start()?;
         if let Some(&intid) =
             self.secure_interrupts.iter().find(|intid| **intid != 0 && self.guest_interrupts.contains(intid))
@@ -406,37 +384,6 @@ impl MachinePlan {
         }
         let has_times = self.period_us > 0 && self.budget_us > 0 && self.call_limit_us > 0;
         if has_times && self.budget_us <= self.period_us { Ok(()) } else { Err(PlanError::Times) }
-    }
-
-    /// Ports of the wall's console, if it has any.
-    #[must_use]
-    pub fn console_ports(&self) -> Option<Ports> {
-        let first = u32::try_from(self.console.base).ok().filter(|_| self.console_kind == console::UART_16550)?;
-        Some(Ports { first, count: 8 })
-    }
-
-    /// What the wall writes to, and what an app serves or drives, is nobody else's; what it serves lies among the ports.
-    fn check_ports(&self) -> Result<(), PlanError> {
-        let served = self.devices.iter().filter(|device| device.is_ports != 0);
-        if let Some(beyond) = served.clone().find(|device| device.ports().is_none()) {
-            return Err(PlanError::Range(beyond.range));
-        }
-        let others = || self.x86.secure_ports.iter().copied().chain(served.clone().filter_map(Device::ports));
-        // What exists for the guest alone may lie where the real console does.
-        let real = || self.x86.guest_ports.iter().chain(&self.x86.secure_ports).copied();
-        if let Some((own, other)) =
-            self.console_ports().and_then(|own| Some((own, real().find(|other| own.meets(*other))?)))
-        {
-            return Err(PlanError::Ports(own, other));
-        }
-        for (place, one) in others().enumerate() {
-            if let Some(other) =
-                self.x86.guest_ports.iter().copied().chain(others().skip(place + 1)).find(|other| one.meets(*other))
-            {
-                return Err(PlanError::Ports(one, other));
-            }
-        }
-        Ok(())
     }
 
     /// What is copied at each start comes from the store and goes to the guest.
@@ -505,49 +452,12 @@ mod tests {
         plan.guest_mmio[1].bytes = 0x2000;
         assert!(plan.validate().is_err(), "more than the page");
         plan.guest_mmio[1] = Range::default();
+        plan.devices[1] = Device { range: Range { base: 0x2f8, bytes: 8 }, is_ports: 1, ..Device::default() };
+        plan.guest_mmio[2] = Range { base: 0, bytes: 0x1000 };
+        assert_eq!(plan.validate(), Ok(()), "ports are no addresses");
         plan.x86.hpet = 0xfed0_0000;
         plan.guest_mmio[2] = Range { base: 0xfed0_0000, bytes: 0x1000 };
         assert!(plan.validate().is_err(), "the page of the hypervisor's own timer");
-    }
-
-    #[test]
-    fn a_port_that_an_app_has_is_nobody_elses() {
-        let mut plan = plan();
-        plan.machine = machine::SVM;
-        (plan.guest_interrupts[0], plan.devices[0]) = (4, Device::default());
-        plan.x86.guest_ports[0] = Ports { first: 0x3f8, count: 8 };
-        plan.x86.guest_ports[1] = Ports { first: 0x3fa, count: 1 };
-        plan.x86.secure_ports[0] = Ports { first: 0x70, count: 2 };
-        let served = |first, count| Device {
-            range: Range { base: first, bytes: count },
-            is_ports: 1,
-            intid: 3,
-            ..Device::default()
-        };
-        plan.devices[1] = served(0x2f8, 8);
-        // An address of memory that has the same number.
-        plan.guest_mmio[1] = Range { base: 0, bytes: 0x1000 };
-        assert_eq!(plan.validate(), Ok(()));
-        for (first, count) in [(0x2ff, 1), (0x2f0, 9), (0x3ff, 1), (0x71, 1), (0, 0x1_0000)] {
-            plan.devices[2] = served(first, count);
-            assert!(matches!(plan.validate(), Err(PlanError::Ports(..))), "served {first:#x}");
-            plan.devices[2] = Device::default();
-            plan.x86.secure_ports[1] =
-                Ports { first: u32::try_from(first).unwrap(), count: u32::try_from(count).unwrap() };
-            assert!(matches!(plan.validate(), Err(PlanError::Ports(..))), "driven {first:#x}");
-            plan.x86.secure_ports[1] = Ports::default();
-        }
-        (plan.console_kind, plan.console.base) = (console::UART_16550, 0x2f8);
-        assert_eq!(plan.validate(), Ok(()), "a device that exists for the guest alone");
-        plan.console.base = 0x3f8;
-        assert!(matches!(plan.validate(), Err(PlanError::Ports(..))), "the wall's console is the guest's");
-        plan.console.base = 0x68;
-        assert!(matches!(plan.validate(), Err(PlanError::Ports(..))), "the wall's console is an app's");
-        plan.console_kind = console::PORT_E9;
-        for (first, count) in [(0xffff, 2), (0x1_0000, 1), (u64::MAX, 1), (0x300, 0)] {
-            plan.devices[2] = served(first, count);
-            assert_eq!(plan.validate(), Err(PlanError::Range(plan.devices[2].range)));
-        }
     }
 
     #[test]

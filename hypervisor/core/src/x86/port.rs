@@ -61,12 +61,12 @@ pub fn is_declared(ranges: &[Ports], port: u16, bytes: u8) -> bool {
 /// The device among the plan's that has all ports of an access, where it is no PCI function, and its register.
 #[must_use]
 pub fn served(devices: &[Device; DEVICES], port: u16, bytes: u8) -> Option<(usize, u64)> {
-    let own = devices.iter().enumerate().filter(|(_, device)| device.function == 0);
-    let mut reached = own.filter_map(|(place, device)| {
-        device.ports().filter(|ports| is_declared(&[*ports], port, bytes)).map(|_| place)
-    });
-    let place = reached.next()?;
-    Some((place, u64::from(port) - devices.get(place)?.range.base))
+    devices.iter().enumerate().filter(|(_, device)| device.is_ports != 0 && device.function == 0).find_map(
+        |(place, device)| {
+            let register = u64::from(port).checked_sub(device.range.base)?;
+            (register + u64::from(bytes) <= device.range.bytes).then_some((place, register))
+        },
+    )
 }
 
 /// What a write of `value` would do to the machine's power.
