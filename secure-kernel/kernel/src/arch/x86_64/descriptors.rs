@@ -3,7 +3,6 @@
 #![expect(unsafe_code, reason = "the CPU reads these tables, and writes to one of them")]
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use bulkhead_abi::boot::AppInfo;
 use bulkhead_abi::wall::KERNEL_IMAGE;
@@ -23,34 +22,25 @@ pub(super) struct Table<T>(UnsafeCell<T>);
 // SAFETY: one CPU; `load` writes before any task runs, afterwards only the CPU and the trap entry do.
 unsafe impl<T> Sync for Table<T> {}
 
-/// The task state segment: RSP0 at byte 4, IST1 at [`IST1`], at [`PORTS_AT`] the offset of the bitmap of ports. Where that lies beyond the
-/// limit a task reaches none; so it is whenever an address space is entered, and a task that has ports is given them when it reaches for
-/// one (SDM 1 §19.5.2, SDM 3 §8.7).
+/// The task state segment: RSP0 at byte 4, IST1 at [`IST1`] (SDM 3 §8.7).
 #[repr(C)]
 pub(super) struct TaskState {
-    words: [u32; 26],
-    /// A bit for each port, clear for those of [`OWNER`]'s.
+    words: [u32; 25],
+    trap: u16,
+    /// Where the bitmap of ports begins. Where that lies beyond the limit a task reaches none (SDM 1 §19.5.2); so it is whenever an
+    /// address space is entered, and a task that has ports is given them when it reaches for one.
+    pub(super) ports_at: u16,
+    /// A bit for each port, clear for those of the task that has them.
     ports: [u8; 0x2000],
     /// The CPU reads two bytes for each access.
     end: u32,
 }
 
-pub(super) static TSS: Table<TaskState> = Table(UnsafeCell::new(TaskState {
-    words: {
-        let mut words = [0; 26];
-        words[25] = (SHUT as u32) << 16;
-        words
-    },
-    ports: [0xff; 0x2000],
-    end: u32::MAX,
-}));
+pub(super) static TSS: Table<TaskState> =
+    Table(UnsafeCell::new(TaskState { words: [0; 25], trap: 0, ports_at: SHUT, ports: [0xff; 0x2000], end: u32::MAX }));
 const IST1: usize = 36;
-/// Where the bitmap's offset stands, and what it is: with and without one.
-pub(super) const PORTS_AT: usize = 102;
 const OPEN: u16 = 104;
 pub(super) const SHUT: u16 = u16::MAX;
-/// The app whose ports are in the bitmap, by its place in memory.
-static OWNER: AtomicU64 = AtomicU64::new(0);
 /// Null, kernel code and data, user data and code, the descriptor of [`TSS`]. Those of segments are marked accessed.
 static GDT: Table<[u64; 7]> = Table(UnsafeCell::new([
     0,
@@ -89,25 +79,19 @@ const fn gate(stub: u64, vector: usize, level: u64) -> [u64; 2] {
 
 /// Gives the running task its ports; false if it has none, or has them already.
 #[cold]
-pub(super) fn open_ports(app: &'static AppInfo) -> bool {
-    let offset = TSS.0.get().cast::<u8>().wrapping_add(PORTS_AT).cast::<u16>();
-    // SAFETY: see `Table`: a task is in the kernel, so that nobody else refers to the segment.
-    let (state, is_open) = unsafe { (&mut *TSS.0.get(), offset.read() == OPEN) };
-    if is_open || app.ports.iter().all(|ports| ports.bytes == 0) {
+pub(super) fn open_ports(app: &AppInfo) -> bool {
+    // SAFETY: see `Table`: a task is in the kernel, so that neither the CPU nor anybody else reads the segment.
+    let state = unsafe { &mut *TSS.0.get() };
+    if state.ports_at == OPEN || app.ports.iter().all(|ports| ports.bytes == 0) {
         return false;
     }
-    let own = core::ptr::from_ref(app).addr() as u64;
-    if OWNER.swap(own, Ordering::Relaxed) != own {
-        state.ports.fill(0xff);
-        for port in app.ports.iter().flat_map(|ports| ports.base..ports.base.saturating_add(ports.bytes)).take(1 << 16)
-        {
-            if let Some(byte) = usize::try_from(port / 8).ok().and_then(|at| state.ports.get_mut(at)) {
-                *byte &= !(1 << (port % 8));
-            }
+    state.ports.fill(0xff);
+    for port in app.ports.iter().flat_map(|ports| ports.base..ports.base.saturating_add(ports.bytes)).take(1 << 16) {
+        if let Some(byte) = usize::try_from(port / 8).ok().and_then(|at| state.ports.get_mut(at)) {
+            *byte &= !(1 << (port % 8));
         }
     }
-    // SAFETY: as above.
-    unsafe { offset.write(OPEN) };
+    state.ports_at = OPEN;
     true
 }
 

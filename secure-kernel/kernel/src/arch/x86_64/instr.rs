@@ -2,12 +2,13 @@
 #![expect(unsafe_code, reason = "privileged instructions have no safe form")]
 
 use core::arch::asm;
+use core::mem::offset_of;
 
 use bulkhead_abi::boot::BootInfo;
 use bulkhead_abi::wall;
 use bulkhead_kernel_core::Reply;
 
-use super::descriptors;
+use super::descriptors::{self, TaskState};
 
 /// The tick counter: the TSC.
 #[inline(always)]
@@ -45,7 +46,7 @@ pub(crate) fn write_root(root: u64) {
             asm!(
                 "mov cr3, {root}", "mov ds, {null:e}", "mov es, {null:e}", "mov fs, {null:e}", "mov gs, {null:e}",
                 "mov word ptr [rip + {tss} + {ports_at}], {shut}",
-                root = in(reg) root, null = in(reg) 0, tss = sym descriptors::TSS, ports_at = const descriptors::PORTS_AT,
+                root = in(reg) root, null = in(reg) 0, tss = sym descriptors::TSS, ports_at = const offset_of!(TaskState, ports_at),
                 shut = const descriptors::SHUT, options(nostack, preserves_flags)
             );
         }
