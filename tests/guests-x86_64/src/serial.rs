@@ -149,7 +149,7 @@ fn interrupts(report: &mut Report) {
     {
         out8(port, value);
     }
-    (out8(0xa1, 0xff), out8(0x21, 0xff));
+    [0xa1, 0x21].into_iter().for_each(|port| out8(port, 0xff));
     raise();
     report.equal("its interrupt while line 3 is masked", interrupt(), 0);
     out8(0x21, 0xf7);
@@ -174,7 +174,8 @@ fn interrupts(report: &mut Report) {
     out8(MODEM_CONTROL, 0x03);
     raise();
     report.equal("none without its gate", interrupt(), 0);
-    (out8(ENABLE, 0), out8(MODEM_CONTROL, 0x0b));
+    out8(ENABLE, 0);
+    out8(MODEM_CONTROL, 0x0b);
 }
 
 fn sizes(report: &mut Report) {
@@ -223,7 +224,9 @@ fn nonsense(report: &mut Report) {
             let _ = in8(port);
         }
     }
-    (out8(LINE_CONTROL, 3), out8(ENABLE, 0), out8(IDENTIFY, 0), out8(MODEM_CONTROL, 0x0b), out8(IDENTIFY, 7));
+    for (port, value) in [(LINE_CONTROL, 3), (ENABLE, 0), (IDENTIFY, 0), (MODEM_CONTROL, 0x0b), (IDENTIFY, 7)] {
+        out8(port, value);
+    }
     report.equal("idle again after nonsense", (in8(LINE_STATUS) & 0x7c).into(), 0x60);
     (0..3000).for_each(|_| out8(DATA, b'.'));
     report.ask(b"", b"malformed line-too-long\n");

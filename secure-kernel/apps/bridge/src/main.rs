@@ -51,6 +51,7 @@ impl SharedMem for Window {
 const LINES: usize = 8;
 
 /// What the guest has.
+#[expect(clippy::large_enum_variant, reason = "there is one, made once, and no heap")]
 enum Device {
     /// The named ports, and the service of each.
     Console(Console, [u16; MAX_PORTS], Window),
@@ -124,13 +125,16 @@ impl Bridge {
         if line.is_too_long {
             return Some(say(format_args!("malformed line-too-long")));
         }
-        let meant = match service {
+        let named = match service {
             Some(object) => Ok((object, line.bytes())),
             None => addressed(&self.policy, line.bytes(), |object| is_device(self.info, object)),
         };
-        let asked = meant.and_then(|(object, line)| Ok((object, question(&self.policy, object, line)?)));
-        match asked {
-            Ok((object, question)) => {
+        let (object, line) = match named {
+            Ok(named) => named,
+            Err(answer) => return answer,
+        };
+        match question(&self.policy, object, line) {
+            Ok(question) => {
                 let arguments = question.arguments.get(..question.count).unwrap_or_default();
                 let result = Call { object, method: question.method, arguments }.send_for_guest();
                 Some(answer(&self.policy, object, &question, result))
