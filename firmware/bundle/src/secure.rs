@@ -598,6 +598,19 @@ mod tests {
     }
 
     #[test]
+    fn an_apps_row_tells_its_ports_and_has_room_for_two() {
+        let ports = [Range { base: 0x70, bytes: 2 }, Range { base: 0x80, bytes: 1 }, Range { base: 0x300, bytes: 8 }];
+        let build = |count: usize| {
+            let app = App { ports: ports[..count].to_vec(), ..app(Architecture::X86_64, "one") };
+            secure_image(Architecture::X86_64, &kernel(Architecture::X86_64), &[app], 5000)
+        };
+        let image = build(2).unwrap();
+        let (info, _): (BootInfo, _) = zerocopy::FromBytes::read_from_prefix(&image).unwrap();
+        assert_eq!((&info.apps[0].ports[..], info.apps[0].devices[0].base), (&ports[..2], 0x901_0000));
+        assert!(build(3).is_err_and(|error| error.0.contains("too many for its row")));
+    }
+
+    #[test]
     fn programs_of_another_architecture_or_that_must_be_relocated_are_refused() {
         for (architecture, other) in [(BOTH[0], BOTH[1]), (BOTH[1], BOTH[0])] {
             let build = |program| {
