@@ -16,7 +16,7 @@ pub struct Resource {
     pub bytes: u64,
     /// For a served device: its object in the policy. For what an app drives: its subject.
     pub object: u16,
-    /// For a served device that is a PCI function: bus << 8 | device << 3 | function.
+    /// For a served device that is a PCI function: bus << 8 | device << 3 | function; else 0.
     pub function: u16,
     /// For a served device that is a PCI function: the I/O APIC's pin, where that is not `intid`; else 0.
     pub pin: u32,
@@ -42,7 +42,7 @@ pub enum ResourceKind {
     ReadOnly = 7,
     /// I/O ports of the real machine that an app drives.
     AppPorts = 8,
-    /// Ports of a PCI function that exists for the guest only: an app answers each access.
+    /// Ports that exist for the guest only, of a PCI function or of their own: an app answers each access.
     ServedPorts = 9,
 }
 

@@ -87,6 +87,8 @@ pub struct App {
     pub irqs: Vec<u32>,
     /// Devices that it drives: registers (whole pages) and INTID, 0 for none.
     pub devices: Vec<(Range, u32)>,
+    /// x86-64: ports that it drives.
+    pub ports: Vec<Range>,
     /// What it may call.
     pub caps: Vec<Capability>,
     /// Stack, a multiple of 4 KiB.
@@ -202,8 +204,9 @@ fn place_app(
         || app.caps.len() > MAX_CAPS
         || app.irqs.len() > MAX_APP_IRQS
         || app.devices.len() > MAX_APP_DEVICES
+        || app.ports.len() > MAX_APP_DEVICES
     {
-        return Err(FlattenError("an app's name, capabilities, interrupts or devices are too many for its row"));
+        return Err(FlattenError("an app's name, capabilities, interrupts, devices or ports are too many for its row"));
     }
     info.name.iter_mut().zip(name).for_each(|(slot, &byte)| *slot = byte);
     info.caps.iter_mut().zip(&app.caps).for_each(|(slot, &capability)| *slot = capability);
@@ -211,6 +214,7 @@ fn place_app(
     for ((slot, irq), &(range, intid)) in info.devices.iter_mut().zip(&mut info.device_irqs).zip(&app.devices) {
         (*slot, *irq) = (range, intid);
     }
+    info.ports.iter_mut().zip(&app.ports).for_each(|(slot, &ports)| *slot = ports);
     info.cap_count = u8::try_from(app.caps.len()).unwrap_or(0);
     info.irq_count = u8::try_from(app.irqs.len()).unwrap_or(0);
     Ok(info)
@@ -390,6 +394,7 @@ mod tests {
             flags: flags::GUEST_MEMORY | flags::AUDIT | flags::POLICY,
             irqs: Vec::new(),
             devices: std::vec![(Range { base: 0x901_0000, bytes: PAGE }, 34)],
+            ports: Vec::new(),
             caps: Vec::new(),
             stack_bytes: 4 * PAGE,
         }
@@ -590,6 +595,19 @@ mod tests {
             };
             assert_eq!((at(stack - 2 * PAGE), at(stack - PAGE), at(stack)), (1, 0, 1));
         }
+    }
+
+    #[test]
+    fn an_apps_row_tells_its_ports_and_has_room_for_two() {
+        let ports = [Range { base: 0x70, bytes: 2 }, Range { base: 0x80, bytes: 1 }, Range { base: 0x300, bytes: 8 }];
+        let build = |count: usize| {
+            let app = App { ports: ports[..count].to_vec(), ..app(Architecture::X86_64, "one") };
+            secure_image(Architecture::X86_64, &kernel(Architecture::X86_64), &[app], 5000)
+        };
+        let image = build(2).unwrap();
+        let (info, _): (BootInfo, _) = zerocopy::FromBytes::read_from_prefix(&image).unwrap();
+        assert_eq!((&info.apps[0].ports[..], info.apps[0].devices[0].base), (&ports[..2], 0x901_0000));
+        assert!(build(3).is_err_and(|error| error.0.contains("too many for its row")));
     }
 
     #[test]

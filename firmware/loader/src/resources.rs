@@ -2,8 +2,9 @@
 
 use core::fmt;
 
+use alloc::vec::Vec;
 use bulkhead_bundle::{Resource, ResourceKind};
-use bulkhead_hypervisor_core::plan::{Device, MachinePlan, Msrs, Ports, Range, machine, time_source};
+use bulkhead_hypervisor_core::plan::{Device, MachinePlan, Msrs, Ports, Range, console, machine, time_source};
 
 /// Why the resources are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,10 @@ pub enum ResourceError {
     Beyond(ResourceKind, u64),
     /// The interval timer is the guest's, and the only timer of the secure side.
     Timer,
+    /// An interrupt for an app, where none reaches one.
+    AppInterrupt(u32),
+    /// Two owners of one port: who, and which ports.
+    TwoOwners([(&'static str, Ports); 2]),
 }
 
 impl fmt::Display for ResourceError {
@@ -30,6 +35,15 @@ impl fmt::Display for ResourceError {
             }
             Self::Timer => f.write_str(
                 "two owners of the interval timer: the policy gives its ports (0x40 to 0x43) to the guest, and the secure side has no other timer on this machine",
+            ),
+            Self::TwoOwners([(one, own), (other, others)]) => write!(
+                f,
+                "two owners of a port: {one} ({:#x}, {} ports) and {other} ({:#x}, {} ports)",
+                own.first, own.count, others.first, others.count
+            ),
+            Self::AppInterrupt(line) => write!(
+                f,
+                "interrupt {line} is given to an app: on this kind of machine the interrupt controllers are the guest's, and no interrupt reaches an app yet; leave `interrupt {line}` away, and let the app ask its device by a timer",
             ),
             Self::Beyond(kind, base) => write!(f, "one of the {} ends beyond the last: from {base:#x} on", kind.name()),
         }
@@ -49,12 +63,50 @@ pub fn give(plan: &mut MachinePlan, resources: &[Resource]) -> Result<(), Resour
         if !is_common && is_aarch64 != (kind == ResourceKind::Served) {
             return Err(ResourceError::Elsewhere(kind));
         }
+        let is_driven = matches!(kind, ResourceKind::Driven | ResourceKind::AppPorts);
+        if is_driven && !is_aarch64 && resource.intid != 0 {
+            return Err(ResourceError::AppInterrupt(resource.intid));
+        }
         place(plan, resource, kind)?;
     }
     let has_pit = |ports: &Ports| ports.first < 0x44 && ports.first + ports.count > 0x40;
     let x86 = &plan.x86;
     if x86.time_source == time_source::PIT && x86.guest_ports.iter().any(has_pit) {
         return Err(ResourceError::Timer);
+    }
+    port_owners(plan)
+}
+
+const GUESTS: &str = "what the guest keeps";
+const SERVED: &str = "what an app serves";
+const CONSOLE: &str = "the wall's console";
+
+/// No port has two owners of which one is not the guest. What exists for the guest alone may lie where the wall's console does.
+fn port_owners(plan: &MachinePlan) -> Result<(), ResourceError> {
+    let named = |name, ports: &[Ports]| ports.iter().map(|ports| (name, *ports)).collect::<Vec<_>>();
+    let numbers = |range: Range| Some((u32::try_from(range.base).ok()?, u32::try_from(range.bytes).ok()?));
+    let ports = |range| numbers(range).map(|(first, count)| Ports { first, count });
+    let served: Vec<Ports> =
+        plan.devices.iter().filter(|device| device.is_ports != 0).filter_map(|device| ports(device.range)).collect();
+    let console: Vec<Ports> =
+        ports(plan.console).filter(|_| plan.console_kind == console::UART_16550).into_iter().collect();
+    let x86 = &plan.x86;
+    let all = [
+        named(SERVED, &served),
+        named("what an app drives", &x86.secure_ports),
+        named(GUESTS, &x86.guest_ports),
+        named(CONSOLE, &console),
+    ]
+    .concat();
+    let is_well = |one: (&str, Ports), other: (&str, Ports)| {
+        let may_share = matches!((one.0, other.0), (GUESTS, GUESTS) | (SERVED, CONSOLE));
+        let (one, other) = (one.1, other.1);
+        may_share || one.first >= other.first + other.count || other.first >= one.first + one.count
+    };
+    for (place, one) in all.iter().enumerate() {
+        if let Some(other) = all.iter().skip(place + 1).find(|other| !is_well(*one, **other)) {
+            return Err(ResourceError::TwoOwners([*one, *other]));
+        }
     }
     Ok(())
 }
@@ -79,7 +131,11 @@ fn place(plan: &mut MachinePlan, resource: &Resource, kind: ResourceKind) -> Res
             put(&mut plan.x86.guest_msrs, Msrs { first, count, read_only }, name)?;
         }
         ResourceKind::Served | ResourceKind::ServedPorts => {
-            put(&mut plan.devices, Device { range, object, function, intid, pin, reserved: 0 }, name)?;
+            let is_ports = u32::from(kind == ResourceKind::ServedPorts);
+            if is_ports != 0 {
+                bounded(resource, kind, 0x1_0000)?;
+            }
+            put(&mut plan.devices, Device { range, object, function, intid, pin, is_ports }, name)?;
         }
     }
     match kind {
@@ -136,8 +192,8 @@ mod tests {
             resource(ResourceKind::MsrsReadOnly, 0xc001_0010, 1, 0),
             resource(ResourceKind::ReadOnly, 0xc_0000, 0x4_0000, 0),
             resource(ResourceKind::Passthrough, 0xfec0_0000, 0x1000, 0),
-            resource(ResourceKind::AppPorts, 0x2f8, 8, 3),
-            resource(ResourceKind::Driven, 0xfe00_0000, 0x1000, 20),
+            resource(ResourceKind::AppPorts, 0x2f8, 8, 0),
+            resource(ResourceKind::Driven, 0xfe00_0000, 0x1000, 0),
             Resource { function: 30 << 3, pin: 20, ..resource(ResourceKind::ServedPorts, 0xc040, 0x40, 11) },
         ];
         let plan = given(machine::SVM, &all).unwrap();
@@ -148,9 +204,58 @@ mod tests {
         assert_eq!(plan.x86.guest_rom[0], Range { base: 0xc_0000, bytes: 0x4_0000 });
         assert_eq!(plan.x86.secure_ports[0], Ports { first: 0x2f8, count: 8 });
         assert_eq!((plan.guest_mmio[0].base, plan.secure_mmio[0].base), (0xfec0_0000, 0xfe00_0000));
-        assert_eq!(plan.secure_interrupts[..2], [3, 20]);
         let range = Range { base: 0xc040, bytes: 0x40 };
-        assert_eq!(plan.devices[0], Device { range, object: 8, function: 30 << 3, intid: 11, pin: 20, reserved: 0 });
+        assert_eq!(plan.devices[0], Device { range, object: 8, function: 30 << 3, intid: 11, pin: 20, is_ports: 1 });
+    }
+
+    #[test]
+    fn a_port_that_an_app_or_the_wall_has_is_nobody_elses() {
+        let own = [
+            resource(ResourceKind::Ports, 0x3f8, 8, 4),
+            resource(ResourceKind::Ports, 0x3fa, 1, 4),
+            resource(ResourceKind::AppPorts, 0x70, 2, 0),
+            resource(ResourceKind::ServedPorts, 0x2f8, 8, 3),
+        ];
+        let with =
+            |kind, base, bytes| given(machine::VMX, &[own.as_slice(), &[resource(kind, base, bytes, 0)]].concat());
+        assert!(with(ResourceKind::ServedPorts, 0x300, 8).is_ok() && with(ResourceKind::AppPorts, 0x72, 1).is_ok());
+        for (base, bytes) in [(0x2ff, 1), (0x2f0, 9), (0x3ff, 1), (0x71, 1), (0, 0x1_0000)] {
+            for kind in [ResourceKind::ServedPorts, ResourceKind::AppPorts] {
+                let error = with(kind, base, bytes).unwrap_err();
+                assert!(matches!(error, ResourceError::TwoOwners(_)), "{kind:?} {base:#x}");
+            }
+        }
+        let said = with(ResourceKind::Ports, 0x71, 4).unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "two owners of a port: what an app drives (0x70, 2 ports) and what the guest keeps (0x71, 4 ports)"
+        );
+        // The wall's console, where it is a UART: what an app serves there never reaches it.
+        let beside = |first, resources: &[Resource]| {
+            let mut plan = MachinePlan::new_zeroed();
+            (plan.machine, plan.console_kind) = (machine::SVM, console::UART_16550);
+            plan.console = Range { base: first, bytes: 8 };
+            give(&mut plan, resources).map_err(|error| error.to_string())
+        };
+        assert_eq!(beside(0x2f8, &own), Ok(()));
+        assert!(
+            beside(0x3f8, &own).unwrap_err().contains("what the guest keeps (0x3f8, 8 ports) and the wall's console")
+        );
+        assert!(beside(0x6c, &own).unwrap_err().contains("what an app drives (0x70, 2 ports) and the wall's console"));
+    }
+
+    #[test]
+    fn no_interrupt_is_given_to_an_app_where_none_reaches_it() {
+        for kind in [ResourceKind::AppPorts, ResourceKind::Driven] {
+            for machine in [machine::VMX, machine::SVM] {
+                assert!(given(machine, &[resource(kind, 0x7000, 0x1000, 0)]).is_ok());
+                let error = given(machine, &[resource(kind, 0x7000, 0x1000, 8)]).unwrap_err();
+                assert_eq!(error, ResourceError::AppInterrupt(8));
+                assert!(error.to_string().contains("leave `interrupt 8` away"), "{error}");
+            }
+        }
+        let plan = given(machine::AARCH64, &[resource(ResourceKind::Driven, 0x0901_0000, 0x1000, 34)]).unwrap();
+        assert_eq!(plan.secure_interrupts[..2], [34, 0]);
     }
 
     #[test]
@@ -198,9 +303,12 @@ mod tests {
             let error = given(machine::AARCH64, &[resource(kind, 0x60, 1, 0)]).unwrap_err();
             assert!(error.to_string().contains("for another kind of machine"), "{error}");
         }
-        for (kind, base) in
-            [(ResourceKind::Ports, 0xffff), (ResourceKind::AppPorts, 0xffff), (ResourceKind::Msrs, 0xffff_ffff)]
-        {
+        for (kind, base) in [
+            (ResourceKind::Ports, 0xffff),
+            (ResourceKind::AppPorts, 0xffff),
+            (ResourceKind::ServedPorts, 0xffff),
+            (ResourceKind::Msrs, 0xffff_ffff),
+        ] {
             assert!(given(machine::SVM, &[resource(kind, base, 1, 0)]).is_ok());
             for (base, bytes) in [(base, 2), (base + 1, 1), (u64::MAX, 2), (base, 0)] {
                 let error = given(machine::SVM, &[resource(kind, base, bytes, 0)]).unwrap_err();

@@ -1,15 +1,18 @@
 //! The guest's library: services are named ports of a virtio console, found in sysfs, and carry lines (`bulkhead-wire`).
-//! It needs no udev and no daemon; any Linux since 2.6.36 with the virtio console driver will do.
+//! It needs no udev and no daemon; any Linux since 2.6.36 with the virtio console driver will do. Where there is none, all
+//! services are behind one serial port.
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bulkhead_wire::port::LINE_MAX;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{OptionalActions, QueueSelector, tcflush, tcgetattr, tcsetattr};
 
 /// Where the guest's kernel shows ports and devices; another root is for tests.
 #[derive(Clone, Debug)]
@@ -18,11 +21,13 @@ pub struct System {
     pub ports: PathBuf,
     /// `/dev`
     pub devices: PathBuf,
+    /// The serial port that leads to all services, in the place of the named ports.
+    pub serial: Option<PathBuf>,
 }
 
 impl Default for System {
     fn default() -> Self {
-        Self { ports: "/sys/class/virtio-ports".into(), devices: "/dev".into() }
+        Self { ports: "/sys/class/virtio-ports".into(), devices: "/dev".into(), serial: None }
     }
 }
 
@@ -90,7 +95,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoService(name) => write!(f, "no service `{name}`: no port has this name"),
+            Self::NoService(name) => write!(f, "no service `{name}`: the policy gives this guest none of this name"),
             Self::InUse => f.write_str("another program has the port open"),
             Self::Denied(told) => match told.split_once(' ') {
                 Some((rule, reason)) => write!(f, "denied by the policy ({rule}): {reason}"),
@@ -120,9 +125,15 @@ impl System {
     /// The names of all services, sorted, each with its device file.
     ///
     /// # Errors
-    /// [`Error::Io`] if sysfs shows no ports at all: the driver is not loaded, or there is no wall.
-    pub fn services(&self) -> Result<Vec<(String, PathBuf)>, Error> {
+    /// [`Error::Io`] if sysfs shows no ports at all: the driver is not loaded, or there is no wall; what a serial port answers.
+    pub fn services(&self, limit: Duration) -> Result<Vec<(String, PathBuf)>, Error> {
         let mut all = Vec::new();
+        if let Some(device) = &self.serial {
+            let names = Port::serial(device, "", limit)?.ask("?")?;
+            all.extend(names.split_whitespace().map(|name| (name.to_string(), device.clone())));
+            all.sort();
+            return Ok(all);
+        }
         for entry in fs::read_dir(&self.ports)? {
             let path = entry?.path();
             let Ok(name) = fs::read_to_string(path.join("name")) else { continue };
@@ -138,7 +149,10 @@ impl System {
     /// # Errors
     /// [`Error::NoService`], [`Error::InUse`], [`Error::Io`].
     pub fn open(&self, service: &str, limit: Duration) -> Result<Port, Error> {
-        let found = self.services()?.into_iter().find(|(name, _)| name == service);
+        if let Some(device) = &self.serial {
+            return Port::serial(device, service, limit);
+        }
+        let found = self.services(limit)?.into_iter().find(|(name, _)| name == service);
         let (_, device) = found.ok_or_else(|| Error::NoService(service.to_string()))?;
         Port::open(&device, limit)
     }
@@ -150,6 +164,8 @@ pub struct Port {
     file: File,
     limit: Duration,
     rest: Vec<u8>,
+    /// What stands before a method: on a serial port the service.
+    prefix: String,
 }
 
 impl Port {
@@ -159,7 +175,28 @@ impl Port {
     /// [`Error::InUse`], [`Error::Io`].
     pub fn open(device: &Path, limit: Duration) -> Result<Self, Error> {
         let file = OpenOptions::new().read(true).write(true).open(device)?;
-        Ok(Self { file, limit, rest: Vec::new() })
+        Ok(Self { file, limit, rest: Vec::new(), prefix: String::new() })
+    }
+
+    /// Opens a serial port for one service: without echo or anything else that a terminal does to lines. Other programs that do so
+    /// at the same time find it in use.
+    ///
+    /// # Errors
+    /// As [`Port::open`]; and of what is no terminal.
+    pub fn serial(device: &Path, service: &str, limit: Duration) -> Result<Self, Error> {
+        const NO_CONTROLLING_TERMINAL: i32 = 0o400;
+        let file = OpenOptions::new().read(true).write(true).custom_flags(NO_CONTROLLING_TERMINAL).open(device)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::InUse),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        let mut mode = tcgetattr(&file).map_err(io::Error::from)?;
+        mode.make_raw();
+        tcsetattr(&file, OptionalActions::Now, &mode).map_err(io::Error::from)?;
+        // What an earlier program did not read is nobody's answer.
+        tcflush(&file, QueueSelector::IFlush).map_err(io::Error::from)?;
+        Ok(Self { file, limit, rest: Vec::new(), prefix: format!("{service}.") })
     }
 
     /// Calls a method; the values of the answer as they stand in its line: `NAME=VALUE …`.
@@ -168,7 +205,12 @@ impl Port {
     /// [`Error`] tells refused, unknown, dead and late apart.
     pub fn call(&mut self, method: &str, arguments: &[&str]) -> Result<String, Error> {
         let line = [&[method], arguments].concat().join(" ");
-        if line.contains('\n') {
+        self.ask(&format!("{}{line}", self.prefix))
+    }
+
+    /// Sends a line as it is.
+    fn ask(&mut self, line: &str) -> Result<String, Error> {
+        if line.contains(['\n', '\r']) {
             return Err(Error::Malformed("a request is one line".to_string()));
         }
         self.file.write_all(format!("{line}\n").as_bytes())?;
@@ -179,7 +221,10 @@ impl Port {
             "ok" => return Ok(rest),
             "denied" => Error::Denied(rest),
             "malformed" => Error::Malformed(rest),
-            "unknown" => Error::Unknown(rest),
+            "unknown" => match rest.strip_prefix("service ") {
+                Some(name) => Error::NoService(name.to_string()),
+                None => Error::Unknown(rest),
+            },
             "busy" => Error::Busy(rest),
             "gone" => Error::Gone,
             "timed-out" => Error::TimedOut,

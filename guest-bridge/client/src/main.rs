@@ -21,6 +21,7 @@ OPTIONS
   --count N        calls of bench (1000)
   --timeout-ms N   longest wait for an answer (2000)
   --json           one JSON object on standard output
+  --serial DEVICE  a serial port that leads to all services (/dev/ttyS1), in the place of the named ports
   --sysfs DIR      where the ports are shown (/sys/class/virtio-ports)
   --dev DIR        where the devices are (/dev)
   -h, --help       this text
@@ -85,6 +86,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<Asked>, lexopt::Error> {
             Long("count") => asked.count = parser.value()?.parse()?,
             Long("timeout-ms") => asked.limit = Duration::from_millis(parser.value()?.parse()?),
             Long("json") => asked.json = true,
+            Long("serial") => asked.system.serial = Some(PathBuf::from(parser.value()?)),
             Long("sysfs") => asked.system.ports = PathBuf::from(parser.value()?),
             Long("dev") => asked.system.devices = PathBuf::from(parser.value()?),
             Short('h') | Long("help") => {
@@ -115,7 +117,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<Asked>, lexopt::Error> {
 }
 
 fn list(asked: &Asked) -> Result<(), Error> {
-    let services = asked.system.services()?;
+    let services = asked.system.services(asked.limit)?;
     let mut rows = Vec::new();
     for (name, _) in &services {
         let methods = asked.system.open(name, asked.limit).and_then(|mut port| port.call("?", &[]));

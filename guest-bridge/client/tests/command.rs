@@ -45,6 +45,46 @@ fn system(name: &str, answer: fn(&str) -> String) -> PathBuf {
     root
 }
 
+/// As a serial port of the wall answers.
+fn serial(line: &str) -> String {
+    match line.split_once('.') {
+        None if line == "?" => "ok plant clock\n".to_string(),
+        Some(("plant", rest)) => plant(rest),
+        Some((service, _)) => format!("unknown service {service}\n"),
+        None => "malformed no-service\n".to_string(),
+    }
+}
+
+#[test]
+fn all_services_are_behind_one_serial_port() {
+    let root = system("serial", serial);
+    let device = root.join("dev/vport0p1");
+    let device = device.to_str().unwrap();
+    let said = |words: &[&str]| {
+        let words = [&["--serial", device], words].concat();
+        let output = guest(Path::new("/nowhere"), &words);
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    assert_eq!(said(&["call", "plant", "level"]), (Some(0), "millimetres=1000\n".to_string()));
+    assert_eq!(
+        said(&["list"]).1,
+        "clock: (no service `clock`: the policy gives this guest none of this name)\nplant: level() set_pump(rpm)\n"
+    );
+    for (words, status) in [
+        (&["call", "plant", "set_pump", "2900"][..], 10),
+        (&["call", "plant", "explode"], 12),
+        (&["call", "plant", "silence"], 15),
+        (&["call", "nothing", "level"], 17),
+    ] {
+        assert_eq!(said(words).0, Some(status), "{words:?}");
+    }
+    let held = File::options().read(true).write(true).open(device).unwrap();
+    held.lock().unwrap();
+    assert_eq!(said(&["call", "plant", "level"]).0, Some(18), "another program has it");
+    let output = guest(Path::new("/nowhere"), &["--serial", "/dev/null", "list"]);
+    assert_eq!(output.status.code(), Some(19), "no terminal");
+}
+
 fn guest(root: &Path, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead-guest"));
     command.arg("--sysfs").arg(root.join("ports")).arg("--dev").arg(root.join("dev"));

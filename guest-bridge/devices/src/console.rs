@@ -1,14 +1,13 @@
 //! The virtio console with named ports (virtio 1.2 §5.3): each port carries lines. Port 0 exists for the numbering only.
 
 use crate::legacy_pci::CONFIGURATION;
+use crate::line::Line;
 use crate::memory::SharedMem;
 use crate::transport::{Effect, Interface, Transport};
 use crate::virtqueue::{Broken, Chain, Queue};
 
 /// The most named ports.
 pub const MAX_PORTS: usize = 8;
-/// The longest line, with its newline.
-pub const LINE_MAX: usize = 256;
 /// Port 0 and control, then two for each named port.
 const QUEUES: usize = 4 + 2 * MAX_PORTS;
 /// VIRTIO_CONSOLE_F_MULTIPORT.
@@ -27,35 +26,6 @@ mod event {
     pub(super) const PORT_READY: u16 = 3;
     pub(super) const PORT_OPEN: u16 = 6;
     pub(super) const PORT_NAME: u16 = 7;
-}
-
-/// A request line, without its newline.
-#[derive(Clone, Copy, Debug)]
-pub struct Line {
-    bytes: [u8; LINE_MAX],
-    length: usize,
-    /// It was longer than [`LINE_MAX`]; the rest was dropped.
-    pub is_too_long: bool,
-}
-
-impl Line {
-    const EMPTY: Self = Self { bytes: [0; LINE_MAX], length: 0, is_too_long: false };
-
-    /// The line's bytes.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-
-    fn put(&mut self, byte: u8) {
-        match self.bytes.get_mut(self.length) {
-            Some(slot) => {
-                *slot = byte;
-                self.length += 1;
-            }
-            None => self.is_too_long = true,
-        }
-    }
 }
 
 /// One named port.
@@ -343,9 +313,7 @@ impl Console {
                 if byte == b'\n' {
                     port.rest = Some((chain, offset + read));
                     let mut line = core::mem::replace(&mut port.line, Line::EMPTY);
-                    if line.bytes().last() == Some(&b'\r') {
-                        line.length -= 1;
-                    }
+                    line.drop_return();
                     return Ok(Some(line));
                 }
                 port.line.put(byte);

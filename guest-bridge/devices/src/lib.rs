@@ -6,13 +6,17 @@
 
 mod console;
 mod legacy_pci;
+mod line;
 mod memory;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod uart;
 mod virtqueue;
 
-pub use console::{Console, LINE_MAX, Line, MAX_PORTS};
+pub use console::{Console, MAX_PORTS};
+pub use line::{LINE_MAX, Line};
 pub use memory::{OutOfRange, SharedMem};
 pub use transport::Interface;
+pub use uart::Uart;
 pub use virtqueue::QUEUE_MAX;

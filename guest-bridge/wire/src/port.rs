@@ -13,6 +13,10 @@
 //!
 //! A request `?` is answered with one `ok` line that lists the methods with their arguments' names. A line longer than
 //! [`LINE_MAX`] is answered `malformed line-too-long` and dropped to its end. An empty line is not answered.
+//!
+//! A serial port is one conversation with all services: a request names its service before the method, `SERVICE.METHOD [ARG ...]`; `?` lists
+//! the services, `SERVICE.?` a service's methods; a name that is none is answered `unknown service NAME`. A carriage return ends a
+//! line too. What begins as an answer does is not answered: a terminal that echoes would talk to itself for ever.
 
 use core::fmt;
 
@@ -63,6 +67,39 @@ impl<'a> Request<'a> {
             request.count += 1;
         }
         Ok(request)
+    }
+}
+
+/// The first words of all answers.
+pub const ANSWERS: [&str; 8] = ["ok", "denied", "busy", "malformed", "unknown", "gone", "timed-out", "failed"];
+
+/// What a line of a serial port is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressed<'a> {
+    /// `?`: which services are there.
+    Services,
+    /// A service's name, and what a line of its named port would be.
+    To(&'a [u8], &'a [u8]),
+    /// Nothing, or the echo of an answer: no answer is due.
+    Silence,
+    /// It names no service.
+    Nobody,
+}
+
+impl<'a> Addressed<'a> {
+    /// Cuts a line without its newline. Nothing but the service's name is looked at.
+    #[must_use]
+    pub fn parse(line: &'a [u8]) -> Self {
+        let line = line.trim_ascii();
+        let end = line.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(line.len());
+        let word = line.get(..end).unwrap_or_default();
+        let point = word.iter().position(|byte| *byte == b'.');
+        match point.and_then(|at| Some((line.get(..at)?, line.get(at + 1..)?))) {
+            Some((service, rest)) => Self::To(service, rest),
+            None if word == b"?" => Self::Services,
+            None if word.is_empty() || ANSWERS.iter().any(|answer| answer.as_bytes() == word) => Self::Silence,
+            None => Self::Nobody,
+        }
     }
 }
 
@@ -180,6 +217,26 @@ mod tests {
         assert_eq!(words(r#"m "a \" b" c"#).1[..2], [r#""a \" b""#, "c"]);
         assert_eq!(words("m ] 1").0, 2, "a bracket that closes nothing is a word");
         assert_eq!(words("m [1 2 3").0, 1, "one that is not closed takes the rest");
+    }
+
+    #[test]
+    fn a_line_of_a_serial_port_names_its_service_first() {
+        let is = |line: &'static str| Addressed::parse(line.as_bytes());
+        assert_eq!(is(" plant.set_pump 1500 "), Addressed::To(b"plant", b"set_pump 1500"));
+        assert_eq!(is("plant.?"), Addressed::To(b"plant", b"?"));
+        assert_eq!((is("."), is("a..b c.d")), (Addressed::To(b"", b""), Addressed::To(b"a", b".b c.d")));
+        assert_eq!((is("?"), is(""), is(" \t")), (Addressed::Services, Addressed::Silence, Addressed::Silence));
+        assert_eq!((is("plant set.pump"), is("\u{e9}")), (Addressed::Nobody, Addressed::Nobody));
+    }
+
+    #[test]
+    fn the_echo_of_an_answer_is_not_answered() {
+        for answer in ANSWERS {
+            assert_eq!(Addressed::parse(answer.as_bytes()), Addressed::Silence);
+            let line = std::format!("{answer} site.policy:12");
+            assert_eq!(Addressed::parse(line.as_bytes()), Addressed::Silence, "{line}");
+        }
+        assert_eq!(Addressed::parse(b"okay"), Addressed::Nobody);
     }
 
     #[test]

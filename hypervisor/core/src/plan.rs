@@ -166,7 +166,7 @@ pub mod console {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Device {
-    /// Where the guest sees it: addresses, never mapped at stage 2; ports, never opened, if it is a PCI function.
+    /// Where the guest sees it: addresses, never mapped at stage 2; or ports, never opened.
     pub range: Range,
     /// The object in the compiled policy: method 0 is read(offset, size) -> value, method 1 write(offset, size, value).
     pub object: u16,
@@ -176,8 +176,8 @@ pub struct Device {
     pub intid: u32,
     /// The I/O APIC's pin of a PCI function, where that is not `intid`; else 0.
     pub pin: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1: `range` are ports.
+    pub is_ports: u32,
 }
 
 /// All of it. `#[repr(C)]`, little-endian, no padding.
@@ -359,7 +359,7 @@ impl MachinePlan {
         }
         disjoint(&own)?;
         let mut spaces = [Range::default(); MAX_GUEST_RAM + 3 * MAX_RANGES + 10];
-        let devices = self.devices.iter().filter(|device| device.function == 0).map(|device| device.range);
+        let devices = self.devices.iter().filter(|device| device.is_ports == 0).map(|device| device.range);
         let given = self.guest_mmio.iter().filter(|range| !self.x86.is_watched(**range));
         let all = self.guest_ram.iter().chain(&self.x86.guest_rom).chain(given).chain(&self.secure_mmio);
         let own = [self.taken, self.gicd, self.gicr].into_iter().chain(self.x86.pages());
@@ -454,6 +454,9 @@ mod tests {
         plan.guest_mmio[1].bytes = 0x2000;
         assert!(plan.validate().is_err(), "more than the page");
         plan.guest_mmio[1] = Range::default();
+        plan.devices[1] = Device { range: Range { base: 0x2f8, bytes: 8 }, is_ports: 1, ..Device::default() };
+        plan.guest_mmio[2] = Range { base: 0, bytes: 0x1000 };
+        assert_eq!(plan.validate(), Ok(()), "ports are no addresses");
         plan.x86.hpet = 0xfed0_0000;
         plan.guest_mmio[2] = Range { base: 0xfed0_0000, bytes: 0x1000 };
         assert!(plan.validate().is_err(), "the page of the hypervisor's own timer");

@@ -68,8 +68,12 @@ pub fn machines(folder: &Path) -> Vec<Arch> {
 
 /// The registers that the bitmaps of VMX and SVM have a bit for (SDM 3 §25.6.9, APM 2 §15.11).
 const MSRS: [(u64, u64); 3] = [(0, 0x1fff), (0xc000_0000, 0xc000_1fff), (0xc001_0000, 0xc001_1fff)];
-/// The sizes of a device's ports: what a virtio console needs at least, and what a PCI function may have at most.
-const DEVICE_PORTS: std::ops::RangeInclusive<u64> = 0x20..=0x100;
+/// The sizes of a PCI function's ports: what a virtio console needs at least, and what a function may have at most.
+const FUNCTION_PORTS: std::ops::RangeInclusive<u64> = 0x20..=0x100;
+/// The most ports of a device that is no PCI function.
+const DEVICE_PORTS: u64 = 0x100;
+/// Ports whose accesses the wall looks at itself, whoever else is told of them: interrupt controllers, power, PCI configuration.
+const WATCHED: [(u64, u64); 5] = [(0x20, 0x21), (0x64, 0x64), (0x92, 0x92), (0xa0, 0xa1), (0xcf8, 0xcff)];
 
 /// A range that somebody has: whose it is, and what it is called.
 struct Owned {
@@ -97,14 +101,20 @@ impl Checker<'_> {
                 "its rules say what is written: allow guest NAME.write",
             );
         }
-        let (is_x86, is_pci) = (self.policy.arch == Some(Arch::X86_64), range.function.is_some());
-        if is_x86 && !is_pci {
-            let help = "write `device NAME: pci 0:30.0 ports FIRST size COUNT interrupt LINE by APP`";
+        if self.policy.arch == Some(Arch::X86_64) && range.space == Space::Memory {
+            let help = "write `device NAME: ports FIRST size COUNT interrupt LINE by APP`, or `pci 0:30.0 ports …`";
             self.error(range.span, "on x86-64 a device of the guest's has ports, and no memory", help);
+        }
+        if range.space == Space::Ports && range.function.is_none() {
+            let is_watched = WATCHED.iter().any(|&(first, last)| base <= last && base + size > first);
+            if size > DEVICE_PORTS || is_watched {
+                let help = "1 to 256 ports, none of 0x20, 0x21, 0x64, 0x92, 0xa0, 0xa1, 0xcf8..0xcff";
+                self.error(range.span, "no app can serve these ports", help);
+            }
         }
         let function = range.function.map(|[bus, device, function]| {
             let is_one = bus <= 0xff && device <= 31 && function <= 7 && (bus, device, function) != (0, 0, 0);
-            if !is_one || !DEVICE_PORTS.contains(&size) || !size.is_power_of_two() || !base.is_multiple_of(size) {
+            if !is_one || !FUNCTION_PORTS.contains(&size) || !size.is_power_of_two() || !base.is_multiple_of(size) {
                 let help = "bus 0..255, device 0..31, function 0..7, not 0:0.0; 32 to 256 ports, a power of two, from a \
                     multiple of it on";
                 self.error(range.span, "no PCI function is like that", help);
@@ -120,7 +130,8 @@ impl Checker<'_> {
             );
         }
         let (name, span) = (range.name.text.clone(), range.span);
-        self.policy.devices.push(Device { name, object, server, function, base, size, interrupt, pin, span });
+        let space = range.space;
+        self.policy.devices.push(Device { name, object, server, space, function, base, size, interrupt, pin, span });
     }
 
     pub(crate) fn resource(&mut self, range: &tree::Range) {
@@ -209,7 +220,7 @@ impl Checker<'_> {
         let served = self.policy.devices.iter().map(|device| {
             let &Device { base, size, interrupt, span, .. } = device;
             let (owner, name) = (format!("served by {}", name(device.server)), device.name.clone());
-            Owned { owner, name, space: device.space(), base, size, interrupt, is_served: true, span }
+            Owned { owner, name, space: device.space, base, size, interrupt, is_served: true, span }
         });
         let guests = self.policy.resources.iter().map(|of_guest| resource("guest".to_string(), of_guest));
         let apps = self.policy.driven.iter().map(|(subject, driven)| resource(name(*subject), driven));
@@ -345,6 +356,36 @@ mod tests {
         }
         assert!(refusal("device d: pci 0:3.0 ports 0xc020 size 0x40 interrupt 11 by a\n").contains("a multiple of it"));
         assert!(refusal("device d: pci 0:3.0 ports 0xc010 size 0x10 interrupt 11 by a\n").contains("32 to 256 ports"));
+    }
+
+    #[test]
+    fn a_device_with_ports_of_its_own_lies_where_it_says_and_over_nothing_of_the_walls() {
+        let device = |range: &str| format!("device d: ports {range} by a\n");
+        let policy = build(Some(Arch::X86_64), &device("0x2f8 size 8 interrupt 3")).expect("it is sound").policy;
+        let serial = policy.devices.first().expect("a device");
+        assert_eq!(
+            (serial.space, serial.function, serial.base, serial.interrupt),
+            (Space::Ports, None, 0x2f8, Some(3))
+        );
+        for (right, wrong) in [
+            ("0x100 size 0x100", "0x100 size 0x101"),
+            ("0x22 size 1", "0x21 size 1"),
+            ("0x63 size 1", "0x63 size 2"),
+            ("0xcf7 size 1", "0xcf7 size 2"),
+            ("0xd00 size 1", "0xcff size 1"),
+            ("0xa2 size 1", "0x9f size 2"),
+        ] {
+            assert!(build(Some(Arch::X86_64), &device(right)).is_ok(), "{right}");
+            assert!(refusal(&device(wrong)).contains("no app can serve these ports"), "{wrong}");
+        }
+        assert!(refusal(&device("0xffff size 2")).contains("end above 0xffff"));
+        assert!(refusal(&device("0x2f8 size 8 interrupt 3 or 20")).contains("by APP"), "a pin is a PCI function's");
+        let said = build(Some(Arch::Aarch64), &device("0x2f8 size 8 interrupt 3")).expect_err("it is refused");
+        assert!(said.contains("an AArch64 machine has no ports"), "{said}");
+        let both = "resource com2: ports 0x2ff size 1\nallow guest use com2\ndevice d: ports 0x2f8 size 8 by a\n";
+        assert!(refusal(both).contains("`com2` (guest) and `d` (served by a) both have ports 0x2ff"));
+        let both = "resource com2: ports 0x2f8 size 8\nallow b use com2\ndevice d: ports 0x2f8 size 8 by a\n";
+        assert!(refusal(both).contains("`com2` (b) and `d` (served by a)"));
     }
 
     #[test]

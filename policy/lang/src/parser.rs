@@ -538,8 +538,9 @@ impl Parser<'_> {
 
     fn device(&mut self) -> Parsed<Item> {
         const FORM: &str = "device NAME: at ADDRESS size BYTES interrupt INTID by APP, or \
+            device NAME: ports FIRST size COUNT interrupt LINE by APP, or \
             device NAME: pci BUS:DEVICE.FUNCTION ports FIRST size COUNT interrupt LINE or PIN by APP";
-        let range = self.range(&[("at", Space::Memory), ("pci", Space::Ports)], FORM)?;
+        let range = self.range(&[("at", Space::Memory), ("ports", Space::Ports), ("pci", Space::Ports)], FORM)?;
         self.expect_word("by", FORM)?;
         Ok(Item::Device(range, self.name("an app's name")?, self.joined()?))
     }

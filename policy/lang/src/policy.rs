@@ -765,7 +765,9 @@ pub struct Device {
     pub object: u16,
     /// The subject that serves it.
     pub server: u16,
-    /// The PCI function that it is, bus << 8 | device << 3 | function; its registers are ports then.
+    /// Where its registers lie: in memory, or ports.
+    pub space: Space,
+    /// The PCI function that it is, bus << 8 | device << 3 | function.
     pub function: Option<u16>,
     /// First address, or port, that the guest sees.
     pub base: u64,
@@ -777,14 +779,6 @@ pub struct Device {
     pub pin: Option<u32>,
     /// Where it is declared.
     pub span: Span,
-}
-
-impl Device {
-    /// Where its registers lie.
-    #[must_use]
-    pub const fn space(&self) -> Space {
-        if self.function.is_some() { Space::Ports } else { Space::Memory }
-    }
 }
 
 /// A piece of the machine that the guest or an app has for good.

@@ -47,7 +47,7 @@ pub enum Item {
     Exclusive(Vec<Name>),
     /// `service NAME: INTERFACE by APP [is GROUP, …]`
     Service(Name, Name, Name, Vec<Name>),
-    /// `device NAME: at BASE size BYTES interrupt N by APP [is GROUP, …]`, `device NAME: pci BUS:DEVICE.FUNCTION ports FIRST size COUNT …`
+    /// `device NAME: at BASE size BYTES interrupt N by APP [is GROUP, …]`, `device NAME: [pci BUS:DEVICE.FUNCTION] ports FIRST size COUNT …`
     Device(Range, Name, Vec<Name>),
     /// `resource NAME: mmio BASE size BYTES interrupt N`, `… ports FIRST size COUNT …`, `… msr FIRST size COUNT …`
     Resource(Range),

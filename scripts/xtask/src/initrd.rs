@@ -1,7 +1,8 @@
-//! The demonstration's initial RAM disk: busybox, drivers, the guest's command and a script, as a packed newc archive.
+//! A site's initial RAM disk: busybox, drivers, the guest's command and a script, as a packed newc archive.
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -10,11 +11,20 @@ use crate::arch::{Arch, Targets};
 use crate::command::{Error, Result, root};
 use crate::setup;
 
-/// Builds the archive. The same files give the same bytes.
+const DEMO: &str = "policy/sites/demo";
+const SCRIPT: &str = "guest/init";
+
+/// The demonstration's.
 pub(crate) fn demo(arch: Arch) -> Result<Vec<u8>> {
+    of(Path::new(DEMO), arch)
+}
+
+/// Builds the archive. The same files give the same bytes. A site without a script of its own has the demonstration's.
+pub(crate) fn of(site: &Path, arch: Arch) -> Result<Vec<u8>> {
     let busybox = setup::guest_files(arch).join("bin/busybox");
     let busybox = fs::read(&busybox).map_err(|error| Error(format!("cannot read {}: {error}", busybox.display())))?;
-    let script = root().join("policy/sites/demo/guest/init");
+    let own = root().join(site).join(SCRIPT);
+    let script = if own.exists() { own } else { root().join(DEMO).join(SCRIPT) };
     let script = fs::read(&script).map_err(|error| Error(format!("cannot read {}: {error}", script.display())))?;
     let client = crate::build::guest_command(arch)?;
     let client = fs::read(&client).map_err(|error| Error(format!("cannot read {}: {error}", client.display())))?;

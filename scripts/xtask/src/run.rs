@@ -217,7 +217,7 @@ pub(crate) fn test_guests(arch: Arch) -> Result<()> {
     let folder = root().join("target/run/guests");
     let names: &[&str] = match arch {
         Arch::Aarch64 => &["bench", "broken", "hostile", "native", "restless", "spinner"],
-        Arch::X86_64 => &["pc-bench", "pc-hostile", "pc-restless", "pc-spinner"],
+        Arch::X86_64 => &["pc-bench", "pc-hostile", "pc-ports", "pc-restless", "pc-serial", "pc-spinner"],
     };
     for name in names {
         let image = plain_image(&programs.join(format!("bulkhead-guest-{name}")))?;
@@ -249,7 +249,7 @@ fn images(options: &Options) -> Result<Made> {
     let initrd = match (&options.initrd, &options.kernel) {
         (Some(path), _) => read(path.clone())?,
         (None, Some(_)) => Vec::new(),
-        (None, None) => initrd::demo(arch)?,
+        (None, None) => initrd::of(&options.site, arch)?,
     };
     let batch = if options.batch { " bulkhead.batch" } else { "" };
     let line = format!("{}{batch} {}", site.command_line()?, options.append);

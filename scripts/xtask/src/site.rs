@@ -160,7 +160,7 @@ impl Site {
             given(resource, kind, 0)
         });
         let served = policy.devices.iter().map(|device| {
-            let kind = if device.function.is_some() { ResourceKind::ServedPorts } else { ResourceKind::Served };
+            let kind = if device.space == Space::Ports { ResourceKind::ServedPorts } else { ResourceKind::Served };
             Resource {
                 kind: kind as u32,
                 intid: device.interrupt.unwrap_or(0),
@@ -223,16 +223,7 @@ impl Site {
             reserved: [0; 3],
             open_methods: reach.open_methods,
         };
-        let has_no_way =
-            |(owner, resource): &&(u16, policy::Resource)| *owner == subject && resource.space == Space::Ports;
-        if let Some((_, resource)) = compiled.policy.driven.iter().find(has_no_way) {
-            return Err(Error(format!(
-                "the policy gives `{}` to the app {name}: the secure kernel has no ports for apps yet; give it to the guest, or to nobody",
-                resource.name
-            )));
-        }
         let devices = || compiled.policy.devices.iter().filter(|device| device.server == subject);
-        let has_ports = devices().any(|device| device.function.is_some());
         Ok(App {
             name: name.to_string(),
             program: program(&programs.join(entry.program.as_deref().unwrap_or(name)))?,
@@ -242,8 +233,9 @@ impl Site {
             budget_us: entry.budget_us,
             period_us: entry.period_us,
             restart_limit: entry.restart_limit,
-            flags: rights(&entry.rights)? | if has_ports { flags::DEVICE_PORTS } else { 0 },
-            devices: self.driven(subject),
+            flags: devices().fold(rights(&entry.rights)?, |bits, device| bits | device_flags(device)),
+            devices: self.driven(subject, Space::Memory).collect(),
+            ports: self.driven(subject, Space::Ports).map(|(range, _)| range).collect(),
             irqs: devices().filter_map(|device| device.interrupt).collect(),
             caps: compiled.reach(subject).into_iter().map(capability).collect(),
             stack_bytes: entry.stack_kib.next_multiple_of(4) * 1024,
@@ -252,18 +244,24 @@ impl Site {
 }
 
 impl Site {
-    /// The machine's devices that an app drives.
-    fn driven(&self, subject: u16) -> Vec<(Range, u32)> {
-        let own = self.compiled.policy.driven.iter().filter(|(owner, _)| *owner == subject);
-        let own = own.filter(|(_, resource)| resource.space == Space::Memory);
-        own.map(|(_, resource)| (Range { base: resource.base, bytes: resource.size }, resource.interrupt.unwrap_or(0)))
-            .collect()
+    /// The machine's devices that an app drives, by registers in memory or by ports.
+    fn driven(&self, subject: u16, space: Space) -> impl Iterator<Item = (Range, u32)> {
+        let own = self.compiled.policy.driven.iter().filter(move |(owner, _)| *owner == subject);
+        own.filter(move |(_, resource)| resource.space == space)
+            .map(|(_, resource)| (Range { base: resource.base, bytes: resource.size }, resource.interrupt.unwrap_or(0)))
     }
 }
 
 fn given(resource: &policy::Resource, kind: ResourceKind, object: u16) -> Resource {
     let &policy::Resource { base, size: bytes, interrupt, .. } = resource;
     Resource { kind: kind as u32, intid: interrupt.unwrap_or(0), base, bytes, object, function: 0, pin: 0 }
+}
+
+/// What an app is told of the device that it serves.
+fn device_flags(device: &policy::Device) -> u32 {
+    let has_ports = if device.space == Space::Ports { flags::DEVICE_PORTS } else { 0 };
+    let is_pci = if device.function.is_some() { flags::DEVICE_PCI } else { 0 };
+    flags::DEVICE | has_ports | is_pci
 }
 
 fn rights(names: &[String]) -> Result<u32> {
@@ -326,7 +324,7 @@ mod tests {
     fn each_kind_of_machine_gets_its_resources_and_its_command_line() {
         let policy = "edition 1\npolicy t\napp one\napp two\nresource com: ports 0x3f8 size 8 interrupt 4\n\
             resource pat: msr 0x277 size 1\nresource tsc: msr 0x10 size 1 read only\n\
-            resource rom: mmio 0xc0000 size 0x1000 read only\nresource rtc: ports 0x70 size 2 interrupt 8\n\
+            resource rom: mmio 0xc0000 size 0x1000 read only\nresource rtc: ports 0x70 size 2\n\
             allow guest use com, pat, tsc, rom\nallow one use rtc\n\
             device d: pci 0:30.0 ports 0xc040 size 0x40 interrupt 11 by two\n";
         let lines = MANIFEST.replace("\"\"", "{ x86_64 = \"console=ttyS0\" }");
@@ -343,8 +341,13 @@ mod tests {
         assert_eq!(kinds, wanted.map(|kind| kind as u32));
         assert_eq!(site.resources().unwrap()[4].function, 30 << 3);
         assert_eq!(site.command_line().unwrap(), "console=ttyS0");
-        let error = site.secure(Path::new("/nowhere")).expect_err("it is refused").to_string();
-        assert!(error.contains("gives `rtc` to the app one: the secure kernel has no ports for apps yet"), "{error}");
+        let subject = site.compiled.subject("one").unwrap();
+        let rtc = (Range { base: 0x70, bytes: 2 }, 0);
+        assert_eq!(site.driven(subject, Space::Ports).collect::<Vec<_>>(), [rtc]);
+        assert_eq!(site.driven(subject, Space::Memory).count(), 0);
+        let waiting = policy.replace("ports 0x70 size 2", "ports 0x70 size 2 interrupt 8");
+        let error = site_for("waits", &lines, &waiting, Arch::X86_64).unwrap().resources().unwrap_err().to_string();
+        assert!(error.contains("interrupt 8 is given to an app"), "{error}");
         assert!(site_for("x86", &lines, policy, Arch::Aarch64).is_err(), "it has no ports");
         let arm = site_for("arm", &lines, POLICY, Arch::Aarch64).unwrap();
         assert!(arm.command_line().unwrap_err().to_string().contains("add aarch64 ="));

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// "BHBI", little-endian.
 pub const BOOT_MAGIC: u32 = 0x4942_4842;
 /// Layout version.
-pub const BOOT_VERSION: u32 = 2;
+pub const BOOT_VERSION: u32 = 3;
 /// The most apps a bundle holds.
 pub const MAX_APPS: usize = 16;
 /// The most objects one app may call.
@@ -17,7 +17,7 @@ pub const MAX_GUEST_RANGES: usize = 8;
 /// The most virtual interrupts one app may raise.
 pub const MAX_APP_IRQS: usize = 4;
 
-/// The most devices that one app drives.
+/// The most devices that one app drives by registers in memory, and by ports.
 pub const MAX_APP_DEVICES: usize = 2;
 
 /// The whole: fits in the first 64 KiB of the secure partition.
@@ -48,7 +48,7 @@ pub struct BootInfo {
     pub reserved: u32,
     /// Guest memory, in the guest's own addresses. Loader.
     pub guest_ranges: [Range; MAX_GUEST_RANGES],
-    /// The apps, highest priority first.
+    /// The apps, highest priority first; each is started with its place here as its entry's argument.
     pub apps: [AppInfo; MAX_APPS],
 }
 
@@ -110,6 +110,8 @@ pub struct AppInfo {
     pub device_irqs: [u32; MAX_APP_DEVICES],
     /// The registers of those devices, which appear at [`crate::wall::DEVICE_WINDOW`]; 0 bytes where unused.
     pub devices: [Range; MAX_APP_DEVICES],
+    /// x86-64: the ports of such devices; 0 bytes where unused.
+    pub ports: [Range; MAX_APP_DEVICES],
     /// What it may call, as its own subject.
     pub caps: [Capability; MAX_CAPS],
 }
@@ -127,8 +129,12 @@ pub mod flags {
     pub const AUDIT: u32 = 1 << 2;
     /// maps the compiled policy, read only, at `wall::POLICY`.
     pub const POLICY: u32 = 1 << 3;
-    /// The guest's device that it serves is a PCI function: its registers are ports.
-    pub const DEVICE_PORTS: u32 = 1 << 4;
+    /// What it serves is a device of the guest's.
+    pub const DEVICE: u32 = 1 << 4;
+    /// The device's registers are ports.
+    pub const DEVICE_PORTS: u32 = 1 << 5;
+    /// The device is a PCI function.
+    pub const DEVICE_PCI: u32 = 1 << 6;
 }
 
 /// The static part of the policy towards one object: who is named here may be asked about; who is not, is refused

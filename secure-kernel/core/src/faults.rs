@@ -29,7 +29,7 @@ impl Kernel {
         let task = self.task(index);
         task.restarts = restarts;
         task.notifications = kept;
-        task.registers = Registers::start(app.entry, APP_STACK_TOP);
+        task.registers = Registers::start(app.entry, APP_STACK_TOP, index as u64);
         // The bundle brings every app's memory ready for its first start.
         if restarts > 0 {
             self.loads |= 1 << index;

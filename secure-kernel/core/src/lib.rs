@@ -139,6 +139,12 @@ impl Kernel {
         self.info.apps.get(index).filter(|_| index < self.info.app_count as usize)
     }
 
+    /// The app of the task that runs.
+    #[must_use]
+    pub fn running(&self) -> Option<&'static AppInfo> {
+        self.app(self.current)
+    }
+
     /// The registers of the task that runs.
     pub fn registers(&mut self) -> &mut Registers {
         let current = self.current;
@@ -154,7 +160,7 @@ impl Kernel {
     /// The translation table of the task that runs.
     #[must_use]
     pub fn root(&self) -> u64 {
-        self.app(self.current).map_or(0, |app| app.root)
+        self.running().map_or(0, |app| app.root)
     }
 
     /// Whether [`Kernel::take_load`] has any.

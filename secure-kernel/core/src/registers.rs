@@ -20,9 +20,11 @@ mod layout {
     }
 
     impl Registers {
-        /// Those of a task that starts: at EL0, interrupts on.
-        pub(crate) const fn start(pc: u64, sp: u64) -> Self {
-            Self { x: [0; 31], sp, pc, pstate: 0 }
+        /// Those of a task that starts: at EL0, interrupts on, its place in the manifest as its entry's argument.
+        pub(crate) const fn start(pc: u64, sp: u64, place: u64) -> Self {
+            let mut x = [0; 31];
+            x[0] = place;
+            Self { x, sp, pc, pstate: 0 }
         }
     }
 }
@@ -59,10 +61,13 @@ mod layout {
         /// `RFLAGS` of a task that starts: bit 1, which is always set (SDM 3 §2.3).
         const FLAGS: u64 = 2;
 
-        /// Those of a task that starts: at privilege level 3, interrupts masked: those of the machine are the guest's, and wait.
-        pub(crate) const fn start(pc: u64, sp: u64) -> Self {
+        /// Those of a task that starts: at privilege level 3, interrupts masked: those of the machine are the guest's, and wait. Its
+        /// place in the manifest is its entry's argument (RDI).
+        pub(crate) const fn start(pc: u64, sp: u64, place: u64) -> Self {
             let (cs, ss) = (Self::USER_CODE as u64, Self::USER_DATA as u64);
-            Self { x: [0; 15], vector: 0, error: 0, pc, cs, pstate: Self::FLAGS, sp, ss }
+            let mut x = [0; 15];
+            x[1] = place;
+            Self { x, vector: 0, error: 0, pc, cs, pstate: Self::FLAGS, sp, ss }
         }
     }
 }

@@ -61,7 +61,7 @@ pub(crate) struct Task {
 impl Task {
     pub(crate) const fn new() -> Self {
         Self {
-            registers: Registers::start(0, 0),
+            registers: Registers::start(0, 0, 0),
             state: State::Down,
             open: Open { client: Client::None, object: 0, method: 0, subject: 0 },
             speaks_for_guest: false,

@@ -227,6 +227,15 @@ fn calls_in_a_circle_end_as_busy() {
 }
 
 #[test]
+fn a_task_is_told_its_place_in_the_manifest() {
+    let mut machine = Machine::new(SITE, |_| {});
+    for (place, argument) in [(HMI, 2), (BRIDGE, 3)] {
+        assert_eq!((machine.next(), machine.x(1)), (Some(place), argument), "RDI");
+        machine.syscall(syscall::RECEIVE, [0; 8]);
+    }
+}
+
+#[test]
 fn a_faulting_server_is_restarted_then_given_up_and_its_callers_hear_of_it() {
     let mut machine = machine();
     for (fault, wanted) in [(1, Status::Gone), (2, Status::Gone)] {

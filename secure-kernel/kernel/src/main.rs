@@ -94,6 +94,7 @@ extern "C" fn task_sync() -> *const Registers {
     with_kernel(|kernel| {
         match traps::fault(kernel.registers()) {
             None => kernel.syscall(&mut Wall, instr::read_counter()),
+            Some(_) if traps::can_retry(kernel) => {}
             Some(details) => kernel.fault(&mut Wall, details),
         }
         go_on(kernel, false)

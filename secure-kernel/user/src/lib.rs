@@ -7,6 +7,8 @@ mod syscall;
 mod text;
 
 pub use arch::{now, ticks_per_second};
+#[cfg(target_arch = "x86_64")]
+pub use arch::{read_port, write_port};
 pub use bulkhead_abi::syscall::{NOTIFY_GUEST_RESET, NOTIFY_IRQ, NOTIFY_TIMER};
 pub use bulkhead_abi::{Message, Status};
 pub use syscall::{Call, Refusal, Service, exit, interrupt_done, raise_guest_interrupt, set_time, set_timer};

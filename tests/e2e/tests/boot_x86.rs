@@ -61,11 +61,22 @@ fn bochs(model: &str) -> String {
     said
 }
 
+/// The demonstration's site, and those of the tests.
+const DEMO: &str = "policy/sites/demo";
+const SERIAL: &str = "tests/sites/serial";
+const PORTS: &str = "tests/sites/ports";
+
 /// `cargo xtask run --batch` with a CPU and a test guest, or the demonstration: what it printed, if it succeeded.
 fn run(cpu: &str, guest: Option<&str>) -> String {
+    run_site(DEMO, cpu, guest)
+}
+
+/// The same at another site; without a test guest it is Debian with the site's own script.
+fn run_site(site: &str, cpu: &str, guest: Option<&str>) -> String {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["xtask", "run", "--batch", "--arch", "x86_64", "--cpu", cpu, "--folder"]);
-    command.arg(format!("target/run/x86_64-{}-{cpu}", guest.unwrap_or("demo")));
+    command.args(["xtask", "run", "--batch", "--arch", "x86_64", "--site", site, "--cpu", cpu, "--folder"]);
+    let name = site.rsplit('/').next().unwrap_or(site);
+    command.arg(format!("target/run/x86_64-{name}-{}-{cpu}", guest.unwrap_or("debian")));
     if let Some(guest) = guest {
         command.arg("--kernel").arg(format!("target/run/guests/pc-{guest}.img"));
     }
@@ -174,5 +185,31 @@ fn a_guest_that_ends_itself_by_any_way_is_started_anew_alone_until_its_limit() {
         expect(&said, "the guest restarted too often (16 restarts); stopping the machine");
         assert_eq!(said.matches("bundle checked").count(), 1, "the machine itself was not restarted");
         assert!(!said.contains("still here"), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn debian_calls_services_through_a_serial_port_and_is_refused_the_rest() {
+    run_site(SERIAL, "amd", None);
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_serial_port_is_a_16550a_whatever_a_guest_does_with_it() {
+    for cpu in ["amd", "intel"] {
+        let said = run_site(SERIAL, cpu, Some("serial"));
+        expect(&said, "serial: done, 0 failed");
+        assert!(!said.contains("FAILED") && said.lines().count() < 300, "{said}");
+    }
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn an_app_reaches_its_own_ports_and_no_others() {
+    for cpu in ["amd", "intel"] {
+        let said = run_site(PORTS, cpu, Some("ports"));
+        expect(&said, "ports: done, 0 failed");
+        assert!(!said.contains("FAILED") && !said.contains("the secure kernel failed"), "{said}");
     }
 }

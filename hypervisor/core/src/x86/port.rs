@@ -4,7 +4,7 @@ use bulkhead_abi::Message;
 use bulkhead_model::{method, object};
 
 use super::PortAccess;
-use crate::plan::{Ports, X86};
+use crate::plan::{DEVICES, Device, Ports, X86};
 
 /// PCI configuration: the address register.
 pub const PCI_ADDRESS: u16 = 0xcf8;
@@ -45,11 +45,28 @@ pub fn is_open(port: u16, x86: &X86) -> bool {
     is_declared(&x86.guest_ports, port, 1) && !is_watched(port, x86)
 }
 
+/// The same for the secure side. Which app reaches which of them, its kernel says.
+#[must_use]
+pub fn is_open_to_apps(port: u16, x86: &X86) -> bool {
+    is_declared(&x86.secure_ports, port, 1) && !is_watched(port, x86)
+}
+
 /// Whether all ports of an access lie in one declared range.
 #[must_use]
 pub fn is_declared(ranges: &[Ports], port: u16, bytes: u8) -> bool {
     let wide = u32::from(port);
     ranges.iter().any(|range| wide >= range.first && wide + u32::from(bytes) <= range.first + range.count)
+}
+
+/// The device among the plan's that has all ports of an access, where it is no PCI function, and its register.
+#[must_use]
+pub fn served(devices: &[Device; DEVICES], port: u16, bytes: u8) -> Option<(usize, u64)> {
+    devices.iter().enumerate().filter(|(_, device)| device.is_ports != 0 && device.function == 0).find_map(
+        |(place, device)| {
+            let register = u64::from(port).checked_sub(device.range.base)?;
+            (register + u64::from(bytes) <= device.range.bytes).then_some((place, register))
+        },
+    )
 }
 
 /// What a write of `value` would do to the machine's power.
@@ -97,7 +114,7 @@ pub const fn power_message(power: Power) -> Message {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::MAX_PORTS;
+    use crate::plan::{MAX_PORTS, Range};
 
     fn machine() -> X86 {
         let mut ports = [Ports::default(); MAX_PORTS];
@@ -118,6 +135,32 @@ mod tests {
         assert!(!is_open(0x3f7, &x86) && !is_open(0x400, &x86));
         assert!(is_declared(&x86.guest_ports, 0x3fe, 2) && !is_declared(&x86.guest_ports, 0x3ff, 2), "over the end");
         assert!(!is_declared(&x86.guest_ports, 0xffff, 4), "over the end of all ports");
+    }
+
+    #[test]
+    fn an_access_to_a_served_device_lies_within_it_as_a_whole() {
+        let mut devices = [Device::default(); DEVICES];
+        let range = |base, bytes| Range { base, bytes };
+        devices[0] = Device { range: range(0x2f8, 8), ..Device::default() };
+        devices[1] = Device { range: range(0xc040, 0x40), is_ports: 1, function: 30 << 3, ..Device::default() };
+        assert_eq!(served(&devices, 0x2f8, 1), None, "it lies in memory");
+        devices[2] = Device { range: range(0x2f8, 8), is_ports: 1, ..Device::default() };
+        assert_eq!((served(&devices, 0x2f8, 4), served(&devices, 0x2ff, 1)), (Some((2, 0)), Some((2, 7))));
+        for (port, bytes) in [(0x2f7, 1), (0x2f7, 2), (0x2ff, 2), (0x2fd, 4), (0x300, 1), (0xc040, 1), (0xffff, 4)] {
+            assert_eq!(served(&devices, port, bytes), None, "{port:#x}, {bytes}");
+        }
+    }
+
+    #[test]
+    fn apps_get_their_ports_but_none_of_power_and_configuration() {
+        let mut x86 = machine();
+        x86.secure_ports[0] = Ports { first: 0x70, count: 2 };
+        x86.secure_ports[1] = Ports { first: 0xcf0, count: 0x20 };
+        assert!(is_open_to_apps(0x70, &x86) && is_open_to_apps(0x71, &x86) && is_open_to_apps(0xcf7, &x86));
+        for port in [0x6f, 0x72, 0x3f8, 0xcf8, 0xcf9, 0xcff] {
+            assert!(!is_open_to_apps(port, &x86), "{port:#x}");
+        }
+        assert!(!is_open(0x70, &x86), "they are not the guest's");
     }
 
     #[test]

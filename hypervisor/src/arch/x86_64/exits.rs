@@ -141,6 +141,7 @@ impl Cpu {
             return self.pci(frame, access, low);
         }
         let reached = self.machine.functions.reached(access.port, access.bytes);
+        let reached = reached.or_else(|| port::served(&self.plan.devices, access.port, access.bytes));
         if let Some((device, register)) =
             reached.and_then(|(at, register)| Some((self.plan.devices.get(at)?, register)))
         {

@@ -2,7 +2,7 @@
 //! what of the machine needs no exit.
 
 use bulkhead_abi::wall::x86_64 as secure;
-use bulkhead_hypervisor_core::plan::MachinePlan;
+use bulkhead_hypervisor_core::plan::{MachinePlan, X86};
 use bulkhead_hypervisor_core::x86::control::{cr0, cr4, effective_cr0};
 use bulkhead_hypervisor_core::x86::decode::Mode;
 use bulkhead_hypervisor_core::x86::walk::Regime;
@@ -227,12 +227,14 @@ pub(crate) fn efer() -> u64 {
     if is_svm() { value & !svm::SVME } else { value }
 }
 
-/// A bitmap with a bit for each port: zero where the guest needs no exit.
-pub(crate) fn fill_ports(bitmap: &mut [u8], plan: &MachinePlan) {
-    bitmap.fill(0xff);
-    for (place, byte) in (0..=0x1fff_u16).zip(bitmap) {
-        let is_open = |bit: &u16| port::is_open(place * 8 + bit, &plan.x86);
-        *byte = (0..8).filter(is_open).fold(0xff, |bits, bit| bits & !(1 << bit));
+/// Bitmaps with a bit for each port: zero where the guest, or an app, needs no exit.
+pub(crate) fn fill_ports(guest: &mut [u8], apps: &mut [u8], plan: &MachinePlan) {
+    for (bitmap, is_open) in [(guest, port::is_open as fn(u16, &X86) -> bool), (apps, port::is_open_to_apps)] {
+        bitmap.fill(0xff);
+        for (place, byte) in (0..=0x1fff_u16).zip(bitmap) {
+            let is_open = |bit: &u16| is_open(place * 8 + bit, &plan.x86);
+            *byte = (0..8).filter(is_open).fold(0xff, |bits, bit| bits & !(1 << bit));
+        }
     }
 }
 

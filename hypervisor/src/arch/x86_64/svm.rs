@@ -20,7 +20,7 @@ static SECURE_VMCB: Page<4096> = Page::new();
 static HOST_SAVE: Page<4096> = Page::new();
 /// I/O permission: 64 Ki bits and three more (APM 2 §15.10.1).
 static PORTS: Page<12288> = Page::new();
-static ALL_PORTS: Page<12288> = Page::new();
+static APP_PORTS: Page<12288> = Page::new();
 /// MSR permission (APM 2 §15.11).
 static REGISTERS: Page<8192> = Page::new();
 static ALL_REGISTERS: Page<8192> = Page::new();
@@ -70,11 +70,11 @@ pub(crate) fn build(plan: &MachinePlan, roots: &Roots) {
     instr::clgi();
     HAS_NEXT_RIP.store(instr::cpuid(0x8000_000a, 0)[3] >> 3 & 1 != 0, Ordering::Relaxed);
     // SAFETY: no other reference to these pages exists; no VMCB names them yet.
-    let (ports, registers, all) =
-        unsafe { (PORTS.bytes(), REGISTERS.bytes(), (ALL_PORTS.bytes(), ALL_REGISTERS.bytes())) };
-    guest::fill_ports(ports, plan);
-    all.0.fill(0xff);
-    all.1.fill(0xff);
+    let (ports, app_ports) = unsafe { (PORTS.bytes(), APP_PORTS.bytes()) };
+    guest::fill_ports(ports, app_ports, plan);
+    // SAFETY: as above.
+    let (registers, all) = unsafe { (REGISTERS.bytes(), ALL_REGISTERS.bytes()) };
+    all.fill(0xff);
     registers.fill(0xff);
     // Two bits a register, read and write; low registers first, high ones from 0x800 on.
     guest::fill_registers(plan, |is_high, is_write, place| {
@@ -88,7 +88,7 @@ pub(crate) fn build(plan: &MachinePlan, roots: &Roots) {
         roots.secure,
         2,
         [SECURE_EXITS, GUEST_MORE_EXITS],
-        [ALL_PORTS.address(), ALL_REGISTERS.address()],
+        [APP_PORTS.address(), ALL_REGISTERS.address()],
     );
     // Control registers of the secure side never change.
     field::set_vmcb32(fields::CR_INTERCEPTS, 1 << 16 | 1 << 20 | 1 << 24);

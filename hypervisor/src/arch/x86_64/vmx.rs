@@ -16,7 +16,8 @@ use crate::spaces::Roots;
 static VMXON: Page<4096> = Page::new();
 static GUEST_VMCS: Page<4096> = Page::new();
 static SECURE_VMCS: Page<4096> = Page::new();
-static IO_BITMAPS: Page<8192> = Page::new();
+static PORTS: Page<8192> = Page::new();
+static APP_PORTS: Page<8192> = Page::new();
 static MSR_BITMAP: Page<4096> = Page::new();
 
 /// Fields that only VMX has (SDM 3 appendix B).
@@ -78,14 +79,14 @@ pub(crate) fn build(plan: &MachinePlan, roots: &Roots) -> Result<(), &'static st
     }
     bitmaps(plan);
     let words = Words::new(basic).map_err(|_| "the CPU lacks a control of VMX that is needed")?;
-    make(&SECURE_VMCS, &SECURE_FRAME, &words, roots.secure, 2)?;
+    make(&SECURE_VMCS, &SECURE_FRAME, &words, &APP_PORTS, (roots.secure, 2))?;
     instr::vmwrite(fields::PIN, words.secure_pin.into());
     instr::vmwrite(fields::PRIMARY, words.secure.into());
     instr::vmwrite(fields::CR0_MASK, u64::MAX);
     instr::vmwrite(fields::CR4_MASK, u64::MAX);
     guest::set_secure(plan.secure_root);
     instr::vmwrite(fields::ENTRY, u64::from(words.entry) | LONG_MODE_GUEST);
-    make(&GUEST_VMCS, &GUEST_FRAME, &words, roots.guest, 1)?;
+    make(&GUEST_VMCS, &GUEST_FRAME, &words, &PORTS, (roots.guest, 1))?;
     instr::vmwrite(fields::PIN, words.pin.into());
     instr::vmwrite(fields::PRIMARY, words.guest.into());
     instr::vmwrite(fields::ENTRY, words.entry.into());
@@ -112,8 +113,8 @@ fn revision(page: &Page<4096>, basic: u64) {
 fn bitmaps(plan: &MachinePlan) {
     #[expect(unsafe_code, reason = "the bitmaps are filled before the CPU uses them")]
     // SAFETY: no other reference to them exists; no VMCS names them yet.
-    let (ports, registers) = unsafe { (IO_BITMAPS.bytes(), MSR_BITMAP.bytes()) };
-    guest::fill_ports(ports, plan);
+    let (ports, app_ports, registers) = unsafe { (PORTS.bytes(), APP_PORTS.bytes(), MSR_BITMAP.bytes()) };
+    guest::fill_ports(ports, app_ports, plan);
     registers.fill(0xff);
     // Reads of low and high registers, then writes (SDM 3 §25.6.9).
     guest::fill_registers(plan, |is_high, is_write, place| {
@@ -146,8 +147,8 @@ impl Words {
         // Secondary controls; neither CR3 nor HLT, RDTSC, INVLPG, MOV DR exit; MWAIT, MONITOR, RDPMC do.
         let quiet = 1 << 15 | 1 << 16 | 1 << 7 | 1 << 12 | 1 << 9 | 1 << 23;
         let guest = adjust(capability(0x482), 1 << 31 | 1 << 28 | 1 << 25 | 1 << 10 | 1 << 11 | 1 << 29, 0, quiet)?;
-        // All ports and all registers exit; so do HLT, MWAIT, MONITOR, MOV DR, RDPMC.
-        let secure = adjust(capability(0x482), 1 << 31 | 1 << 24, 1 << 7 | 1 << 10 | 1 << 11 | 1 << 23 | 1 << 29, 0)?;
+        // All registers exit, and all ports but those of apps; so do HLT, MWAIT, MONITOR, MOV DR, RDPMC.
+        let secure = adjust(capability(0x482), 1 << 31 | 1 << 25, 1 << 7 | 1 << 10 | 1 << 11 | 1 << 23 | 1 << 29, 0)?;
         // EPT, VPID, unrestricted guest; RDTSCP and INVPCID where they are.
         let secondary = adjust(instr::rdmsr(0x48b), 1 << 1 | 1 << 5 | 1 << 7, 1 << 3 | 1 << 12, 0)?;
         // The host is 64-bit; debug controls, PAT and EFER are saved and loaded.
@@ -158,7 +159,13 @@ impl Words {
 }
 
 /// A VMCS with all that both partitions have alike; it is the current one afterwards.
-fn make(vmcs: &Page<4096>, frame: &Place, words: &Words, root: u64, vpid: u64) -> Result<(), &'static str> {
+fn make(
+    vmcs: &Page<4096>,
+    frame: &Place,
+    words: &Words,
+    ports: &Page<8192>,
+    (root, vpid): (u64, u64),
+) -> Result<(), &'static str> {
     if !instr::vmclear(vmcs.address()) {
         return Err("VMCLEAR was refused");
     }
@@ -172,8 +179,8 @@ fn make(vmcs: &Page<4096>, frame: &Place, words: &Words, root: u64, vpid: u64) -
         (fields::VPID, vpid),
         (fields::EPT_POINTER, pointer),
         (fields::LINK, u64::MAX),
-        (fields::IO_BITMAP_A, IO_BITMAPS.address()),
-        (fields::IO_BITMAP_B, IO_BITMAPS.address() + 4096),
+        (fields::IO_BITMAP_A, ports.address()),
+        (fields::IO_BITMAP_B, ports.address() + 4096),
         (fields::MSR_BITMAP, MSR_BITMAP.address()),
         (fields::EXCEPTIONS, 0),
         (fields::FAULT_MASK, 0),

@@ -1,5 +1,5 @@
-//! From a line of a named port to a call of its service, and from the service's answer to a line. The names are those of
-//! the compiled policy. What is sent is judged afterwards, as a call of the guest; nothing is decided here.
+//! From a line of a named port or of a serial port to a call of a service, and from the service's answer to a line. The names are those
+//! of the compiled policy. What is sent is judged afterwards, as a call of the guest; nothing is decided here.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -9,7 +9,7 @@ use core::fmt::{self, Write};
 
 use bulkhead_abi::Status;
 use bulkhead_model::{Method, NONE, Object, Policy, Told, Values, subject};
-use bulkhead_wire::port::{ARGUMENTS, BadLine, LineWriter, Request};
+use bulkhead_wire::port::{ARGUMENTS, Addressed, BadLine, LineWriter, Request};
 
 /// What a line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +22,54 @@ pub struct Question {
     pub count: usize,
 }
 
-/// The services that get a port: those of which the policy lets the guest call anything, but the ports' own device.
-pub fn ports<'a>(policy: &'a Policy<'a>, own: u16) -> impl Iterator<Item = (u16, &'a str)> + use<'a> {
-    let policy = *policy;
-    let objects = (0..NONE).map_while(move |number| policy.object(number).map(|object| (number, object)));
-    let served = objects.filter(move |(number, object)| object.server != NONE && *number != own);
-    served
-        .filter(move |(_, object)| policy.is_callable(subject::GUEST, object))
-        .map(move |(number, object)| (number, policy.text(object.name)))
+/// All services but what the guest has as a device.
+fn services<'a>(policy: &'a Policy<'a>, is_device: impl Fn(u16) -> bool) -> impl Iterator<Item = (u16, &'a Object)> {
+    let objects = (0..NONE).map_while(|number| policy.object(number).map(|object| (number, object)));
+    objects.filter(move |(number, object)| object.server != NONE && !is_device(*number))
+}
+
+/// The services that get a port: those of which the policy lets the guest call anything.
+pub fn ports<'a>(policy: &'a Policy<'a>, is_device: impl Fn(u16) -> bool) -> impl Iterator<Item = (u16, &'a str)> {
+    let callable = services(policy, is_device).filter(|(_, object)| policy.is_callable(subject::GUEST, object));
+    callable.map(|(number, object)| (number, policy.text(object.name)))
+}
+
+/// The service that a line of a serial port names, and the rest, as it would be a line of the service's named port. A service of which the
+/// guest may call nothing is found too: its call is refused, and on record.
+///
+/// # Errors
+/// The answer, as of [`question`].
+#[expect(clippy::result_large_err, reason = "there is no heap to box a line in, and it is sent at once")]
+pub fn addressed<'a>(
+    policy: &Policy<'_>,
+    line: &'a [u8],
+    is_device: impl Fn(u16) -> bool,
+) -> Result<(u16, &'a [u8]), Option<LineWriter>> {
+    let (name, rest) = match Addressed::parse(line) {
+        Addressed::To(name, rest) => (name, rest),
+        Addressed::Silence => return Err(None),
+        Addressed::Nobody => return Err(Some(say(format_args!("malformed no-service")))),
+        Addressed::Services => {
+            let mut names = say(format_args!("ok"));
+            // As in `methods`: a list that is too long is cut.
+            for (_, name) in ports(policy, is_device) {
+                let _ = write!(names, " {name}");
+            }
+            return Err(Some(names));
+        }
+    };
+    // Who may call nothing of a service is not told what there would be.
+    let is_told = |object: &Object| rest != b"?" || policy.is_callable(subject::GUEST, object);
+    let is_meant = |object: &Object| policy.text(object.name).as_bytes() == name && is_told(object);
+    let known = services(policy, is_device).find(|(_, object)| is_meant(object));
+    // Of a name that is none only what is text is told back.
+    let told = core::str::from_utf8(name).ok().filter(|name| name.bytes().all(|byte| byte.is_ascii_graphic()));
+    known.map(|(number, _)| (number, rest)).ok_or_else(|| {
+        Some(told.map_or_else(
+            || say(format_args!("malformed not-text")),
+            |name| say(format_args!("unknown service {name}")),
+        ))
+    })
 }
 
 /// Reads a line for a service. What is no call is answered at once: the line to send, or `None` for none.
@@ -172,7 +212,56 @@ mod tests {
 
     #[test]
     fn only_services_that_the_guest_may_call_get_a_port() {
-        with_policy(|policy| assert_eq!(ports(policy, PORTS).collect::<Vec<_>>(), [(PLANT, "plant")]));
+        with_policy(|policy| {
+            assert_eq!(ports(policy, |object| object == PORTS).collect::<Vec<_>>(), [(PLANT, "plant")]);
+        });
+    }
+
+    fn heard(policy: &Policy<'_>, line: &str) -> Result<(u16, String), Option<String>> {
+        let heard = addressed(policy, line.as_bytes(), |object| object == PORTS);
+        heard.map(|(object, rest)| (object, String::from_utf8(rest.to_vec()).unwrap())).map_err(|line| line.map(text))
+    }
+
+    #[test]
+    fn a_serial_line_reaches_the_service_that_it_names() {
+        with_policy(|policy| {
+            assert_eq!(heard(policy, "plant.set 1 2"), Ok((PLANT, "set 1 2".to_string())));
+            assert_eq!(heard(policy, "hidden.q"), Ok((PLANT + 1, "q".to_string())), "its call is refused on record");
+            assert_eq!(
+                heard(policy, "?"),
+                Err(Some("ok plant\n".to_string())),
+                "what the guest may not call is not listed"
+            );
+            for (line, answer) in [
+                ("ports.read 0 1", "unknown service ports"),
+                ("nothing.level", "unknown service nothing"),
+                ("hidden.?", "unknown service hidden"),
+                ("port.write 0 1 2", "unknown service port"),
+                (".set", "unknown service "),
+                ("plant", "malformed no-service"),
+                ("plant set 1 2", "malformed no-service"),
+                ("\u{1}.set", "malformed not-text"),
+                ("\u{e9}.set", "malformed not-text"),
+            ] {
+                assert_eq!(heard(policy, line), Err(Some(std::format!("{answer}\n"))), "{line}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_terminal_that_echoes_does_not_talk_to_itself() {
+        with_policy(|policy| {
+            for line in ["plant.set 1", "plant.no", "hidden.?", "no.thing", "what", "?", "\u{1}.x"] {
+                let answer = match heard(policy, line) {
+                    Ok((object, rest)) => {
+                        question(policy, object, rest.as_bytes()).map_err(|line| line.map(text)).unwrap_err()
+                    }
+                    Err(answer) => answer,
+                };
+                assert_eq!(heard(policy, answer.unwrap().trim_end()), Err(None), "the echo of the answer to {line}");
+            }
+            assert_eq!((heard(policy, ""), heard(policy, "denied site.policy:12")), (Err(None), Err(None)));
+        });
     }
 
     #[test]
@@ -265,6 +354,21 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn no_serial_line_is_too_odd(line in proptest::collection::vec(proptest::num::u8::ANY, 0..256), rest in "[ -~]{0,40}") {
+            with_policy(|policy| {
+                for line in [line.clone(), std::format!("plant.{rest}").into_bytes()] {
+                    let answer = match addressed(policy, &line, |object| object == PORTS) {
+                        Ok((object, rest)) => question(policy, object, rest).err().flatten(),
+                        Err(answer) => answer,
+                    };
+                    if let Some(mut answer) = answer {
+                        assert!(answer.finish().iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')));
+                    }
+                }
+            });
+        }
+
         #[test]
         fn no_line_is_too_odd(method in 0_u16..12, line in "[ -~]{0,60}") {
             with_shapes(|_, policy, object| {

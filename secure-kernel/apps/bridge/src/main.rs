@@ -1,14 +1,16 @@
-//! The bridge app: the guest's virtio console, each of whose ports is a service. The only app that maps guest memory.
+//! The bridge app: what the guest has as a device becomes calls of services. It serves one device, and runs once for each: the virtio
+//! console, each of whose ports is a service, or a 16550, whose lines name theirs. Only the console's needs guest memory.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "guest memory and the policy are memory that the bundle maps for this app")]
 
 use bulkhead_abi::boot::{BootInfo, Range, flags};
 use bulkhead_abi::wall;
-use bulkhead_app_bridge::{answer, ports, question, say};
-use bulkhead_devices::{Console, Interface, Line, MAX_PORTS, OutOfRange, SharedMem};
+use bulkhead_app_bridge::{addressed, answer, ports, question, say};
+use bulkhead_devices::{Console, Interface, Line, MAX_PORTS, OutOfRange, SharedMem, Uart};
 use bulkhead_model::{Policy, method};
 use bulkhead_user::{self as user, Call, Event, NOTIFY_GUEST_RESET, Reply, Request, Status, log};
+use bulkhead_wire::port::LineWriter;
 
 /// Guest memory through the window; the ranges are the wall's.
 struct Window {
@@ -48,12 +50,18 @@ impl SharedMem for Window {
 /// Lines served before the guest goes on; more follow in the next turn.
 const LINES: usize = 8;
 
+/// What the guest has.
+#[expect(clippy::large_enum_variant, reason = "there is one, made once, and no heap")]
+enum Device {
+    /// The named ports, and the service of each.
+    Console(Console, [u16; MAX_PORTS], Window),
+    Serial(Uart),
+}
+
 struct Bridge {
-    console: Console,
-    window: Window,
+    device: Device,
     policy: Policy<'static>,
-    /// The service of each port.
-    services: [u16; MAX_PORTS],
+    info: &'static BootInfo,
     interrupt: u32,
 }
 
@@ -61,51 +69,88 @@ impl Bridge {
     /// An access of the guest to the device's registers.
     fn access(&mut self, request: &Request) -> Reply {
         let [offset, size, value, ..] = request.message.words;
-        match request.message.method {
-            method::READ => Reply::ok(&[self.console.read(offset, size)]),
-            method::WRITE => {
-                self.console.write(&mut self.window, offset, size, value);
-                self.serve_lines();
-                Reply::ok(&[])
+        let is_read = match request.message.method {
+            method::READ => true,
+            method::WRITE => false,
+            _ => return Reply::error(Status::Unknown),
+        };
+        let read = match &mut self.device {
+            Device::Console(console, ..) if is_read => return Reply::ok(&[console.read(offset, size)]),
+            Device::Console(console, _, window) => {
+                console.write(window, offset, size, value);
+                None
             }
-            _ => Reply::error(Status::Unknown),
-        }
+            Device::Serial(uart) if is_read => Some(uart.read(offset, size)),
+            Device::Serial(uart) => {
+                uart.write(offset, size, value);
+                None
+            }
+        };
+        self.serve_lines();
+        read.map_or(Reply::ok(&[]), |value| Reply::ok(&[value]))
     }
 
     /// Turns waiting lines into calls. A guest that sends more than a turn's worth is served in turns.
     fn serve_lines(&mut self) {
         for _ in 0..LINES {
-            let Some((port, line)) = self.console.take_line(&mut self.window) else { break };
-            self.serve_line(port, &line);
+            match &mut self.device {
+                Device::Console(console, services, window) => {
+                    let Some((port, line)) = console.take_line(window) else { break };
+                    let object = services.get(port).copied().unwrap_or(u16::MAX);
+                    let answer = self.serve_line(Some(object), &line);
+                    if let (Some(mut line), Device::Console(console, _, window)) = (answer, &mut self.device) {
+                        console.send(window, port, line.finish());
+                    }
+                }
+                Device::Serial(uart) => {
+                    let Some(line) = uart.take_line() else { break };
+                    let answer = self.serve_line(None, &line);
+                    if let (Some(mut line), Device::Serial(uart)) = (answer, &mut self.device) {
+                        uart.send(line.finish());
+                    }
+                }
+            }
         }
-        if self.console.take_interrupt() {
+        let is_raised = match &mut self.device {
+            Device::Console(console, ..) => console.take_interrupt(),
+            Device::Serial(uart) => uart.take_interrupt(),
+        };
+        if is_raised {
             user::raise_guest_interrupt(self.interrupt);
         }
     }
 
-    fn serve_line(&mut self, port: usize, line: &Line) {
-        let object = self.services.get(port).copied().unwrap_or(u16::MAX);
-        let asked = if line.is_too_long {
-            Err(Some(say(format_args!("malformed line-too-long"))))
-        } else {
-            question(&self.policy, object, line.bytes())
+    /// The answer to a line for a service, or that names its own.
+    fn serve_line(&self, service: Option<u16>, line: &Line) -> Option<LineWriter> {
+        if line.is_too_long {
+            return Some(say(format_args!("malformed line-too-long")));
+        }
+        let named = match service {
+            Some(object) => Ok((object, line.bytes())),
+            None => addressed(&self.policy, line.bytes(), |object| is_device(self.info, object)),
         };
-        let line = match asked {
+        let (object, line) = match named {
+            Ok(named) => named,
+            Err(answer) => return answer,
+        };
+        match question(&self.policy, object, line) {
             Ok(question) => {
                 let arguments = question.arguments.get(..question.count).unwrap_or_default();
                 let result = Call { object, method: question.method, arguments }.send_for_guest();
                 Some(answer(&self.policy, object, &question, result))
             }
             Err(answer) => answer,
-        };
-        if let Some(mut line) = line {
-            self.console.send(&mut self.window, port, line.finish());
         }
     }
 }
 
+/// Whether an object is a device of the guest's, and no service.
+fn is_device(info: &BootInfo, object: u16) -> bool {
+    info.apps.iter().any(|app| app.flags & flags::DEVICE != 0 && app.serves == object)
+}
+
 #[unsafe(no_mangle)]
-extern "C" fn app_main() -> ! {
+extern "C" fn app_main(place: usize) -> ! {
     // SAFETY: the bundle maps the boot information read only at this address for every app.
     let info = unsafe { &*(wall::APP_BOOT_VA as *const BootInfo) };
     let length = usize::try_from(info.policy_bytes).unwrap_or(0);
@@ -114,20 +159,27 @@ extern "C" fn app_main() -> ! {
         log!("the policy does not verify");
         user::exit(3)
     };
-    let own = info.apps.iter().find(|app| app.name.starts_with(b"bridge\0"));
-    let (own_object, interrupt) = own.map_or((u16::MAX, 0), |app| (app.serves, app.irqs[0]));
-    let has_ports = own.is_some_and(|app| app.flags & flags::DEVICE_PORTS != 0);
-    let interface = if has_ports { Interface::LegacyPci } else { Interface::Mmio };
-    let mut services = [u16::MAX; MAX_PORTS];
-    services.iter_mut().zip(ports(&policy, own_object)).for_each(|(slot, (object, _))| *slot = object);
-    let console = Console::new(interface, ports(&policy, own_object).map(|(_, name)| name));
-    let window = Window { ranges: info.guest_ranges.get(..info.guest_range_count as usize).unwrap_or_default() };
-    let mut bridge = Bridge { console, window, policy, services, interrupt };
+    let Some(own) = info.apps.get(place) else { user::exit(4) };
+    let (has_ports, is_pci) = (own.flags & flags::DEVICE_PORTS != 0, own.flags & flags::DEVICE_PCI != 0);
+    let device = if has_ports && !is_pci {
+        Device::Serial(Uart::new())
+    } else {
+        let named = || ports(&policy, |object| is_device(info, object));
+        let mut services = [u16::MAX; MAX_PORTS];
+        services.iter_mut().zip(named()).for_each(|(slot, (object, _))| *slot = object);
+        let interface = if is_pci { Interface::LegacyPci } else { Interface::Mmio };
+        let ranges = info.guest_ranges.get(..info.guest_range_count as usize).unwrap_or_default();
+        Device::Console(Console::new(interface, named().map(|(_, name)| name)), services, Window { ranges })
+    };
+    let mut bridge = Bridge { device, policy, info, interrupt: own.irqs[0] };
     user::serve(|event| match event {
         Event::Request(request) => bridge.access(&request),
         Event::Notification(bits) => {
             if bits & NOTIFY_GUEST_RESET != 0 {
-                bridge.console.reset();
+                match &mut bridge.device {
+                    Device::Console(console, ..) => console.reset(),
+                    Device::Serial(uart) => uart.reset(),
+                }
             }
             bridge.serve_lines();
             Reply::ok(&[])

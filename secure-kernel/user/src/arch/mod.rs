@@ -4,3 +4,5 @@
 mod chosen;
 pub(crate) use chosen::svc;
 pub use chosen::{now, ticks_per_second};
+#[cfg(target_arch = "x86_64")]
+pub use chosen::{read_port, write_port};

@@ -46,6 +46,21 @@ pub fn now() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// Reads a byte from a port. One that the policy does not give to this app ends it.
+#[must_use]
+pub fn read_port(port: u16) -> u8 {
+    let value;
+    // SAFETY: a port is no memory; what its device does, the policy gives to this app, and no device that it can give masters the bus.
+    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Writes a byte to a port. One that the policy does not give to this app ends it.
+pub fn write_port(port: u16, value: u8) {
+    // SAFETY: as for `read_port`.
+    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) };
+}
+
 /// Ticks of [`now`] in a second.
 #[must_use]
 pub fn ticks_per_second() -> u64 {

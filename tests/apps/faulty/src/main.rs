@@ -35,6 +35,14 @@ extern "C" fn app_main() -> ! {
                 Reply::ok(&[])
             }
             5 => Reply::ok(&[256]),
+            #[cfg(target_arch = "x86_64")]
+            6 => Reply::ok(&[u16::try_from(request.message.words[0]).map_or(0, user::read_port).into()]),
+            #[cfg(target_arch = "x86_64")]
+            7 => {
+                let [port, value, ..] = request.message.words;
+                user::write_port(u16::try_from(port).unwrap_or(0), u8::try_from(value).unwrap_or(0));
+                Reply::ok(&[])
+            }
             _ => Reply::error(Status::Unknown),
         }
     })

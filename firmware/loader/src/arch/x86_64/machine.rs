@@ -8,7 +8,7 @@ use core::arch::x86_64::{__cpuid, __cpuid_count};
 use bulkhead_hypervisor_core::plan::time_source as source;
 use bulkhead_loader::x86_64::acpi::Acpi;
 use bulkhead_loader::x86_64::cpu::Cpu;
-use bulkhead_loader::x86_64::timer::{self, Clock};
+use bulkhead_loader::x86_64::timer;
 
 use super::instr::{
     read_msr, read_port8, read_port16, read_port32, read_register, read_tsc, write_feature_control, write_port8,
@@ -77,20 +77,13 @@ fn measure() -> Option<u64> {
 
 /// The second since 1970 at which the counter was 0; 0 if the real-time clock shows no time.
 pub(super) fn boot_seconds(ticks_per_second: u64) -> u64 {
-    // The clock changes its registers once a second; they hold when read alike twice outside of a change.
-    let is_changing = || read_clock(0x0a) & 0x80 != 0;
-    let read = || Clock { fields: [0, 2, 4, 7, 8, 9].map(read_clock), mode: read_clock(0x0b) };
-    let settled = (0..PATIENCE).find_map(|_| {
-        let first = (!is_changing()).then(read)?;
-        (!is_changing() && read() == first).then_some(first)
-    });
-    let now = settled.and_then(Clock::seconds);
+    let now = bulkhead_cmos::seconds(PATIENCE, read_clock);
     now.map_or(0, |now| now.saturating_sub(read_tsc() / ticks_per_second.max(1)))
 }
 
 fn read_clock(register: u8) -> u8 {
-    write_port8(0x70, register);
-    read_port8(0x71)
+    write_port8(bulkhead_cmos::INDEX, register);
+    read_port8(bulkhead_cmos::DATA)
 }
 
 /// How many pins the I/O APIC has (82093AA §3.2.2: bits 16-23 of its version register, and one).

@@ -4,7 +4,7 @@
 
 use core::arch::global_asm;
 
-use bulkhead_kernel_core::Registers;
+use bulkhead_kernel_core::{Kernel, Registers};
 
 use super::instr;
 
@@ -123,6 +123,11 @@ stack_top:
 
 /// Nothing: the wall has set VBAR_EL1 to the vector table.
 pub(crate) fn enable() {}
+
+/// No: there are no ports.
+pub(crate) const fn can_retry(_kernel: &Kernel) -> bool {
+    false
+}
 
 /// Exception class of `svc` (Arm ARM D17.2.37).
 const SVC: u64 = 0x15;

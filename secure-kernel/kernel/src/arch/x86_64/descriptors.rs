@@ -4,6 +4,7 @@
 
 use core::cell::UnsafeCell;
 
+use bulkhead_abi::boot::AppInfo;
 use bulkhead_abi::wall::KERNEL_IMAGE;
 use bulkhead_abi::wall::x86_64::{KERNEL_CODE, SYSCALL, VIRTUAL_IRQ};
 
@@ -21,13 +22,25 @@ pub(super) struct Table<T>(UnsafeCell<T>);
 // SAFETY: one CPU; `load` writes before any task runs, afterwards only the CPU and the trap entry do.
 unsafe impl<T> Sync for Table<T> {}
 
-/// The task state segment: RSP0 at byte 4, IST1 at [`IST1`]; the I/O bitmap's offset is its limit, so apps reach no ports.
-pub(super) static TSS: Table<[u32; 26]> = Table(UnsafeCell::new({
-    let mut words = [0; 26];
-    words[25] = 104 << 16;
-    words
-}));
+/// The task state segment: RSP0 at byte 4, IST1 at [`IST1`] (SDM 3 §8.7).
+#[repr(C)]
+pub(super) struct TaskState {
+    words: [u32; 25],
+    trap: u16,
+    /// Where the bitmap of ports begins. Where that lies beyond the limit a task reaches none (SDM 1 §19.5.2); so it is whenever an
+    /// address space is entered, and a task that has ports is given them when it reaches for one.
+    pub(super) ports_at: u16,
+    /// A bit for each port, clear for those of the task that has them.
+    ports: [u8; 0x2000],
+    /// The CPU reads two bytes for each access.
+    end: u32,
+}
+
+pub(super) static TSS: Table<TaskState> =
+    Table(UnsafeCell::new(TaskState { words: [0; 25], trap: 0, ports_at: SHUT, ports: [0xff; 0x2000], end: u32::MAX }));
 const IST1: usize = 36;
+const OPEN: u16 = 104;
+pub(super) const SHUT: u16 = u16::MAX;
 /// Null, kernel code and data, user data and code, the descriptor of [`TSS`]. Those of segments are marked accessed.
 static GDT: Table<[u64; 7]> = Table(UnsafeCell::new([
     0,
@@ -64,16 +77,35 @@ const fn gate(stub: u64, vector: usize, level: u64) -> [u64; 2] {
     [low | (handler >> 16 & 0xffff) << 48, handler >> 32]
 }
 
+/// Gives the running task its ports; false if it has none, or has them already.
+#[cold]
+pub(super) fn open_ports(app: &AppInfo) -> bool {
+    // SAFETY: see `Table`: a task is in the kernel, so that neither the CPU nor anybody else reads the segment.
+    let state = unsafe { &mut *TSS.0.get() };
+    if state.ports_at == OPEN || app.ports.iter().all(|ports| ports.bytes == 0) {
+        return false;
+    }
+    state.ports.fill(0xff);
+    for port in app.ports.iter().flat_map(|ports| ports.base..ports.base.saturating_add(ports.bytes)).take(1 << 16) {
+        if let Some(byte) = usize::try_from(port / 8).ok().and_then(|at| state.ports.get_mut(at)) {
+            *byte &= !(1 << (port % 8));
+        }
+    }
+    state.ports_at = OPEN;
+    true
+}
+
 /// Loads the tables; they stay over all upcalls.
 pub(super) fn load() {
     let tss = TSS.0.get() as u64;
     let stack_end = LAST_STACK.0.get().wrapping_add(1) as u64;
     let available = 0x89;
+    let limit = size_of::<TaskState>() as u64 - 1;
     // SAFETY: called once, at the first upcall: nothing else refers to the tables. They are statics and hold the segments
     // that `wall::x86_64` names.
     unsafe {
         TSS.0.get().cast::<u8>().add(IST1).cast::<u64>().write_unaligned(stack_end);
-        (*GDT.0.get())[5] = 103 | (tss & 0xff_ffff) << 16 | available << 40 | (tss >> 24 & 0xff) << 56;
+        (*GDT.0.get())[5] = limit | (tss & 0xff_ffff) << 16 | available << 40 | (tss >> 24 & 0xff) << 56;
         (*GDT.0.get())[6] = tss >> 32;
         instr::load_tables((GDT.0.get() as u64, 7 * 8 - 1), (IDT.as_ptr() as u64, GATES * 16 - 1), TASK);
     }

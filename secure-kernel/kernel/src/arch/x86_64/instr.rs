@@ -2,10 +2,13 @@
 #![expect(unsafe_code, reason = "privileged instructions have no safe form")]
 
 use core::arch::asm;
+use core::mem::offset_of;
 
 use bulkhead_abi::boot::BootInfo;
 use bulkhead_abi::wall;
 use bulkhead_kernel_core::Reply;
+
+use super::descriptors::{self, TaskState};
 
 /// The tick counter: the TSC.
 #[inline(always)]
@@ -30,7 +33,8 @@ pub(crate) fn read_cr2() -> u64 {
 }
 
 /// Makes a task's address space the current one. Where it is already, nothing is done, as a load of CR3 empties the TLB. The
-/// data segments, which no task needs and nobody saves, are emptied with it: they would carry two bits from task to task.
+/// data segments, which no task needs and nobody saves, are emptied with it: they would carry two bits from task to task. Ports
+/// that the last task was given are shut.
 #[inline(always)]
 pub(crate) fn write_root(root: u64) {
     let current: u64;
@@ -41,7 +45,9 @@ pub(crate) fn write_root(root: u64) {
         if current != root {
             asm!(
                 "mov cr3, {root}", "mov ds, {null:e}", "mov es, {null:e}", "mov fs, {null:e}", "mov gs, {null:e}",
-                root = in(reg) root, null = in(reg) 0, options(nostack, preserves_flags)
+                "mov word ptr [rip + {tss} + {ports_at}], {shut}",
+                root = in(reg) root, null = in(reg) 0, tss = sym descriptors::TSS, ports_at = const offset_of!(TaskState, ports_at),
+                shut = const descriptors::SHUT, options(nostack, preserves_flags)
             );
         }
     }

@@ -7,7 +7,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 
 use bulkhead_abi::wall::x86_64::{SYSCALL, VIRTUAL_IRQ};
-use bulkhead_kernel_core::Registers;
+use bulkhead_kernel_core::{Kernel, Registers};
 
 use super::{descriptors, instr};
 
@@ -167,6 +167,15 @@ stack_top:
 /// Loads the descriptor tables through which tasks enter.
 pub(crate) fn enable() {
     descriptors::load();
+}
+
+/// General protection: what a port that is not open raises, with no error code (SDM 1 §19.5.2).
+const PROTECTION: u64 = 13;
+
+/// Whether the task reached for a port while its own were shut, and may try again.
+pub(crate) fn can_retry(kernel: &mut Kernel) -> bool {
+    let Registers { vector, error, .. } = *kernel.registers();
+    vector == PROTECTION && error == 0 && kernel.running().is_some_and(descriptors::open_ports)
 }
 
 /// The page fault's vector.
