@@ -14,6 +14,7 @@ mod build;
 mod command;
 mod console;
 mod initrd;
+mod kernels;
 mod lint;
 mod machine;
 mod run;

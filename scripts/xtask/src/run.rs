@@ -12,6 +12,7 @@ use crate::build;
 use crate::command::{Error, Result, root, step};
 use crate::console::{Output, Show};
 use crate::initrd;
+use crate::kernels;
 use crate::machine::{self, Machine};
 use crate::setup;
 use crate::site::Site;
@@ -25,9 +26,9 @@ pub(crate) struct Options {
     /// The site's folder: policy, interfaces and manifest
     #[arg(long, default_value = "policy/sites/demo")]
     site: PathBuf,
-    /// A guest kernel (AArch64 Image; bzImage) in the place of Debian's
+    /// A guest kernel (AArch64 Image; bzImage or boot sector) in the place of Debian's; x86_64: or another of Debian's, debian:amd64, debian:i386, debian:i386-5.10
     #[arg(long)]
-    kernel: Option<PathBuf>,
+    kernel: Option<String>,
     /// Its initial RAM disk
     #[arg(long)]
     initrd: Option<PathBuf>,
@@ -173,6 +174,9 @@ fn missing_lines(options: &Options, output: &Output) -> Vec<String> {
             return vec!["the guest saw something (UNEXPECTED)".to_string()];
         }
     }
+    if options.kernel.as_ref().is_some_and(|kernel| kernel.starts_with("debian:")) {
+        wanted.push(kernels::UP.to_string());
+    }
     wanted.retain(|line| !output.wall.contains(line.as_str()) && !output.guest.contains(line.as_str()));
     wanted
 }
@@ -218,15 +222,15 @@ fn images(options: &Options) -> Result<(Vec<u8>, Vec<u8>)> {
         Arch::X86_64 => read(loader)?,
     };
     let hypervisor = flat_image(&folder.join("bulkhead-hypervisor"))?;
-    let kernel = match &options.kernel {
-        Some(path) => read(path.clone())?,
-        None => read(setup::guest_kernel(arch)?)?,
+    let (kernel, initrd) = match &options.kernel {
+        None if options.initrd.is_some() => (read(setup::guest_kernel(arch)?)?, Vec::new()),
+        None => (read(setup::guest_kernel(arch)?)?, initrd::demo(arch)?),
+        Some(option) => match kernels::named(option)? {
+            Some(kernel) => kernel.files(arch)?,
+            None => (read(PathBuf::from(option))?, Vec::new()),
+        },
     };
-    let initrd = match (&options.initrd, &options.kernel) {
-        (Some(path), _) => read(path.clone())?,
-        (None, Some(_)) => Vec::new(),
-        (None, None) => initrd::demo(arch)?,
-    };
+    let initrd = options.initrd.clone().map_or(Ok(initrd), read)?;
     let batch = if options.batch { " bulkhead.batch" } else { "" };
     let line = format!("{}{batch} {}", site.command_line()?, options.append);
     let kernel = match arch {
