@@ -67,6 +67,7 @@ impl Cpu {
                 if time::interrupted() { self.partition.tick() } else { GUEST }
             }
             Exit::Timer => self.partition.tick(),
+            Exit::Exception(vector) => self.reflect(frame, vector),
             Exit::Window => {
                 self.machine.deliver();
                 GUEST
@@ -249,7 +250,7 @@ impl Cpu {
 
     /// The guest's power, by whatever way it asked.
     #[inline(never)]
-    fn change_power(&mut self, frame: &mut Frame, power: port::Power) -> Next {
+    pub(super) fn change_power(&mut self, frame: &mut Frame, power: port::Power) -> Next {
         let message = port::power_message(power);
         let is_allowed = self.gate.is_open(message.object, message.method) || self.judge_guest(&message);
         match power {

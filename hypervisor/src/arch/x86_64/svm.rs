@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use bulkhead_hypervisor_core::call::{self, Hot};
 use bulkhead_hypervisor_core::plan::MachinePlan;
-use bulkhead_hypervisor_core::x86::{Exit, svm};
+use bulkhead_hypervisor_core::x86::{Exit, event, svm};
 use bulkhead_model::{method, object};
 
 use super::entry::Frame;
@@ -28,6 +28,7 @@ static ALL_REGISTERS: Page<8192> = Page::new();
 /// Fields that only SVM has (APM 2 appendix B).
 pub(crate) mod fields {
     pub(crate) const CR_INTERCEPTS: u16 = 0x00;
+    pub(crate) const EXCEPTIONS: u16 = 0x08;
     pub(crate) const INTERCEPTS: u16 = 0x0c;
     pub(crate) const MORE_INTERCEPTS: u16 = 0x10;
     pub(crate) const PORTS: u16 = 0x40;
@@ -94,6 +95,7 @@ pub(crate) fn build(plan: &MachinePlan, roots: &Roots) {
     field::set_vmcb32(fields::CR_INTERCEPTS, 1 << 16 | 1 << 20 | 1 << 24);
     guest::set_secure(plan.secure_root);
     make(&GUEST_VMCB, roots.guest, 1, [GUEST_EXITS, GUEST_MORE_EXITS], [PORTS.address(), REGISTERS.address()]);
+    field::set_vmcb32(fields::EXCEPTIONS, event::WATCHED);
 }
 
 fn make(vmcb: &Page<4096>, root: u64, asid: u32, [first, second]: [u32; 2], [ports, registers]: [u64; 2]) {

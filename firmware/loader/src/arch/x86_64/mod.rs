@@ -115,7 +115,7 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
     plan.parts.iter_mut().zip(start.into_iter().chain(tables_again)).for_each(|(slot, part)| *slot = part);
     let own_ram = layout.guest_ram.len();
     plan.guest_ram.iter_mut().skip(own_ram).zip(&tables).for_each(|(slot, range)| *slot = *range);
-    plan.guest_entry = kernel.load;
+    (plan.guest_entry, plan.x86.guest_start) = kernel.entry;
     plan.guest_argument = ZERO_PAGE;
     fill(&mut plan, &acpi)?;
     let source = match plan.x86.time_source {
