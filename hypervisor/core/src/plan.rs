@@ -147,7 +147,7 @@ pub mod start {
     pub const PROTECTED: u32 = 0;
     /// In 64-bit mode ("64-bit boot protocol"), on tables two pages after `boot_params`, which is in RSI.
     pub const LONG: u32 = 1;
-    /// In real mode, as a BIOS starts a boot sector: at 0:`guest_entry`, DL = 0x80. `guest_argument` means nothing.
+    /// In real mode, as a BIOS starts a boot sector: at 0:`guest_entry`, DL = 0x80; `boot_params`, which tells the memory map, in ESI.
     pub const REAL: u32 = 2;
 }
 

@@ -157,6 +157,7 @@ pub(crate) fn watch_window(is_wanted: bool) {
 pub(crate) fn reset_guest(plan: &MachinePlan, frame: &mut Frame) {
     let (argument, is_long) = (plan.guest_argument, plan.x86.guest_start == start::LONG);
     frame.clear();
+    frame.set(2, argument);
     let (cr0, cr3, cr4, efer) = match plan.x86.guest_start {
         start::REAL => (cr0::ET, 0, 0, 0),
         start::LONG => (cr0::PG | cr0::PE | cr0::ET, argument + 0x2000, cr4::PAE, LME | LMA),
@@ -167,7 +168,6 @@ pub(crate) fn reset_guest(plan: &MachinePlan, frame: &mut Frame) {
         frame.set(3, 0x80);
         real(plan.guest_entry);
     } else {
-        frame.set(2, argument);
         flat(0x10, if is_long { 0xa9b } else { 0xc9b }, 0xc93);
         // The loader's page behind boot_params holds the table of these segments, which older kernels reload.
         field::GDT_BASE.write(argument + 0x1000);

@@ -45,14 +45,14 @@ pub(crate) mod fields {
     pub(crate) const DR6: u16 = 0x568;
 }
 
-/// First word: NMI, INIT, RDPMC, INVD, CPUID, RSM, INVLPGA, port accesses, registers, shutdown. Not: interrupts, which go
+/// First word: NMI, INIT, RDPMC, INVD, CPUID, RSM, INVLPGA, port accesses, registers, task switches, shutdown. Not: interrupts, which go
 /// straight to the guest; HLT.
 const GUEST_EXITS: u32 =
-    1 << 1 | 1 << 3 | 1 << 15 | 1 << 18 | 1 << 19 | 1 << 22 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 31;
+    1 << 1 | 1 << 3 | 1 << 15 | 1 << 18 | 1 << 19 | 1 << 22 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 31;
 /// Second word: VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, MONITOR, MWAIT, XSETBV.
 const GUEST_MORE_EXITS: u32 = 0x7f | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13;
-/// The secure partition besides: HLT, task switches.
-const SECURE_EXITS: u32 = GUEST_EXITS | 1 << 24 | 1 << 29;
+/// The secure partition besides: HLT.
+const SECURE_EXITS: u32 = GUEST_EXITS | 1 << 24;
 /// A virtual interrupt's window (VINTR).
 pub(crate) const WINDOW: u32 = 1 << 4;
 
