@@ -68,6 +68,9 @@ pub(crate) struct Options {
     /// Counts the exits by kind; the wall tells them at the end (x86_64)
     #[arg(long)]
     count_exits: bool,
+    /// Ends the run, well, once loader, wall or secure side says these words: for guests that never end
+    #[arg(long)]
+    until: Option<String>,
     /// Longest time in seconds for --batch; 120, in Bochs 600, if none is named
     #[arg(long)]
     pub(crate) timeout: Option<u32>,
@@ -148,7 +151,7 @@ pub(crate) fn guest_output(options: &Options) -> Result<Output> {
         let plugin = build::counting_plugin()?;
         command.arg("-plugin").arg(format!("{},from={from},to={to}", plugin.display()));
     }
-    let output = crate::console::run(command, streams, options.batch, options.show())?;
+    let output = crate::console::run(command, streams, options.batch, options.show(), options.until.as_deref())?;
     if options.batch {
         let missing = missing_lines(options, &output);
         if !missing.is_empty() {
@@ -164,7 +167,8 @@ fn missing_lines(options: &Options, output: &Output) -> Vec<String> {
         Arch::Aarch64 => "wall: up at EL2",
         Arch::X86_64 => "wall: up beneath the guest",
     };
-    let mut wanted = vec![up.to_string(), "; stopping the machine".to_string()];
+    let end = options.until.as_deref().unwrap_or("; stopping the machine");
+    let mut wanted = vec![up.to_string(), end.to_string()];
     if options.kernel.is_none() && options.initrd.is_none() && !options.any {
         let path = root().join(&options.site).join("expected");
         let lines = fs::read_to_string(path).unwrap_or_default();

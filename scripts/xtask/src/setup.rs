@@ -155,7 +155,8 @@ pub(crate) struct Source {
 /// Fetches packages and unpacks those of their files that fit a pattern: by apt with a private state, so that it takes no root and nothing
 /// on the system changes. `packages` is a piece of shell. A release is sought where the machine finds its own.
 pub(crate) fn fetch_from(source: &Source, folder: &str, packages: &str, files: &str) -> Result<()> {
-    const MIRROR: &str = "$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)";
+    const MIRROR: &str =
+        "$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)";
     const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
     let (cache, Source { debian, lists, release }) = (cache(), source);
     for folder in [&format!("{lists}/partial"), "archives/partial", folder] {

@@ -63,12 +63,16 @@ fn bochs(model: &str) -> String {
 
 /// `cargo xtask run --batch` with a CPU and a test guest, or the demonstration: what it printed, if it succeeded.
 fn run(cpu: &str, guest: Option<&str>) -> String {
+    let kernel = guest.map(|guest| format!("target/run/guests/pc-{guest}.img"));
+    let options: Vec<&str> = kernel.iter().flat_map(|kernel| ["--kernel", kernel]).collect();
+    run_with(cpu, guest.unwrap_or("demo"), &options)
+}
+
+/// The same with options; `name` is its folder's.
+fn run_with(cpu: &str, name: &str, options: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO"));
     command.args(["xtask", "run", "--batch", "--arch", "x86_64", "--cpu", cpu, "--folder"]);
-    command.arg(format!("target/run/x86_64-{}-{cpu}", guest.unwrap_or("demo")));
-    if let Some(guest) = guest {
-        command.arg("--kernel").arg(format!("target/run/guests/pc-{guest}.img"));
-    }
+    command.arg(format!("target/run/x86_64-{name}-{cpu}")).args(options);
     let output = command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).output().expect("cargo runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -87,6 +91,13 @@ fn spinner(cpu: &str) {
     expect(&said, "spinner: done");
     let beats = said.matches("heartbeat").count();
     assert!(beats >= 3, "{beats} heartbeats in five masked seconds:\n{said}");
+}
+
+/// One of Debian's other kernels, from start to power-off.
+fn debian(cpu: &str, name: &str, version: &str) {
+    let said = run_with(cpu, name, &["--kernel", &format!("debian:{name}")]);
+    expect(&said, &format!("user space: Linux {version}"));
+    expect(&said, "the guest is off (0 restarts)");
 }
 
 fn expect(said: &str, line: &str) {
@@ -174,5 +185,52 @@ fn a_guest_that_ends_itself_by_any_way_is_started_anew_alone_until_its_limit() {
         expect(&said, "the guest restarted too often (16 restarts); stopping the machine");
         assert_eq!(said.matches("bundle checked").count(), 1, "the machine itself was not restarted");
         assert!(!said.contains("still here"), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn debians_generic_and_its_32_bit_kernels_reach_user_space_beneath_svm() {
+    debian("amd", "amd64", "6.1.");
+    debian("amd", "i386", "6.1.");
+    debian("amd", "i386-5.10", "5.10.");
+}
+
+/// Minutes each: the 32-bit kernels test their ciphers by calculating.
+#[test]
+#[ignore = "needs the emulator, and minutes: cargo xtask test --slow"]
+fn slow_debians_generic_and_its_32_bit_kernels_reach_user_space_beneath_vmx() {
+    debian("intel", "amd64", "6.1.");
+    debian("intel", "i386", "6.1.");
+    debian("intel", "i386-5.10", "5.10.");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_boot_sector_starts_in_real_mode_and_reaches_long_mode() {
+    for cpu in ["amd", "intel"] {
+        let said = run(cpu, Some("boot"));
+        for line in ["real mode, disk 0x80, vectors at 0", "protected mode", "long mode, done"] {
+            expect(&said, &format!("boot: {line}"));
+        }
+        assert!(!said.contains("FAILED"), "{said}");
+        // QEMU's CPU switches tasks by itself whatever the wall wants, and reaches nothing by that but the guest's own.
+        let ways = [("jump to a task", 0), ("jump to a task's gate", 0), ("interrupt by a task's gate", 0)];
+        for (way, on_vmx) in ways.into_iter().chain([("exception by a task's gate", 1), ("return to a task", 0)]) {
+            let verdict = if cpu == "amd" { "OK, by the CPU" } else { ["F(#GP)", "F(#DF)"][on_vmx] };
+            expect(&said, &format!("{way}: {verdict}"));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn an_exception_whose_delivery_leads_to_itself_for_ever_stops_nobody() {
+    let endless = ["--kernel", "target/run/guests/pc-endless.img", "--until", "heartbeat 2"];
+    let align = ["--kernel", "target/run/guests/pc-boot.img", "--append", "align", "--until", "heartbeat 2"];
+    for (name, options, begins) in [("endless", &endless[..], "X38 begins"), ("align", &align[..], "X39 begins")] {
+        let said = run_with("intel", name, options);
+        expect(&said, begins);
+        assert!(!said.contains("it ended") && !said.contains("(restarts: 1)"), "{said}");
     }
 }

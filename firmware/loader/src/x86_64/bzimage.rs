@@ -144,7 +144,15 @@ impl<'a> Kernel<'a> {
         let base = SECTOR_PLACE / PAGE * PAGE;
         let memory = Range { base, bytes: (SECTOR_PLACE + bytes).next_multiple_of(PAGE) - base };
         let entry = (SECTOR_PLACE, start::REAL);
-        Ok(Self { header: &[], code: image, load: SECTOR_PLACE, entry, memory, initrd_max: u64::MAX, line_max: PAGE - 1 })
+        Ok(Self {
+            header: &[],
+            code: image,
+            load: SECTOR_PLACE,
+            entry,
+            memory,
+            initrd_max: u64::MAX,
+            line_max: PAGE - 1,
+        })
     }
 
     #[cfg(test)]

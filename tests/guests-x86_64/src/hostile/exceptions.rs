@@ -110,7 +110,8 @@ pub(crate) fn exceptions(report: &mut Report) {
     report.equal("X38 a word that is watched", "OK", watched!(at, WRITE, "mov dword ptr [r8], 1", "nop"), once(1));
     report.equal("X38 one that is not", "OK", watched!(at, WRITE, "mov dword ptr [r8 + 8], 1", "nop"), 0);
     // It is delivered before its instruction, which then runs.
-    let instruction = watched!(0_u64, OFF, "lea r8, [rip + 2f]", "mov dr0, r8", "mov r9d, 0x402", "mov dr7, r9", "2:", "nop");
+    let instruction =
+        watched!(0_u64, OFF, "lea r8, [rip + 2f]", "mov dr0, r8", "mov r9d, 0x402", "mov dr7, r9", "2:", "nop");
     report.equal("X38 an instruction that is watched", "OK", instruction, once(1));
     if !report.is_qemu {
         // QEMU's CPU has neither of these.
