@@ -194,9 +194,9 @@ impl<'a> Kernel<'a> {
         put(0x1018, &0x00cf_9300_0000_ffff_u64.to_le_bytes());
         // The first 4 GiB at their own addresses: four directories of blocks of 2 MiB (SDM 3 §4.5).
         let mut link = |at: u64, entry: u64| put(usize::try_from(at).unwrap_or(0), &entry.to_le_bytes());
-        link(TABLES, ZERO_PAGE + TABLES + PAGE | 3);
+        link(TABLES, (ZERO_PAGE + TABLES + PAGE) | 3);
         for directory in 0..4 {
-            link(TABLES + PAGE + directory * 8, ZERO_PAGE + TABLES + (2 + directory) * PAGE | 3);
+            link(TABLES + PAGE + directory * 8, (ZERO_PAGE + TABLES + (2 + directory) * PAGE) | 3);
         }
         for block in 0..4 * 512 {
             link(TABLES + 2 * PAGE + block * 8, block << 21 | 0x83);
