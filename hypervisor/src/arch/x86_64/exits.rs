@@ -165,6 +165,12 @@ impl Cpu {
             return;
         }
         instr::port_out(access.port, access.bytes, value);
+        if u32::from(access.port) == self.plan.x86.smi_command && field::is_svm() {
+            // The system management interrupt that this asked for waits as long as GIF is clear. It comes here, not in the guest, where Bochs's CPU
+            // runs its handler in the guest's memory.
+            instr::take_nmi();
+            time::again();
+        }
         if access.bytes == 1 {
             self.machine.pic.write(access.port, value.to_le_bytes()[0]);
             self.machine.deliver();

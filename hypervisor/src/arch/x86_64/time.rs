@@ -109,6 +109,12 @@ pub(crate) fn interrupted() -> bool {
     false
 }
 
+/// An interrupt of the source may have been taken where nobody looked (SVM): it comes again.
+pub(crate) fn again() {
+    ARMED.store(u64::MAX, Ordering::Relaxed);
+    arm(DUE.load(Ordering::Relaxed));
+}
+
 /// Sets the time source of SVM.
 #[inline(never)]
 fn arm(at: u64) {
