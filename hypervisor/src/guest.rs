@@ -42,14 +42,14 @@ fn inflate(part: &StoredPart) -> Result<(), Damaged> {
     if status == TINFLStatus::Done && written == target { Ok(()) } else { Err(Damaged) }
 }
 
-/// Copies eight bytes at a time; both places are page-aligned and a page longer than asked at the most.
+/// Copies eight bytes at a time; both places are aligned to that, and seven bytes longer than asked at the most.
 fn copy(part: &StoredPart) {
     let words = part.target.bytes.min(part.stored.bytes).div_ceil(8);
     for word in 0..words {
         let from = (part.stored.base + word * 8) as *const u64;
         let to = (part.target.base + word * 8) as *mut u64;
         // SAFETY: the plan's store and guest memory are disjoint, mapped at their own addresses, and hold the whole part;
-        // both are page-aligned. The guest does not run, and no Rust reference points to its memory.
+        // both are aligned to eight bytes (pages, and a boot sector at 0x7c00), and end in whole pages. The guest does not run, and no Rust reference points to its memory.
         unsafe { to.write_volatile(from.read_volatile()) };
     }
 }

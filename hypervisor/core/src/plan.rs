@@ -102,6 +102,10 @@ pub struct X86 {
     pub smi_command: u32,
     /// The reset register, a port (FADT RESET_REG); 0 if there is none.
     pub reset_port: u32,
+    /// `start::*`: what the guest starts as.
+    pub guest_start: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 impl X86 {
@@ -136,6 +140,17 @@ pub mod time_source {
     pub const HPET: u32 = 2;
     /// The PIT's channel 0, by a non-maskable interrupt through the I/O APIC.
     pub const PIT: u32 = 3;
+}
+
+/// What a guest of x86-64 starts as. `guest_argument` is the address of `boot_params`, and a page further lies the descriptor table that it starts
+/// with: limit 0x1f, code at selector 0x10, data at 0x18.
+pub mod start {
+    /// In 32-bit protected mode, flat, paging off (Documentation/x86/boot, "32-bit boot protocol"); `boot_params` in ESI.
+    pub const PROTECTED: u32 = 0;
+    /// In 64-bit mode ("64-bit boot protocol"), on tables two pages after `boot_params`, which is in RSI.
+    pub const LONG: u32 = 1;
+    /// In real mode, as a BIOS starts a boot sector: at 0:`guest_entry`, DL = 0x80; `boot_params`, which tells the memory map, in ESI.
+    pub const REAL: u32 = 2;
 }
 
 /// Kinds of machine.
@@ -228,11 +243,9 @@ pub struct MachinePlan {
     pub devices: [Device; DEVICES],
     /// Parts copied to guest memory at each (re)start; unused ones have `target.bytes == 0`.
     pub parts: [StoredPart; MAX_PARTS],
-    /// Where the guest starts, in its memory. x86-64: in 32-bit protected mode with flat segments, paging off
-    /// (Documentation/x86/boot, "32-bit boot protocol").
+    /// Where the guest starts, in its memory. x86-64: `start` says how.
     pub guest_entry: u64,
-    /// The address in guest memory that it finds in x0 (the device tree) or in ESI (`boot_params`). x86-64: 4 KiB after it
-    /// lies the descriptor table that it starts with: limit 0x1f, code at selector 0x10, data at 0x18.
+    /// The address in guest memory that it finds in x0 (the device tree) or in ESI (`boot_params`).
     pub guest_argument: u64,
     /// GIC distributor (64 KiB).
     pub gicd: Range,
@@ -340,6 +353,7 @@ impl MachinePlan {
     pub fn validate(&self) -> Result<(), PlanError> {
         let is_known =
             matches!(self.machine, machine::AARCH64 | machine::VMX | machine::SVM) && self.ticks_per_second > 0;
+        let is_known = is_known && self.x86.guest_start <= start::REAL;
         if self.magic != PLAN_MAGIC || self.version != PLAN_VERSION || !is_known {
             return Err(PlanError::Version);
         }
@@ -465,8 +479,9 @@ mod tests {
     #[test]
     fn every_rule_of_a_plan_has_its_refusal() {
         type Break = fn(&mut MachinePlan);
-        let broken: [(&str, Break); 17] = [
+        let broken: [(&str, Break); 18] = [
             ("another kind of machine", |plan| plan.machine = 9),
+            ("another kind of start", |plan| plan.x86.guest_start = 3),
             ("an app's device that is the guest's too", |plan| plan.secure_mmio[0] = plan.guest_mmio[0]),
             ("an app's interrupt that is the guest's too", |plan| plan.secure_interrupts[0] = 33),
             ("another version", |plan| plan.version += 1),

@@ -33,7 +33,7 @@ pub(crate) fn native_pc(options: &run::Options, command_line: &str) -> Result<u6
     let files = Files { image: folder.join("disk.iso"), ..Files::default() };
     disk::plain(&kernel, &initrd::demo(Arch::X86_64)?, command_line, &files.image)?;
     let (command, streams) = Machine::of(options)?.start(options, &files)?;
-    let said = console::run(command, streams, true, options.show())?.guest;
+    let said = console::run(command, streams, true, options.show(), None)?.guest;
     power_down(&said).ok_or_else(|| Error(format!("Debian without the wall did not power off; it said:\n{said}")))
 }
 

@@ -56,8 +56,14 @@ impl Streams {
 }
 
 /// Runs the emulator to its end. Each line is printed as it comes, behind a prefix that says whose it is; on a terminal in
-/// colour. Without `batch` the guest's console is the user's own terminal.
-pub(crate) fn run(mut command: Command, streams: Streams, batch: bool, what: Show) -> Result<Output> {
+/// colour. Without `batch` the guest's console is the user's own terminal. A line of the wall's side with the words of `until` ends it, and well.
+pub(crate) fn run(
+    mut command: Command,
+    streams: Streams,
+    batch: bool,
+    what: Show,
+    until: Option<&str>,
+) -> Result<Output> {
     let failed = |error| Error(format!("cannot start the emulator: {error}"));
     let has_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let is_noisy = streams.wall == Speaks::InNoise;
@@ -74,7 +80,14 @@ pub(crate) fn run(mut command: Command, streams: Streams, batch: bool, what: Sho
     let lost = || Error("the emulator's output was lost".to_string());
     // A person's terminal is in raw mode while the guest uses it.
     let end = if batch { "\n" } else { "\r\n" };
+    let has_come = Arc::new(AtomicBool::new(false));
+    let (emulator, until, comes) = (child.id().to_string(), until.map(str::to_string), Arc::clone(&has_come));
     let told = move |line: &str| {
+        let is_last = until.as_ref().is_some_and(|words| line.contains(words));
+        if is_last && !comes.swap(true, Ordering::AcqRel) {
+            // A program that limits the emulator's time passes the signal on.
+            let _ = Command::new("kill").arg(&emulator).status();
+        }
         if what == Show::All {
             show(line, has_colour, end);
         } else if line.starts_with("qemu") {
@@ -109,7 +122,8 @@ pub(crate) fn run(mut command: Command, streams: Streams, batch: bool, what: Sho
         Some(reader) => reader.join().map_err(|_| lost())?.map_err(|_| lost())?,
         None => piped,
     };
-    if status.code().is_some_and(|code| streams.good_ends.contains(&code)) {
+    let is_good = status.code().is_some_and(|code| streams.good_ends.contains(&code));
+    if is_good || has_come.load(Ordering::Acquire) {
         return Ok(Output { guest, wall });
     }
     Err(Error(format!("the emulator ended with {status} (124: time limit)")))

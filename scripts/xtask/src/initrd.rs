@@ -46,6 +46,21 @@ pub(crate) fn of(site: &Path, arch: Arch) -> Result<Vec<u8>> {
     // The init script loads them in this order.
     entry(&mut archive, "lib/modules", 0o100_644, names.as_bytes());
     entry(&mut archive, "init", 0o100_755, &script);
+    pack(archive)
+}
+
+/// The smallest: busybox and a script.
+pub(crate) fn small(busybox: &[u8], script: &[u8]) -> Result<Vec<u8>> {
+    let mut archive = Vec::new();
+    for folder in ["bin", "proc", "dev"] {
+        entry(&mut archive, folder, 0o040_755, &[]);
+    }
+    entry(&mut archive, "bin/busybox", 0o100_755, busybox);
+    entry(&mut archive, "init", 0o100_755, script);
+    pack(archive)
+}
+
+fn pack(mut archive: Vec<u8>) -> Result<Vec<u8>> {
     entry(&mut archive, "TRAILER!!!", 0, &[]);
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());
     let packed = packed.write_all(&archive).and_then(|()| packed.finish());

@@ -15,6 +15,7 @@ mod command;
 mod console;
 mod disk;
 mod initrd;
+mod kernels;
 mod lint;
 mod machine;
 mod run;
@@ -60,7 +61,11 @@ enum Verb {
     /// Counts code lines and holds them against the budgets
     Size,
     /// Runs every check and test; the last line counts them
-    Test,
+    Test {
+        /// Those too that take minutes each: Debian's other kernels in Bochs
+        #[arg(long)]
+        slow: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -74,7 +79,7 @@ fn main() -> ExitCode {
         Verb::Bench(options) => setup::run(options.arch).and_then(|()| bench::run_bench(&options)),
         Verb::Lint => setup_all().and_then(|()| lint::check()),
         Verb::Size => size::check(),
-        Verb::Test => setup_all().and_then(|()| test::run_tests()),
+        Verb::Test { slow } => setup_all().and_then(|()| test::run_tests(slow)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,7 +13,8 @@ use crate::command::{Error, Result, root, step};
 use crate::console::{Output, Show};
 use crate::disk;
 use crate::initrd;
-use crate::machine::Machine;
+use crate::kernels;
+use crate::machine::{self, Machine};
 use crate::setup;
 use crate::site::Site;
 
@@ -26,9 +27,9 @@ pub(crate) struct Options {
     /// The site's folder: policy, interfaces and manifest
     #[arg(long, default_value = "policy/sites/demo")]
     site: PathBuf,
-    /// A guest kernel (AArch64 Image; bzImage) in the place of Debian's
+    /// A guest kernel (AArch64 Image; bzImage or boot sector) in the place of Debian's; x86_64: or another of Debian's, debian:amd64, debian:i386, debian:i386-5.10
     #[arg(long)]
-    kernel: Option<PathBuf>,
+    kernel: Option<String>,
     /// Its initial RAM disk
     #[arg(long)]
     initrd: Option<PathBuf>,
@@ -71,6 +72,9 @@ pub(crate) struct Options {
     /// Counts the exits by kind; the wall tells them at the end (x86_64)
     #[arg(long)]
     count_exits: bool,
+    /// Ends the run, well, once loader, wall or secure side says these words: for guests that never end
+    #[arg(long)]
+    until: Option<String>,
     /// Longest time in seconds for --batch; 120, in Bochs 600, if none is named
     #[arg(long)]
     pub(crate) timeout: Option<u32>,
@@ -171,7 +175,7 @@ pub(crate) fn guest_output(options: &Options) -> Result<Output> {
         let plugin = build::counting_plugin()?;
         command.arg("-plugin").arg(format!("{},from={from},to={to}", plugin.display()));
     }
-    let output = crate::console::run(command, streams, options.batch, options.show())?;
+    let output = crate::console::run(command, streams, options.batch, options.show(), options.until.as_deref())?;
     if options.batch {
         let missing = missing_lines(options, &output);
         if !missing.is_empty() {
@@ -187,7 +191,8 @@ fn missing_lines(options: &Options, output: &Output) -> Vec<String> {
         Arch::Aarch64 => "wall: up at EL2",
         Arch::X86_64 => "wall: up beneath the guest",
     };
-    let mut wanted = vec![up.to_string(), "; stopping the machine".to_string()];
+    let end = options.until.as_deref().unwrap_or("; stopping the machine");
+    let mut wanted = vec![up.to_string(), end.to_string()];
     if options.kernel.is_none() && options.initrd.is_none() && !options.any {
         let path = root().join(&options.site).join("expected");
         let lines = fs::read_to_string(path).unwrap_or_default();
@@ -196,6 +201,9 @@ fn missing_lines(options: &Options, output: &Output) -> Vec<String> {
         if output.guest.contains("UNEXPECTED") {
             return vec!["the guest saw something (UNEXPECTED)".to_string()];
         }
+    }
+    if options.kernel.as_ref().is_some_and(|kernel| kernel.starts_with("debian:")) {
+        wanted.push(kernels::UP.to_string());
     }
     wanted.retain(|line| !output.wall.contains(line.as_str()) && !output.guest.contains(line.as_str()));
     wanted
@@ -217,7 +225,7 @@ pub(crate) fn test_guests(arch: Arch) -> Result<()> {
     let folder = root().join("target/run/guests");
     let names: &[&str] = match arch {
         Arch::Aarch64 => &["bench", "broken", "hostile", "native", "restless", "spinner"],
-        Arch::X86_64 => &["pc-bench", "pc-hostile", "pc-ports", "pc-restless", "pc-serial", "pc-spinner"],
+        Arch::X86_64 => &["pc-bench", "pc-boot", "pc-endless", "pc-hostile", "pc-ports", "pc-restless", "pc-serial", "pc-spinner"],
     };
     for name in names {
         let image = plain_image(&programs.join(format!("bulkhead-guest-{name}")))?;
@@ -242,15 +250,15 @@ fn images(options: &Options) -> Result<Made> {
     };
     let application = build::uefi_loader(arch)?.map(read).transpose()?;
     let hypervisor = flat_image(&folder.join("bulkhead-hypervisor"))?;
-    let kernel = match &options.kernel {
-        Some(path) => read(path.clone())?,
-        None => read(setup::guest_kernel(arch)?)?,
+    let (kernel, initrd) = match &options.kernel {
+        None if options.initrd.is_some() => (read(setup::guest_kernel(arch)?)?, Vec::new()),
+        None => (read(setup::guest_kernel(arch)?)?, initrd::of(&options.site, arch)?),
+        Some(option) => match kernels::named(option)? {
+            Some(kernel) => kernel.files(arch)?,
+            None => (read(PathBuf::from(option))?, Vec::new()),
+        },
     };
-    let initrd = match (&options.initrd, &options.kernel) {
-        (Some(path), _) => read(path.clone())?,
-        (None, Some(_)) => Vec::new(),
-        (None, None) => initrd::of(&options.site, arch)?,
-    };
+    let initrd = options.initrd.clone().map_or(Ok(initrd), read)?;
     let batch = if options.batch { " bulkhead.batch" } else { "" };
     let line = format!("{}{batch} {}", site.command_line()?, options.append);
     let kernel = match arch {

@@ -137,21 +137,46 @@ fn guest(arch: Arch) -> Result<()> {
     run_shell(&format!("cd '{}' && ls boot/vmlinuz-* bin/busybox > stamp", files.display()))
 }
 
-/// Debian's packages of an architecture, unpacked in a folder of the cache: by apt with a private state, so that it takes no root and
-/// nothing on the system changes. `packages` is a piece of shell.
+/// Debian's packages of an architecture, unpacked in a folder of the cache. `packages` is a piece of shell.
 fn fetch(arch: Arch, folder: &str, packages: &str) -> Result<()> {
-    let cache = cache();
-    let (folder, lists, debian) = (place(folder, arch), place("lists", arch), arch.debian());
-    for folder in [&format!("{lists}/partial"), "archives/partial", &folder] {
+    let source = Source { debian: arch.debian(), lists: place("lists", arch), release: None };
+    fetch_from(&source, &place(folder, arch), packages, "*")
+}
+
+/// Where packages come from.
+pub(crate) struct Source {
+    /// Debian's name of the architecture.
+    pub(crate) debian: &'static str,
+    /// The cache's folder for the lists of packages.
+    pub(crate) lists: String,
+    /// A release of Debian; `None`: what the machine itself has.
+    pub(crate) release: Option<&'static str>,
+}
+
+/// Fetches packages and unpacks those of their files that fit a pattern: by apt with a private state, so that it takes no root and nothing
+/// on the system changes. `packages` is a piece of shell. A release is sought where the machine finds its own.
+pub(crate) fn fetch_from(source: &Source, folder: &str, packages: &str, files: &str) -> Result<()> {
+    const MIRROR: &str =
+        "$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)";
+    const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let (cache, Source { debian, lists, release }) = (cache(), source);
+    for folder in [&format!("{lists}/partial"), "archives/partial", folder] {
         fs::create_dir_all(cache.join(folder))
             .map_err(|error| Error(format!("cannot create {}: {error}", cache.join(folder).display())))?;
     }
     let options = format!(
         "-qq -oAPT::Architecture={debian} -oAPT::Architectures={debian} -oAPT::Sandbox::User= -oDir::State::Lists=../{lists} -oDir::Cache=.."
     );
+    let (listed, options) = release.map_or((String::new(), options.clone()), |release| {
+        // Not among the lists, where apt removes what it does not know.
+        let list = cache.join(folder).join("sources.list").display().to_string();
+        let mirror = "$mirror";
+        let entry = format!("mirror={MIRROR} && echo \"deb [signed-by={KEYS}] {mirror} {release} main\" > '{list}'");
+        (format!("{entry} && "), format!("{options} -oDir::Etc::SourceList={list} -oDir::Etc::SourceParts=/dev/null"))
+    });
     run_shell(&format!(
-        "cd '{}' && options='{options}' && apt-get $options update && rm -f ./*.deb && apt-get $options download {packages} \
-         && for package in *.deb; do dpkg -x \"$package\" . || exit 1; done && rm -f ./*.deb",
+        "cd '{}' && options='{options}' && {listed}apt-get $options update && rm -f ./*.deb && apt-get $options download {packages} \
+         && for package in *.deb; do dpkg-deb --fsys-tarfile \"$package\" | tar -x --wildcards '{files}' || exit 1; done && rm -f ./*.deb",
         cache.join(folder).display()
     ))
 }

@@ -6,7 +6,8 @@ use crate::lint;
 use crate::size;
 
 /// Formatting, lints, what the dependencies may be; then the tests of all crates, on the host and under the emulator.
-pub(crate) fn run_tests() -> Result<()> {
+/// Tests whose names begin with `slow_` only if they are asked for.
+pub(crate) fn run_tests(has_slow: bool) -> Result<()> {
     lint::check()?;
     step("line budgets");
     size::check()?;
@@ -21,8 +22,11 @@ pub(crate) fn run_tests() -> Result<()> {
     for arch in Arch::ALL {
         run(program("cargo", &["xtask", "build", "--batch", "--arch", arch.name()]))?;
     }
-    let machine =
-        cargo_test(&["test", "--no-fail-fast", "--package", "bulkhead-e2e", "--", "--ignored", "--test-threads=1"])?;
+    let mut words = vec!["test", "--no-fail-fast", "--package", "bulkhead-e2e", "--", "--ignored", "--test-threads=1"];
+    if !has_slow {
+        words.extend(["--skip", "slow_"]);
+    }
+    let machine = cargo_test(&words)?;
     step("the wall's figures against those written down");
     run(program("cargo", &["xtask", "bench"]))?;
     for cpu in ["intel", "amd"] {

@@ -73,13 +73,18 @@ fn run(cpu: &str, guest: Option<&str>) -> String {
 
 /// The same at another site; without a test guest it is Debian with the site's own script.
 fn run_site(site: &str, cpu: &str, guest: Option<&str>) -> String {
-    let mut command = Command::new(env!("CARGO"));
-    command.args(["xtask", "run", "--batch", "--arch", "x86_64", "--site", site, "--cpu", cpu, "--folder"]);
+    let kernel = guest.map(|guest| format!("target/run/guests/pc-{guest}.img"));
+    let mut options = vec!["--site", site];
+    options.extend(kernel.iter().flat_map(|kernel| ["--kernel", kernel]));
     let name = site.rsplit('/').next().unwrap_or(site);
-    command.arg(format!("target/run/x86_64-{name}-{}-{cpu}", guest.unwrap_or("debian")));
-    if let Some(guest) = guest {
-        command.arg("--kernel").arg(format!("target/run/guests/pc-{guest}.img"));
-    }
+    run_with(cpu, &format!("{name}-{}", guest.unwrap_or("debian")), &options)
+}
+
+/// The same with options; `name` is its folder's.
+fn run_with(cpu: &str, name: &str, options: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["xtask", "run", "--batch", "--arch", "x86_64", "--cpu", cpu, "--folder"]);
+    command.arg(format!("target/run/x86_64-{name}-{cpu}")).args(options);
     let output = command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).output().expect("cargo runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -98,6 +103,13 @@ fn spinner(cpu: &str) {
     expect(&said, "spinner: done");
     let beats = said.matches("heartbeat").count();
     assert!(beats >= 3, "{beats} heartbeats in five masked seconds:\n{said}");
+}
+
+/// One of Debian's other kernels, from start to power-off.
+fn debian(cpu: &str, name: &str, version: &str) {
+    let said = run_with(cpu, name, &["--kernel", &format!("debian:{name}")]);
+    expect(&said, &format!("user space: Linux {version}"));
+    expect(&said, "the guest is off (0 restarts)");
 }
 
 fn expect(said: &str, line: &str) {
@@ -211,5 +223,52 @@ fn an_app_reaches_its_own_ports_and_no_others() {
         let said = run_site(PORTS, cpu, Some("ports"));
         expect(&said, "ports: done, 0 failed");
         assert!(!said.contains("FAILED") && !said.contains("the secure kernel failed"), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn debians_generic_and_its_32_bit_kernels_reach_user_space_beneath_svm() {
+    debian("amd", "amd64", "6.1.");
+    debian("amd", "i386", "6.1.");
+    debian("amd", "i386-5.10", "5.10.");
+}
+
+/// Minutes each: the 32-bit kernels test their ciphers by calculating.
+#[test]
+#[ignore = "needs the emulator, and minutes: cargo xtask test --slow"]
+fn slow_debians_generic_and_its_32_bit_kernels_reach_user_space_beneath_vmx() {
+    debian("intel", "amd64", "6.1.");
+    debian("intel", "i386", "6.1.");
+    debian("intel", "i386-5.10", "5.10.");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_boot_sector_starts_in_real_mode_and_reaches_long_mode() {
+    for cpu in ["amd", "intel"] {
+        let said = run(cpu, Some("boot"));
+        for line in ["real mode, disk 0x80, vectors at 0", "protected mode", "long mode, done"] {
+            expect(&said, &format!("boot: {line}"));
+        }
+        assert!(!said.contains("FAILED"), "{said}");
+        // QEMU's CPU switches tasks by itself whatever the wall wants, and reaches nothing by that but the guest's own.
+        let ways = [("jump to a task", 0), ("jump to a task's gate", 0), ("interrupt by a task's gate", 0)];
+        for (way, on_vmx) in ways.into_iter().chain([("exception by a task's gate", 1), ("return to a task", 0)]) {
+            let verdict = if cpu == "amd" { "OK, by the CPU" } else { ["F(#GP)", "F(#DF)"][on_vmx] };
+            expect(&said, &format!("{way}: {verdict}"));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn an_exception_whose_delivery_leads_to_itself_for_ever_stops_nobody() {
+    let endless = ["--kernel", "target/run/guests/pc-endless.img", "--until", "heartbeat 2"];
+    let align = ["--kernel", "target/run/guests/pc-boot.img", "--append", "align", "--until", "heartbeat 2"];
+    for (name, options, begins) in [("endless", &endless[..], "X38 begins"), ("align", &align[..], "X39 begins")] {
+        let said = run_with("intel", name, options);
+        expect(&said, begins);
+        assert!(!said.contains("it ended") && !said.contains("(restarts: 1)"), "{said}");
     }
 }

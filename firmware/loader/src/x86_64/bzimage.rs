@@ -1,11 +1,11 @@
-//! The guest's kernel, a bzImage, and the zero page that it is started with (Linux Documentation/arch/x86/boot and
-//! zero-page): entered at its 32-bit entry point.
+//! What the guest starts with. A bzImage and its zero page (Linux Documentation/arch/x86/boot and zero-page): entered at its 64-bit entry point where it
+//! has one, else at its 32-bit one. Or a boot sector, with what follows it in its file: entered in real mode as a BIOS enters it.
 
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use bulkhead_hypervisor_core::plan::Range;
+use bulkhead_hypervisor_core::plan::{Range, start};
 
 use super::map::Map;
 use super::number;
@@ -15,22 +15,34 @@ use crate::wall::PAGE;
 pub const ZERO_PAGE: u64 = 0x9_0000;
 /// Where the command line goes.
 pub const COMMAND_LINE: u64 = 0x9_8000;
-/// The zero page, and after it a page with the descriptor table that the protocol demands.
-pub const START_BYTES: u64 = 2 * PAGE;
+/// The zero page, a page with the descriptor table that the protocol demands, and six of translation tables; all below the command line.
+pub const START_BYTES: u64 = 8 * PAGE;
 /// What a kernel takes that says nothing (protocol 1.x to 2.05).
 const SHORT_LINE: u64 = 255;
 
+/// Where the translation tables lie behind the zero page.
+const TABLES: u64 = 2 * PAGE;
 const SETUP: usize = 0x1f1;
 /// Where the zero page has other fields again.
 const SETUP_END: usize = 0x290;
 const ENTRY_COUNT: usize = 0x1e8;
 const ENTRIES: usize = 0x2d0;
+/// `xloadflags`: there is a 64-bit entry point, so far behind the first byte.
+const HAS_64: u64 = 1;
+const ENTRY_64: u64 = 0x200;
+
+/// A boot sector's place (BIOS Boot Specification 1.01 §6.5.1), and where all that comes with it must end: below the zero page's place, as old loaders keep it.
+const SECTOR: u64 = 512;
+const SECTOR_PLACE: u64 = 0x7c00;
+const SECTOR_END: u64 = ZERO_PAGE;
 
 /// Why a kernel cannot be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelError {
-    /// No setup header.
-    NotLinux,
+    /// Neither a setup header nor a boot sector's signature.
+    Unknown,
+    /// A boot sector that is cut, or followed by more than fits below it: the bytes of its file.
+    Sectors(u64),
     /// The protocol's version.
     Old(u16),
     /// A zImage: loaded low.
@@ -44,7 +56,12 @@ pub enum KernelError {
 impl fmt::Display for KernelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotLinux => f.write_str("the guest's kernel is no bzImage (no HdrS at byte 0x202)"),
+            Self::Unknown => f.write_str("the guest's kernel is neither a bzImage (no HdrS at byte 0x202) nor a boot sector (no 0x55 0xaa at byte 510)"),
+            Self::Sectors(bytes) => write!(
+                f,
+                "the guest's boot sector comes with {bytes} bytes: whole sectors of 512 are taken, and {} at the most",
+                SECTOR_END - SECTOR_PLACE
+            ),
             Self::Old(version) => {
                 let (major, minor) = (version >> 8, version & 0xff);
                 write!(f, "the guest's kernel speaks boot protocol {major}.{minor:02}: 2.02 or newer is needed")
@@ -62,8 +79,10 @@ pub struct Kernel<'a> {
     header: &'a [u8],
     /// The part that runs in protected mode.
     pub code: &'a [u8],
-    /// Where it goes, and is entered.
+    /// Where it goes.
     pub load: u64,
+    /// Where it is entered, and as what (`start::*`).
+    pub entry: (u64, u32),
     /// All memory that it uses before it looks at the memory map.
     pub memory: Range,
     /// The highest address that its initial RAM disk may have.
@@ -77,9 +96,12 @@ impl<'a> Kernel<'a> {
     /// # Errors
     /// [`KernelError`]
     pub fn open(image: &'a [u8]) -> Result<Self, KernelError> {
-        let byte = |at: usize| image.get(at).copied().ok_or(KernelError::NotLinux);
-        if image.get(0x202..0x206) != Some(b"HdrS") || number(image, 0x1fe, 2) != Some(0xaa55) {
-            return Err(KernelError::NotLinux);
+        let byte = |at: usize| image.get(at).copied().ok_or(KernelError::Unknown);
+        if number(image, 0x1fe, 2) != Some(0xaa55) {
+            return Err(KernelError::Unknown);
+        }
+        if image.get(0x202..0x206) != Some(b"HdrS") {
+            return Self::sectors(image);
         }
         let version = number(image, 0x206, 2).and_then(|version| u16::try_from(version).ok()).unwrap_or(0);
         if version < 0x202 {
@@ -108,12 +130,35 @@ impl<'a> Kernel<'a> {
         let (load, memory) = place(code.len() as u64, &field)?;
         let line_max = field(0x206, 0x238, 4).unwrap_or(SHORT_LINE).min(PAGE - 1);
         let initrd_max = field(0x203, 0x22c, 4).unwrap_or(0x37ff_ffff);
-        Ok(Self { header, code, load, memory, initrd_max, line_max })
+        let has_64 = field(0x20c, 0x236, 2).unwrap_or(0) & HAS_64 != 0 && code.len() as u64 > ENTRY_64;
+        let entry = if has_64 { (load + ENTRY_64, start::LONG) } else { (load, start::PROTECTED) };
+        Ok(Self { header, code, load, entry, memory, initrd_max, line_max })
+    }
+
+    /// A boot sector and what follows it in its file.
+    fn sectors(image: &'a [u8]) -> Result<Self, KernelError> {
+        let bytes = image.len() as u64;
+        if !bytes.is_multiple_of(SECTOR) || bytes > SECTOR_END - SECTOR_PLACE {
+            return Err(KernelError::Sectors(bytes));
+        }
+        let base = SECTOR_PLACE / PAGE * PAGE;
+        let memory = Range { base, bytes: (SECTOR_PLACE + bytes).next_multiple_of(PAGE) - base };
+        let entry = (SECTOR_PLACE, start::REAL);
+        Ok(Self {
+            header: &[],
+            code: image,
+            load: SECTOR_PLACE,
+            entry,
+            memory,
+            initrd_max: u64::MAX,
+            line_max: PAGE - 1,
+        })
     }
 
     #[cfg(test)]
     pub(super) const fn sample(code: &'a [u8], memory: Range) -> Self {
-        Self { header: &[], code, load: memory.base, memory, initrd_max: 0x7fff_ffff, line_max: SHORT_LINE }
+        let entry = (memory.base, start::PROTECTED);
+        Self { header: &[], code, load: memory.base, entry, memory, initrd_max: 0x7fff_ffff, line_max: SHORT_LINE }
     }
 
     /// The zero page and, after it, the descriptor table that the protocol demands: code at selector 0x10, data at 0x18.
@@ -143,9 +188,19 @@ impl<'a> Kernel<'a> {
             put(ENTRIES + index * 20 + 8, &entry.range.bytes.to_le_bytes());
             put(ENTRIES + index * 20 + 16, &entry.kind.to_le_bytes());
         }
-        // Flat code and data, 4 GiB, 32 bits (SDM 3 §3.4.5).
-        put(0x1010, &0x00cf_9b00_0000_ffff_u64.to_le_bytes());
+        // Flat code of 64 or 32 bits, and data, 4 GiB (SDM 3 §3.4.5).
+        let code: u64 = if self.entry.1 == start::LONG { 0x00af_9b00_0000_ffff } else { 0x00cf_9b00_0000_ffff };
+        put(0x1010, &code.to_le_bytes());
         put(0x1018, &0x00cf_9300_0000_ffff_u64.to_le_bytes());
+        // The first 4 GiB at their own addresses: four directories of blocks of 2 MiB (SDM 3 §4.5).
+        let mut link = |at: u64, entry: u64| put(usize::try_from(at).unwrap_or(0), &entry.to_le_bytes());
+        link(TABLES, (ZERO_PAGE + TABLES + PAGE) | 3);
+        for directory in 0..4 {
+            link(TABLES + PAGE + directory * 8, (ZERO_PAGE + TABLES + (2 + directory) * PAGE) | 3);
+        }
+        for block in 0..4 * 512 {
+            link(TABLES + 2 * PAGE + block * 8, block << 21 | 0x83);
+        }
         Ok(page)
     }
 }
@@ -234,8 +289,8 @@ mod tests {
     #[test]
     fn headers_that_lie_are_refused_by_the_fields_name() {
         let lies = |at, bytes: &[u8]| Kernel::open(&with(at, bytes)).unwrap_err();
-        assert_eq!(lies(0x202, b"hdrS"), KernelError::NotLinux);
-        assert_eq!(lies(0x1fe, &[0, 0]), KernelError::NotLinux);
+        assert_eq!(lies(0x202, b"hdrS"), KernelError::Sectors(7560), "a boot sector that is followed by parts of one");
+        assert_eq!(lies(0x1fe, &[0, 0]), KernelError::Unknown);
         assert_eq!(lies(0x206, &[1, 2]), KernelError::Old(0x201));
         assert_eq!(lies(0x211, &[0]), KernelError::LoadedLow);
         assert_eq!(lies(0x1f1, &[200]), KernelError::Lies("setup_sects"));
@@ -254,10 +309,46 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_with_a_64_bit_entry_is_entered_there_and_others_where_they_are_loaded() {
+        let (plain, long) = (image(), with(0x236, &[0x7f]));
+        assert_eq!(Kernel::open(&plain).unwrap().entry, (0x100_0000, start::PROTECTED));
+        let kernel = Kernel::open(&long).unwrap();
+        assert_eq!(kernel.entry, (0x100_0200, start::LONG));
+        let map = Map::new(&[Entry { range: Range { base: 0, bytes: 0x9_f000 }, kind: kind::RAM }]).unwrap();
+        let page = kernel.start(&map, Range::default(), "").unwrap();
+        let entry = |at: usize| number(&page, at, 8).unwrap();
+        assert_eq!((entry(0x1010), entry(0x1018)), (0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff));
+        assert_eq!((entry(0x2000), entry(0x3000), entry(0x3018)), (0x9_3003, 0x9_4003, 0x9_7003));
+        assert_eq!((entry(0x4000), entry(0x7ff8)), (0x83, 0xffe0_0083), "the last block below 4 GiB");
+        let mut old = long.clone();
+        old[0x206] = 0xb;
+        assert_eq!(Kernel::open(&old).unwrap().entry.1, start::PROTECTED, "before 2.12 the field is not there");
+    }
+
+    #[test]
+    fn a_boot_sector_is_entered_in_real_mode_and_comes_with_what_fits() {
+        let mut sector = vec![0; 512];
+        sector[510..].copy_from_slice(&[0x55, 0xaa]);
+        let kernel = Kernel::open(&sector).unwrap();
+        assert_eq!((kernel.load, kernel.entry, kernel.code.len()), (0x7c00, (0x7c00, start::REAL), 512));
+        assert_eq!(kernel.memory, Range { base: 0x7000, bytes: 0x1000 });
+        sector.resize(0x8_8400, 0);
+        assert_eq!(Kernel::open(&sector).unwrap().memory.end(), Some(ZERO_PAGE));
+        sector.resize(0x8_8600, 0);
+        assert_eq!(Kernel::open(&sector), Err(KernelError::Sectors(0x8_8600)));
+        sector.resize(513, 0);
+        assert_eq!(Kernel::open(&sector), Err(KernelError::Sectors(513)));
+        sector.resize(511, 0);
+        assert_eq!(Kernel::open(&sector), Err(KernelError::Unknown));
+    }
+
+    #[test]
     fn no_truncation_panics_and_none_without_code_is_taken() {
         let image = image();
         for length in 0..=5 * 512 {
-            assert!(Kernel::open(&image[..length]).is_err(), "cut to {length}");
+            // A whole number of sectors, short of the header, is a boot sector.
+            let is_sector = length == 512;
+            assert_eq!(Kernel::open(&image[..length]).is_ok(), is_sector, "cut to {length}");
         }
     }
 

@@ -6,6 +6,13 @@ const VALID: u64 = 1 << 31;
 /// Of the event's kinds: a CPU's own exception.
 const EXCEPTION: u64 = 3;
 const DOUBLE_FAULT: u8 = 8;
+/// #DB.
+pub const DEBUG: u8 = 1;
+/// #AC.
+pub const ALIGNMENT: u8 = 17;
+/// The exceptions whose delivery can lead to themselves without an end, which no interrupt comes between (CVE-2015-8104, CVE-2015-5307): each passes
+/// the wall. As an exception bitmap.
+pub const WATCHED: u32 = 1 << DEBUG | 1 << ALIGNMENT;
 const PAGE_FAULT: u8 = 14;
 
 /// Whether an event was being delivered.
@@ -26,6 +33,34 @@ pub const fn combine(delivering: u64, vector: u8) -> Option<u8> {
         _ if is_contributory(vector) && (is_contributory(first) || first == PAGE_FAULT) => Some(DOUBLE_FAULT),
         _ => Some(vector),
     }
+}
+
+/// DR6 once a debug exception is delivered (SDM 3 §18.2.3): `now` is what it was, `causes` are those of VMX's exit qualification (SDM 3 table 28-1), of
+/// which RTM stands in DR6 the other way round.
+#[must_use]
+pub const fn debug_status(now: u64, causes: u64) -> u64 {
+    /// B0 to B3: only what this exception is about.
+    const PLACES: u64 = 0xf;
+    /// BD, BS.
+    const STICKY: u64 = 3 << 13;
+    const RTM: u64 = 1 << 16;
+    const ONES: u64 = 0xfffe_0ff0;
+    (now & STICKY | causes & (PLACES | STICKY) | ONES | RTM) & !(causes & RTM)
+}
+
+/// Whether a debug exception is one of an instruction that is about to run (a breakpoint with R/W and LEN 0; SDM 3 §18.2.4): a fault, after
+/// which it runs once without it (RFLAGS.RF).
+#[must_use]
+pub const fn is_instruction_breakpoint(status: u64, dr7: u64) -> bool {
+    let mut place = 0;
+    while place < 4 {
+        let is_enabled = dr7 >> (2 * place) & 3 != 0;
+        if status >> place & 1 != 0 && is_enabled && dr7 >> (16 + 4 * place) & 0xf == 0 {
+            return true;
+        }
+        place += 1;
+    }
+    false
 }
 
 const fn is_contributory(vector: u8) -> bool {
@@ -56,6 +91,21 @@ mod tests {
         assert_eq!(combine(VALID | 0x30, 13), Some(13), "an interrupt");
         assert_eq!(combine(VALID | 4 << 8 | 13, 13), Some(13), "a software interrupt");
         assert_eq!(combine(exception(13), 6), Some(6), "an undefined instruction is benign");
+    }
+
+    #[test]
+    fn debug_status_keeps_what_is_sticky_and_tells_this_exceptions_places() {
+        assert_eq!(debug_status(0xffff_0ff0, 0x4001), 0xffff_4ff1, "a step and the first place");
+        assert_eq!(debug_status(0xffff_6fff, 2), 0xffff_6ff2, "places are of this exception, BD and BS stay");
+        assert_eq!(debug_status(0, u64::MAX), 0xfffe_6fff, "nothing reserved is set, RTM is cleared");
+    }
+
+    #[test]
+    fn a_breakpoint_of_an_instruction_is_told_from_one_of_data() {
+        assert!(is_instruction_breakpoint(1, 2) && is_instruction_breakpoint(8, 0x40));
+        assert!(!is_instruction_breakpoint(1, 0), "not enabled");
+        assert!(!is_instruction_breakpoint(1, 1 << 16 | 1), "a write");
+        assert!(!is_instruction_breakpoint(0x4000, 0xff), "a step");
     }
 
     #[test]

@@ -80,6 +80,8 @@ pub enum Exit {
     Nmi,
     /// An interrupt of the machine, which the partition does not take.
     Interrupt,
+    /// An exception of the guest that the wall looks at before it is the guest's: its vector.
+    Exception(u8),
     /// The preemption timer.
     Timer,
     /// The partition can take an interrupt.

@@ -1,7 +1,6 @@
 //! SVM: exit codes (APM 2 appendix C) and how long an exiting instruction is where the CPU does not say.
 
-use super::control;
-use super::{Exit, PortAccess};
+use super::{Exit, PortAccess, control, event};
 
 /// The exit that matters most, told by its code alone.
 pub const VMMCALL: u64 = 0x81;
@@ -12,6 +11,8 @@ pub const CPUID: u64 = 0x72;
 #[must_use]
 pub fn decode(code: u64, info1: u64, info2: u64) -> Exit {
     match code {
+        0x41 => Exit::Exception(event::DEBUG),
+        0x51 => Exit::Exception(event::ALIGNMENT),
         0x60 => Exit::Interrupt,
         0x61 => Exit::Nmi,
         0x63 => Exit::Init,
@@ -81,6 +82,7 @@ mod tests {
         assert_eq!(decode(0x7b, 0x608 << 16 | 1 << 5 | 1, 0), Exit::Port(inw));
         assert_eq!(decode(0x7b, 0x608 << 16 | 1 << 5 | 1 << 2, 0), Exit::PortString);
         assert_eq!(decode(u64::MAX, 0, 0), Exit::BadState);
+        assert_eq!((decode(0x41, 0, 0), decode(0x51, 0, 0)), (Exit::Exception(1), Exit::Exception(17)));
     }
 
     #[test]

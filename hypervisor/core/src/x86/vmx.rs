@@ -7,6 +7,8 @@ use super::{Exit, PortAccess};
 pub const VMCALL: u64 = 18;
 /// The exit that user space of the guest causes most.
 pub const CPUID: u64 = 10;
+/// An exception or a non-maskable interrupt: [`event`] tells which.
+pub const EVENT: u64 = 0;
 
 /// Decodes an exit. `qualification` is the exit qualification, `address` the guest-physical address (of EPT violations).
 /// Never fails: what is not known is [`Exit::Other`].
@@ -39,6 +41,18 @@ pub fn decode(reason: u64, qualification: u64, address: u64) -> Exit {
         // Task switch, RDPMC, RSM, XSAVES and XRSTORS.
         9 | 15 | 17 | 63 | 64 => Exit::Protected,
         other => Exit::Other(other),
+    }
+}
+
+/// What an exit of reason 0 is, an exception or a non-maskable interrupt, by the VM-exit interruption information (SDM 3 table 25-16).
+#[must_use]
+pub const fn event(information: u64) -> Exit {
+    let [vector, ..] = information.to_le_bytes();
+    match information >> 8 & 7 {
+        2 => Exit::Nmi,
+        // A CPU's own exception, or `int1`.
+        3 | 5 => Exit::Exception(vector),
+        _ => Exit::Other(0),
     }
 }
 
@@ -95,6 +109,8 @@ mod tests {
         assert_eq!(decode(48, 0x82, 0xfee0_0300), Exit::Memory(0xfee0_0300));
         assert_eq!(decode(1 << 31 | 33, 0, 0), Exit::BadState, "a failed entry");
         assert_eq!(decode(2, 0, 0), Exit::Shutdown);
+        assert_eq!((event(1 << 31 | 0x202), event(1 << 31 | 0xb11)), (Exit::Nmi, Exit::Exception(17)));
+        assert_eq!((event(1 << 31 | 0x301), event(1 << 31 | 0x501)), (Exit::Exception(1), Exit::Exception(1)));
         let outw = PortAccess { port: 0xcf8, bytes: 4, is_in: false };
         assert_eq!(decode(30, 0xcf8 << 16 | 3, 0), Exit::Port(outw));
         assert_eq!(decode(30, 0x3f8 << 16 | 1 << 4, 0), Exit::PortString);

@@ -56,7 +56,11 @@ extern "C" fn guest_exit(frame: &mut Frame) -> Next {
     }
     let fields = [super::vmx::fields::REASON, super::vmx::fields::QUALIFICATION, super::vmx::fields::GUEST_ADDRESS];
     let [reason, qualification, address] = fields.map(instr::vmread);
-    count(kind(vmx::decode(reason, qualification, address)));
+    let exit = match reason {
+        vmx::EVENT => vmx::event(instr::vmread(super::vmx::fields::EVENT)),
+        _ => vmx::decode(reason, qualification, address),
+    };
+    count(kind(exit));
     super::vmx::guest_exit(frame)
 }
 

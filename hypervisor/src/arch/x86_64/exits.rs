@@ -67,6 +67,7 @@ impl Cpu {
                 if time::interrupted() { self.partition.tick() } else { GUEST }
             }
             Exit::Timer => self.partition.tick(),
+            Exit::Exception(vector) => self.reflect(frame, vector),
             Exit::Window => {
                 self.machine.deliver();
                 GUEST
@@ -165,6 +166,12 @@ impl Cpu {
             return;
         }
         instr::port_out(access.port, access.bytes, value);
+        if u32::from(access.port) == self.plan.x86.smi_command && field::is_svm() {
+            // The system management interrupt that this asked for waits as long as GIF is clear. It comes here, not in the guest, where Bochs's CPU
+            // runs its handler in the guest's memory.
+            instr::take_nmi();
+            time::again();
+        }
         if access.bytes == 1 {
             self.machine.pic.write(access.port, value.to_le_bytes()[0]);
             self.machine.deliver();
@@ -250,7 +257,7 @@ impl Cpu {
 
     /// The guest's power, by whatever way it asked.
     #[inline(never)]
-    fn change_power(&mut self, frame: &mut Frame, power: port::Power) -> Next {
+    pub(super) fn change_power(&mut self, frame: &mut Frame, power: port::Power) -> Next {
         let message = port::power_message(power);
         let is_allowed = self.gate.is_open(message.object, message.method) || self.judge_guest(&message);
         match power {

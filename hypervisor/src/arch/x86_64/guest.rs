@@ -2,11 +2,11 @@
 //! what of the machine needs no exit.
 
 use bulkhead_abi::wall::x86_64 as secure;
-use bulkhead_hypervisor_core::plan::{MachinePlan, X86};
+use bulkhead_hypervisor_core::plan::{MachinePlan, X86, start};
 use bulkhead_hypervisor_core::x86::control::{cr0, cr4, effective_cr0};
 use bulkhead_hypervisor_core::x86::decode::Mode;
 use bulkhead_hypervisor_core::x86::walk::Regime;
-use bulkhead_hypervisor_core::x86::{msr, port};
+use bulkhead_hypervisor_core::x86::{event, msr, port};
 
 use super::entry::Frame;
 use super::field::{self, CPL, Control, is_svm};
@@ -23,7 +23,10 @@ pub(crate) const CR0_OWNED: u64 = cr0::NE | cr0::CD | cr0::NW;
 pub(crate) const CR4_OWNED: u64 = !0x37_0fff;
 
 const TF: u64 = 1 << 8;
+/// DR6.BS.
+const STEP: u64 = 1 << 14;
 const DEFAULT_PAT: u64 = 0x0007_0406_0007_0406;
+const LME: u64 = 1 << 8;
 const LMA: u64 = 1 << 10;
 const VALID: u64 = 1 << 31;
 
@@ -70,10 +73,11 @@ fn advance_at_an_edge(to: u64, shadow: u64) {
     }
     if field::RFLAGS.read() & TF != 0 {
         if is_svm() {
-            inject(1, None);
+            field::set_vmcb(svm::fields::DR6, field::vmcb(svm::fields::DR6) | STEP);
+            inject(event::DEBUG, None);
         } else {
             // BS: a single step is pending (SDM 3 §25.4.2).
-            instr::vmwrite(vmx::fields::PENDING_DEBUG, instr::vmread(vmx::fields::PENDING_DEBUG) | 1 << 14);
+            instr::vmwrite(vmx::fields::PENDING_DEBUG, instr::vmread(vmx::fields::PENDING_DEBUG) | STEP);
         }
     }
 }
@@ -149,22 +153,33 @@ pub(crate) fn watch_window(is_wanted: bool) {
     }
 }
 
-/// The guest's registers as its boot protocol wants them (Documentation/x86/boot, "32-bit boot protocol"): protected mode with flat segments,
-/// paging off, ESI = boot_params, all else as at power-on.
+/// The guest's registers as its start wants them ([`start`]); all else as at power-on.
 pub(crate) fn reset_guest(plan: &MachinePlan, frame: &mut Frame) {
+    let (argument, is_long) = (plan.guest_argument, plan.x86.guest_start == start::LONG);
     frame.clear();
-    frame.set(2, plan.guest_argument);
-    flat(0x10, 0xc9b, 0xc93);
-    // The loader's page behind boot_params holds the table of these segments, which older kernels reload.
-    field::GDT_BASE.write(plan.guest_argument + 0x1000);
-    field::GDT_LIMIT.write(0x1f);
+    frame.set(2, argument);
+    let (cr0, cr3, cr4, efer) = match plan.x86.guest_start {
+        start::REAL => (cr0::ET, 0, 0, 0),
+        start::LONG => (cr0::PG | cr0::PE | cr0::ET, argument + 0x2000, cr4::PAE, LME | LMA),
+        _ => (cr0::PE | cr0::ET, 0, 0, 0),
+    };
+    if plan.x86.guest_start == start::REAL {
+        // DL: the first disk.
+        frame.set(3, 0x80);
+        real(plan.guest_entry);
+    } else {
+        flat(0x10, if is_long { 0xa9b } else { 0xc9b }, 0xc93);
+        // The loader's page behind boot_params holds the table of these segments, which older kernels reload.
+        field::GDT_BASE.write(argument + 0x1000);
+        field::GDT_LIMIT.write(0x1f);
+    }
     field::RIP.write(plan.guest_entry);
-    set_control(effective_cr0(cr0::PE | cr0::ET), 0, 0, 0);
+    set_control(effective_cr0(cr0), cr3, cr4, efer);
     if !is_svm() {
-        let entry = instr::vmread(vmx::fields::ENTRY);
-        instr::vmwrite(vmx::fields::ENTRY, entry & !vmx::LONG_MODE_GUEST);
-        instr::vmwrite(vmx::fields::CR0_SEEN, cr0::PE | cr0::ET);
-        instr::vmwrite(vmx::fields::CR4_SEEN, 0);
+        let entry = instr::vmread(vmx::fields::ENTRY) & !vmx::LONG_MODE_GUEST;
+        instr::vmwrite(vmx::fields::ENTRY, if is_long { entry | vmx::LONG_MODE_GUEST } else { entry });
+        instr::vmwrite(vmx::fields::CR0_SEEN, cr0);
+        instr::vmwrite(vmx::fields::CR4_SEEN, cr4);
     }
     if instr::read_cr4() & cr4::OSXSAVE != 0 {
         instr::xsetbv(1);
@@ -186,6 +201,17 @@ pub(crate) fn set_secure(root: u64) {
         instr::vmwrite(vmx::fields::CR0_SEEN, secure::CR0);
         instr::vmwrite(vmx::fields::CR4_SEEN, secure::CR4 | protections);
     }
+}
+
+/// Real mode, as a BIOS leaves it to a boot sector: segments at 0 of 64 KiB, the interrupt vectors at 0, the stack below the sector.
+fn real(sector: u64) {
+    flat(0, 0, 0);
+    for segment in [field::DS, field::ES, field::SS, field::FS, field::GS] {
+        segment.set(0, 0, 0xffff, 0x93);
+    }
+    field::CS.set(0, 0, 0xffff, 0x9b);
+    field::IDT_LIMIT.write(0x3ff);
+    field::RSP.write(sector);
 }
 
 /// Flat segments of one privilege; no tables.
@@ -262,7 +288,6 @@ pub(crate) fn write_cr0(seen: u64) {
     if (before ^ seen) & cr0::PG == 0 {
         return;
     }
-    const LME: u64 = 1 << 8;
     let is_long = seen & cr0::PG != 0 && efer & LME != 0;
     field::EFER.write(if is_long { efer | LMA } else { efer & !LMA });
     let entry = instr::vmread(vmx::fields::ENTRY) & !vmx::LONG_MODE_GUEST;

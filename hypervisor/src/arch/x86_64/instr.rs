@@ -89,7 +89,10 @@ macro_rules! control_registers {
     )*};
 }
 
-control_registers! { read_cr0 write_cr0 "cr0" read_cr2 write_cr2 "cr2" read_cr3 write_cr3 "cr3" read_cr4 write_cr4 "cr4" }
+control_registers! {
+    read_dr6 write_dr6 "dr6"
+    read_cr0 write_cr0 "cr0" read_cr2 write_cr2 "cr2" read_cr3 write_cr3 "cr3" read_cr4 write_cr4 "cr4"
+}
 
 /// XCR0 of the guest, checked by `control::xcr0`.
 pub(crate) fn xsetbv(value: u64) {

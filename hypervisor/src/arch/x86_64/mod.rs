@@ -2,6 +2,7 @@
 #[cfg(feature = "count-exits")]
 mod count;
 mod entry;
+mod exceptions;
 mod exits;
 mod faults;
 mod field;

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use bulkhead_hypervisor_core::call::{self, Hot};
 use bulkhead_hypervisor_core::plan::MachinePlan;
-use bulkhead_hypervisor_core::x86::{Exit, svm};
+use bulkhead_hypervisor_core::x86::{Exit, event, svm};
 use bulkhead_model::{method, object};
 
 use super::entry::Frame;
@@ -28,6 +28,7 @@ static ALL_REGISTERS: Page<8192> = Page::new();
 /// Fields that only SVM has (APM 2 appendix B).
 pub(crate) mod fields {
     pub(crate) const CR_INTERCEPTS: u16 = 0x00;
+    pub(crate) const EXCEPTIONS: u16 = 0x08;
     pub(crate) const INTERCEPTS: u16 = 0x0c;
     pub(crate) const MORE_INTERCEPTS: u16 = 0x10;
     pub(crate) const PORTS: u16 = 0x40;
@@ -44,14 +45,14 @@ pub(crate) mod fields {
     pub(crate) const DR6: u16 = 0x568;
 }
 
-/// First word: NMI, INIT, RDPMC, INVD, CPUID, RSM, INVLPGA, port accesses, registers, shutdown. Not: interrupts, which go
+/// First word: NMI, INIT, RDPMC, INVD, CPUID, RSM, INVLPGA, port accesses, registers, task switches, shutdown. Not: interrupts, which go
 /// straight to the guest; HLT.
 const GUEST_EXITS: u32 =
-    1 << 1 | 1 << 3 | 1 << 15 | 1 << 18 | 1 << 19 | 1 << 22 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 31;
+    1 << 1 | 1 << 3 | 1 << 15 | 1 << 18 | 1 << 19 | 1 << 22 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 31;
 /// Second word: VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, MONITOR, MWAIT, XSETBV.
 const GUEST_MORE_EXITS: u32 = 0x7f | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13;
-/// The secure partition besides: HLT, task switches.
-const SECURE_EXITS: u32 = GUEST_EXITS | 1 << 24 | 1 << 29;
+/// The secure partition besides: HLT.
+const SECURE_EXITS: u32 = GUEST_EXITS | 1 << 24;
 /// A virtual interrupt's window (VINTR).
 pub(crate) const WINDOW: u32 = 1 << 4;
 
@@ -94,6 +95,7 @@ pub(crate) fn build(plan: &MachinePlan, roots: &Roots) {
     field::set_vmcb32(fields::CR_INTERCEPTS, 1 << 16 | 1 << 20 | 1 << 24);
     guest::set_secure(plan.secure_root);
     make(&GUEST_VMCB, roots.guest, 1, [GUEST_EXITS, GUEST_MORE_EXITS], [PORTS.address(), REGISTERS.address()]);
+    field::set_vmcb32(fields::EXCEPTIONS, event::WATCHED);
 }
 
 fn make(vmcb: &Page<4096>, root: u64, asid: u32, [first, second]: [u32; 2], [ports, registers]: [u64; 2]) {

@@ -84,6 +84,11 @@ pub(crate) fn set(at: u64) {
     }
 }
 
+/// Whether it is due now, whether it has interrupted or not.
+pub(crate) fn is_due() -> bool {
+    instr::rdtsc() >= DUE.load(Ordering::Relaxed)
+}
+
 /// Before a partition is entered on VMX: the preemption timer counts down from what is left. It counts only while a partition runs, so it is
 /// set afresh each time.
 #[inline(always)]
@@ -102,6 +107,12 @@ pub(crate) fn interrupted() -> bool {
     }
     arm(due);
     false
+}
+
+/// An interrupt of the source may have been taken where nobody looked (SVM): it comes again.
+pub(crate) fn again() {
+    ARMED.store(u64::MAX, Ordering::Relaxed);
+    arm(DUE.load(Ordering::Relaxed));
 }
 
 /// Sets the time source of SVM.

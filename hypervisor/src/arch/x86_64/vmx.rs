@@ -2,6 +2,7 @@
 
 use bulkhead_hypervisor_core::call::{self, Hot};
 use bulkhead_hypervisor_core::plan::MachinePlan;
+use bulkhead_hypervisor_core::x86::event;
 use bulkhead_hypervisor_core::x86::vmx::{self, Missing, adjust};
 use bulkhead_model::{method, object};
 
@@ -44,6 +45,7 @@ pub(crate) mod fields {
     pub(crate) const SECONDARY: u32 = 0x401e;
     pub(crate) const INSTRUCTION_ERROR: u32 = 0x4400;
     pub(crate) const REASON: u32 = 0x4402;
+    pub(crate) const EVENT: u32 = 0x4404;
     pub(crate) const LENGTH: u32 = 0x440c;
     pub(crate) const GUEST_ADDRESS: u32 = 0x2400;
     pub(crate) const TIMER: u32 = 0x482e;
@@ -92,6 +94,7 @@ pub(crate) fn build(plan: &MachinePlan, roots: &Roots) -> Result<(), &'static st
     instr::vmwrite(fields::ENTRY, words.entry.into());
     instr::vmwrite(fields::CR0_MASK, guest::CR0_OWNED);
     instr::vmwrite(fields::CR4_MASK, guest::CR4_OWNED);
+    instr::vmwrite(fields::EXCEPTIONS, event::WATCHED.into());
     time::set_shift(u8::try_from(instr::rdmsr(0x485) & 0x1f).unwrap_or(0));
     Ok(())
 }
@@ -254,6 +257,8 @@ fn other_exit(frame: &mut Frame, reason: u64) -> *mut Frame {
     let next = if reason == vmx::CPUID && cpu.gate.is_open(object::CPUID, method::READ) {
         guest::advance_in(Control::Vmcs, instr::vmread(fields::LENGTH));
         exits::answer_cpuid(cpu, frame, Control::Vmcs)
+    } else if reason == vmx::EVENT {
+        cpu.exit(frame, vmx::event(instr::vmread(fields::EVENT)))
     } else {
         let (qualification, address) = (instr::vmread(fields::QUALIFICATION), instr::vmread(fields::GUEST_ADDRESS));
         cpu.exit(frame, vmx::decode(reason, qualification, address))

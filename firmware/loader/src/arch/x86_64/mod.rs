@@ -226,7 +226,7 @@ fn place(plan: &mut MachinePlan, layout: &Layout, kernel: &Kernel<'_>, tables: &
     plan.parts.iter_mut().zip(start.into_iter().chain(tables_again)).for_each(|(slot, part)| *slot = part);
     let own_ram = layout.guest_ram.len();
     plan.guest_ram.iter_mut().skip(own_ram).zip(tables).for_each(|(slot, range)| *slot = *range);
-    plan.guest_entry = kernel.load;
+    (plan.guest_entry, plan.x86.guest_start) = kernel.entry;
     plan.guest_argument = ZERO_PAGE;
 }
 

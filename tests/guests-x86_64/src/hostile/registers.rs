@@ -1,0 +1,127 @@
+//! The CPU's registers: model-specific ones, and those that control it.
+
+use core::arch::asm;
+
+use bulkhead_guests_x86_64::attempt;
+
+use crate::report::{NONE, ONES, PROTECTION, Report};
+
+/// Registers that the site lets it write, and those that it lets it only read.
+const WRITABLE: [(u32, u32); 8] =
+    [(0x8b, 1), (0x174, 3), (0x200, 16), (0x250, 32), (0x277, 1), (0x2ff, 1), (0xc000_0080, 5), (0xc000_0100, 4)];
+const READABLE: [(u32, u32); 8] =
+    [(0x10, 1), (0x1b, 1), (0x3b, 1), (0xfe, 1), (0x1a0, 1), (0xc001_0010, 1), (0xc001_0015, 1), (0xc001_001f, 1)];
+const REGISTERS: [(u32, u32); 4] = [(0, 0x2000), (0x4000_0000, 0x100), (0xc000_0000, 0x2000), (0xc001_0000, 0x2000)];
+
+pub(crate) fn read_register(index: u32) -> (u64, u64) {
+    let (low, high): (u64, u64);
+    // SAFETY: reading has no effect; a fault is stepped over.
+    let vector = unsafe { attempt!("rdmsr", in("ecx") index, inout("rax") 0_u64 => low, inout("rdx") 0_u64 => high) };
+    (vector, low | high << 32)
+}
+
+pub(crate) fn write_register(index: u32, value: u64) -> u64 {
+    // SAFETY: a register whose write could harm this program is written with what it takes, or faults.
+    unsafe { attempt!("wrmsr", in("ecx") index, in("rax") value & ONES, in("rdx") value >> 32) }
+}
+
+pub(crate) fn registers(report: &mut Report) {
+    let is_in = |list: &[(u32, u32)], index: u32| list.iter().any(|range| index.wrapping_sub(range.0) < range.1);
+    let all = || REGISTERS.into_iter().flat_map(|(first, count)| first..first + count);
+    let read = all().filter(|index| !is_in(&WRITABLE, *index) && !is_in(&READABLE, *index));
+    report.none("X06 registers read", "F(#GP)", read.filter(|index| read_register(*index).0 != PROTECTION));
+    let written = all().filter(|index| !is_in(&WRITABLE, *index));
+    report.none("X06 registers written", "F(#GP)", written.filter(|index| write_register(*index, 0) != PROTECTION));
+    report.none(
+        "X06 declared ones",
+        "OK",
+        [0x10, 0x1b, 0x277, 0xc000_0080].into_iter().filter(|index| read_register(*index).0 != NONE),
+    );
+    // Registers of addresses. QEMU's CPU takes what no CPU would: there it is only the guest's own affair.
+    for index in [0xc000_0082_u32, 0xc000_0100, 0x176] {
+        let before = read_register(index).1;
+        let got = write_register(index, 0x8000_0000_0000_0000);
+        if !report.is_svm {
+            report.equal("X07 an address that is none", "F(#GP)", got, PROTECTION);
+        }
+        write_register(index, before);
+    }
+    let efer = read_register(0xc000_0080).1;
+    report.equal("X09 SVME is hidden", "V", efer >> 12 & 1, 0);
+    for bits in [1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 8, 1 << 1, 1 << 63] {
+        report.equal("X09 EFER", "F(#GP)", write_register(0xc000_0080, efer ^ bits), PROTECTION);
+    }
+    report.equal("X09 EFER with SCE and NXE", "OK", write_register(0xc000_0080, efer | 0x801), NONE);
+    let base = read_register(0x1b).1;
+    for value in [base ^ 0x10_0000, base ^ 1 << 10, base ^ 1 << 11, base ^ 0x1_0000_0000] {
+        report.equal("X12 the APIC's page moves", "F(#GP)", write_register(0x1b, value), PROTECTION);
+    }
+    report.equal("X11 a page type that is none", "F(#GP)", write_register(0x277, 2), PROTECTION);
+}
+
+pub(crate) fn control(report: &mut Report) {
+    const CD: u64 = 1 << 30;
+    const NW: u64 = 1 << 29;
+    const PG: u64 = 1 << 31;
+    let (cr0, cr4) = (read_cr0(), read_cr4());
+    // QEMU's CPU checks few of these, and SVM does not ask the wall: a guest that does so there harms itself alone.
+    if !report.is_svm {
+        for value in [cr0 & !PG, cr0 & !1, cr0 | NW, cr0 | 1 << 32, (cr0 | CD) & !PG, (cr0 | CD) & !1] {
+            report.equal("X13 CR0", "F(#GP)", write_cr0(value), PROTECTION);
+        }
+        for bit in [12, 13, 14, 15, 19, 22, 23, 24, 31, 63] {
+            report.equal("X14 CR4", "F(#GP)", write_cr4(cr4 | 1 << bit), PROTECTION);
+        }
+        report.equal("X14 CR4 without PAE", "F(#GP)", write_cr4(cr4 & !(1 << 5)), PROTECTION);
+    }
+    report.equal("X13 caches off", "V", write_cr0(cr0 | CD), NONE);
+    report.equal("X13 as it sees it", "V", read_cr0(), cr0 | CD);
+    report.equal("X13 caches on", "OK", write_cr0(cr0), NONE);
+    report.equal("X14 VMXE is hidden", "V", read_cr4() >> 13 & 1, 0);
+    report.equal("X18 CR4.OSXSAVE", "OK", write_cr4(cr4 | 1 << 18), NONE);
+    for (index, value) in [(0, 0_u64), (0, 6), (0, 5), (0, 1 << 9 | 3), (0, 1 << 62 | 3), (1, 1)] {
+        report.equal("X18 XCR0", "F(#GP)", set_xcr(index, value), PROTECTION);
+    }
+    report.equal("X18 x87 and SSE", "OK", set_xcr(0, 3), NONE);
+    set_xcr(0, 1);
+    write_cr4(cr4);
+    report.equal(
+        "X17 LMSW does not leave protection",
+        "V",
+        {
+            // SAFETY: LMSW sets PE and never clears it.
+            unsafe { asm!("smsw {w:x}", "and {w:e}, -2", "lmsw {w:x}", w = out(reg) _) };
+            read_cr0()
+        },
+        cr0,
+    );
+}
+
+pub(crate) fn read_cr0() -> u64 {
+    let value;
+    // SAFETY: reading has no effect.
+    unsafe { asm!("mov {}, cr0", out(reg) value) };
+    value
+}
+
+pub(crate) fn read_cr4() -> u64 {
+    let value;
+    // SAFETY: as for `read_cr0`.
+    unsafe { asm!("mov {}, cr4", out(reg) value) };
+    value
+}
+
+pub(crate) fn write_cr0(value: u64) -> u64 {
+    // SAFETY: what would end this program faults.
+    unsafe { attempt!("mov cr0, rax", in("rax") value) }
+}
+
+pub(crate) fn write_cr4(value: u64) -> u64 {
+    // SAFETY: as for `write_cr0`.
+    unsafe { attempt!("mov cr4, rax", in("rax") value) }
+}
+
+pub(crate) fn set_xcr(index: u32, value: u64) -> u64 {
+    // SAFETY: this program has no extended state.
+    unsafe { attempt!("xsetbv", in("ecx") index, in("rax") value & ONES, in("rdx") value >> 32) }
+}
