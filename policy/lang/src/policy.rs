@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bulkhead_model::Phase;
+use bulkhead_model::{Phase, form};
 
 use crate::Arch;
 use crate::diagnostic::Span;
@@ -835,6 +835,24 @@ impl Field {
             return format!("\"{}\"", bytes.get(..end).unwrap_or_default().escape_ascii());
         }
         self.kind.show(value)
+    }
+
+    /// How its values are written by who has the table alone: one of [`form`], and its words. `None` for a plain number.
+    #[must_use]
+    pub fn form(&self) -> Option<(&'static str, String)> {
+        let kind = &self.kind;
+        Some(match self.head {
+            Some(Head::Text(false)) => (form::TEXT, String::new()),
+            Some(Head::Text(true)) => (form::BYTES, String::new()),
+            Some(Head::List(width)) => (form::LIST, width.to_string()),
+            Some(Head::Optional) => (form::OPTIONAL, String::new()),
+            None if kind.is_flags => (form::FLAGS, kind.words.join(" ")),
+            None if !kind.words.is_empty() => (form::WORDS, kind.words.join(" ")),
+            None if kind.step != (1, 0) || !kind.unit.is_empty() => {
+                (form::SCALED, format!("{} {} {}", kind.step.0, kind.step.1, kind.unit))
+            }
+            None => return None,
+        })
     }
 
     /// Whether values are compared as signed numbers.

@@ -152,14 +152,32 @@ impl<'a> Values<'a> {
     }
 
     fn one(&self, f: &mut fmt::Formatter<'_>, path: &'a str, at: &mut usize, depth: usize) -> fmt::Result {
-        let (first, behind) = (*at, self.policy.followers(self.fields, *at));
-        *at += 1 + behind;
+        let first = *at;
+        *at += 1 + self.policy.followers(self.fields, first);
+        let Some(field) = self.fields.get(first) else { return Ok(()) };
+        self.formed(f, path, first, depth, self.policy.form(field))
+    }
+
+    /// The value that begins at a word, in a form that is not the field's own.
+    pub(crate) fn write(&self, f: &mut fmt::Formatter<'_>, at: usize, form: (&str, &str)) -> fmt::Result {
+        let name = self.fields.get(at).map_or("", |field| self.policy.value_name(field));
+        self.formed(f, name, at, DEPTH, form)
+    }
+
+    fn formed(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        path: &'a str,
+        first: usize,
+        depth: usize,
+        (form, words): (&str, &str),
+    ) -> fmt::Result {
+        let behind = self.policy.followers(self.fields, first);
         let Some(field) = self.fields.get(first) else { return Ok(()) };
         if self.redacted.checked_shr(u32::try_from(first).unwrap_or(u32::MAX)).unwrap_or(0) & 1 != 0 {
             return f.write_str(if field.secret == 0 { "(not recorded)" } else { "(secret)" });
         }
         let word = self.word(first);
-        let (form, words) = self.policy.form(field);
         let is_head = matches!(form, form::TEXT | form::BYTES | form::LIST | form::OPTIONAL);
         match form {
             _ if is_head && word > field.max => self.number(f, word, false),
