@@ -650,13 +650,8 @@ impl Parser<'_> {
                 interface.methods.push(self.method()?);
             } else if self.skip_word("question") {
                 let (name, arguments) = (self.name("the question's name")?, self.fields("(", ")")?);
-                interface.methods.push(Method {
-                    name,
-                    arguments,
-                    replies: Vec::new(),
-                    is_question: true,
-                    way: Way::Calls,
-                });
+                let (replies, errors, is_question, way) = (Vec::new(), None, true, Way::Calls);
+                interface.methods.push(Method { name, arguments, replies, errors, is_question, way });
             } else {
                 let help = "method NAME(FIELD: TYPE, …) -> (FIELD: TYPE, …)";
                 return self.error("expected `method`, `question`, `enum`, `flags`, `record`, `errors` or `}`", help);
@@ -686,7 +681,22 @@ impl Parser<'_> {
         let replies = self.fields("(", ")")?;
         let ways = [("reads", Way::Reads), ("writes", Way::Writes), ("executes", Way::Executes)];
         let way = ways.into_iter().find(|(word, _)| self.skip_word(word)).map_or(Way::Calls, |(_, way)| way);
-        Ok(Method { name, arguments, replies, is_question: false, way })
+        let errors = self.method_errors()?;
+        Ok(Method { name, arguments, replies, errors, is_question: false, way })
+    }
+
+    fn method_errors(&mut self) -> Parsed<Option<Vec<Name>>> {
+        if self.skip_words(&["never", "fails"]) {
+            return Ok(Some(Vec::new()));
+        }
+        if !self.skip_words(&["fails", "with"]) {
+            return Ok(None);
+        }
+        let mut errors = vec![self.name("one of the interface's errors")?];
+        while self.skip(",") {
+            errors.push(self.name("one of the interface's errors")?);
+        }
+        Ok(Some(errors))
     }
 
     fn fields(&mut self, open: &str, close: &str) -> Parsed<Vec<Field>> {

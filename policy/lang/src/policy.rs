@@ -243,7 +243,7 @@ pub struct Kind {
     pub step: (i128, u32),
     /// The unit's name; empty without one.
     pub unit: String,
-    /// Words that stand for values from 0 on; for flags, of bits.
+    /// Words that stand for values from 0 on, where one has a word; for flags, of bits.
     pub words: Vec<String>,
     /// Its values are sets of flags.
     pub is_flags: bool,
@@ -292,7 +292,8 @@ impl Kind {
             let set: Vec<&str> = set.collect();
             return if set.is_empty() { "0".to_string() } else { set.join(" | ") };
         }
-        if let Some(word) = usize::try_from(value).ok().and_then(|value| self.words.get(value)) {
+        let word = usize::try_from(value).ok().and_then(|value| self.words.get(value));
+        if let Some(word) = word.filter(|word| !word.is_empty()) {
             return word.clone();
         }
         let (step, decimals) = self.step;

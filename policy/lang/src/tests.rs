@@ -936,7 +936,8 @@ proptest! {
 
 #[test]
 fn declared_errors_are_told_apart_by_their_words() {
-    const STORE: &str = "edition 1\npolicy p\ninterface Store {\n errors { not_found, full }\n method get(key: u8) -> ()\n method put(key: u8) -> ()\n}\n\
+    const STORE: &str = "edition 1\npolicy p\ninterface Store {\n errors { not_found, full }\n method get(key: u8) -> ()\n method put(key: u8) -> ()\n\
+        method find(key: u8) -> () reads fails with not_found\n method size() -> () never fails\n}\n\
         interface Plain { method ping() -> () }\napp a\napp b\nservice store: Store by a\nservice plain: Plain by b\ncounter misses in 0..3\n\
         allow guest store.*, plain.ping\non guest store.get error when error == not_found then count misses\n\
         deny guest store.put error when error == full as no_full\n";
@@ -959,6 +960,11 @@ fn declared_errors_are_told_apart_by_their_words() {
         ("interface X { enum K { a, a } method m(k: K) -> () }", "`a` is declared twice"),
         ("interface X { errors { other } method m() -> () }", "no error can be called `other`"),
         ("interface X { errors { } method m() -> () }", "expected a word"),
+        ("interface X { errors { bad } method m() -> () fails with bed }", "did you mean `bad`"),
+        ("interface X { errors { bad } method m() -> () fails with bad, bad }", "`bad` is declared twice"),
+        ("interface X { method m() -> () fails with bad }", "nothing of that kind is declared"),
+        ("deny guest store.size error when error == full", "there is no"),
+        ("deny guest store.find error when error == full", "known: other, not_found"),
     ] {
         let findings = build(&format!("{STORE}{rules}\n")).err().unwrap_or_default();
         assert!(findings.contains(message), "{rules}: {findings}");

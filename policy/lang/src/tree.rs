@@ -327,6 +327,8 @@ pub struct Method {
     pub arguments: Vec<Field>,
     /// What it answers.
     pub replies: Vec<Field>,
+    /// `fails with ERROR, …`, `never fails`: which of the interface's errors it answers; all, if nothing is said.
+    pub errors: Option<Vec<Name>>,
     /// `question NAME(…)`: the app that serves it asks about it, and nobody calls it.
     pub is_question: bool,
     /// `reads`, `writes`, `executes`

@@ -67,7 +67,7 @@ impl<'a> Policy<'a> {
     #[must_use]
     pub fn error_name(&self, method: &Method, code: u64) -> Option<&'a str> {
         let field = self.error_fields(method).first().filter(|_| code != 0)?;
-        self.form(field).1.split(' ').nth(usize::try_from(code).ok()?)
+        self.form(field).1.split(' ').nth(usize::try_from(code).ok()?).filter(|name| !name.is_empty())
     }
 
     /// How many of the words behind a field's are there because of it.
@@ -197,8 +197,8 @@ impl<'a> Values<'a> {
             form::OPTIONAL if word == 0 => f.write_str("none"),
             form::OPTIONAL if depth > 0 => self.value(f, path, &mut (first + 1), depth - 1),
             form::WORDS => match usize::try_from(word).ok().and_then(|at| words.split(' ').nth(at)) {
-                Some(name) => f.write_str(name),
-                None => self.number(f, word, false),
+                Some(name) if !name.is_empty() => f.write_str(name),
+                _ => self.number(f, word, false),
             },
             form::FLAGS => self.flags(f, word, words),
             form::SCALED => self.scaled(f, field, word, words),
