@@ -129,7 +129,7 @@ pub(crate) fn cuts(expression: &Expression, all: &mut BTreeMap<u16, BTreeSet<i64
         let Expression::Age(place) = age else { return false };
         let known = all.entry(place.state).or_default();
         known.extend(values.iter().filter(|value| **value > 0).filter_map(|value| i64::try_from(*value).ok()));
-        values.iter().all(|value| value.abs() < LONGEST) && place.keys.iter().all(|key| is_timeless(key))
+        values.iter().all(|value| value.abs() < LONGEST) && place.keys.iter().all(is_timeless)
     };
     match expression {
         Expression::Binary(operator, left, right) if is_comparison(*operator) => {
