@@ -49,7 +49,8 @@ pub enum Kind {
     Policy = 7,
     /// Numbers of the site: [`Settings`].
     Settings = 8,
-    /// What the policy requires of the machine, UTF-8: a line `FACT LEAST FILE:LINE` for each; empty without any.
+    /// What the policy requires of the machine, UTF-8: a line `FACT LEAST FILE:LINE` for each; and a line `granted 0 FILE:LINE WHAT` for
+    /// each grant that can undo the wall. Empty without any.
     Requirements = 9,
 }
 

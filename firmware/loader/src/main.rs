@@ -66,6 +66,7 @@ struct Parts {
     secure: &'static [u8],
     policy: &'static [u8],
     policy_digest: [u8; 32],
+    required: &'static str,
     settings: Settings,
     info: BootInfo,
 }
@@ -102,6 +103,7 @@ impl Parts {
             secure,
             policy,
             policy_digest: *bundle.digest(Kind::Policy).ok_or("the bundle holds no policy")?,
+            required,
             settings: Settings::read_from_bytes(part(Kind::Settings)?).map_err(|_| "the settings are cut")?,
             info,
         })
@@ -183,6 +185,9 @@ fn enter(out: &mut Output, parts: &Parts, wall: &Wall, plan: &MachinePlan) -> Re
         let _ = write!(out, "{byte:02x}");
     }
     let _ = writeln!(out);
+    for grant in require::granted(parts.required) {
+        let _ = writeln!(out, "loader: {grant}");
+    }
     copy(plan.as_bytes(), wall.plan.base);
     arch::jump(wall.hypervisor.base, wall.plan.base)
 }

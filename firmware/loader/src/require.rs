@@ -62,13 +62,21 @@ impl fmt::Display for Unmet<'_> {
 /// # Errors
 /// The first that is not met.
 pub fn check<'a>(required: &'a str, machine: &Facts) -> Result<(), Unmet<'a>> {
-    required.lines().try_for_each(|line| {
+    required.lines().filter(|line| !line.starts_with(GRANTED)).try_for_each(|line| {
         let mut words = line.splitn(3, ' ');
         let (fact, least) = (words.next().unwrap_or_default(), words.next().and_then(|least| least.parse().ok()));
         let place = words.next().unwrap_or("the policy");
         let met = least.map_or(Err(Why::Unknown), |least| is_met(fact, least, machine));
         met.map_err(|why| Unmet { place, fact, why })
     })
+}
+
+/// Where a line of the part begins that tells of a grant which can undo the wall, and asks for nothing.
+const GRANTED: &str = "granted 0 ";
+
+/// What the policy gives away that can undo the wall, as its author says it: place, what, and why.
+pub fn granted(required: &str) -> impl Iterator<Item = &str> {
+    required.lines().filter_map(|line| line.strip_prefix(GRANTED))
 }
 
 fn is_met(fact: &str, needed: u64, machine: &Facts) -> Result<(), Why> {
@@ -173,6 +181,14 @@ mod tests {
             said("sgx 1 site.policy:9", &plain),
             "site.policy:9 requires sgx: this loader does not know what that is"
         );
+    }
+
+    #[test]
+    fn a_grant_that_can_undo_the_wall_is_told_and_asks_for_nothing() {
+        let part = "cores 1 site.policy:2\ngranted 0 site.policy:4 the guest is given mmio.write: why\ngranted 0 a b\n";
+        assert_eq!(check(part, &with(&[None], &[])), Ok(()));
+        assert!(granted(part).eq(["site.policy:4 the guest is given mmio.write: why", "a b"]));
+        assert_eq!(granted("cores 1 granted 0 x:1\n").count(), 0);
     }
 
     #[test]

@@ -80,15 +80,17 @@ pub(crate) fn outcome(compiled: &Compiled, never: &Never) -> Result<Outcome, Str
     Ok(match reach::search(&compiled.policy, &never.what) {
         Found::Nowhere(_) => Outcome::Proved,
         Found::Unknown(why) => Outcome::Undecided(format!("{also}what can be remembered was not searched: {why}")),
-        Found::Way(way) => match confirmed(compiled, never, &way)? {
-            Some(broken) => broken,
-            None => {
-                let way: Vec<String> = way.iter().map(|step| shown(compiled, step)).collect();
-                let why =
-                    "only rates, times or hours stand against: the search leaves them out, and the monitor refused";
-                Outcome::Undecided(format!("{also}{why}\n  {}", way.join("\n  then ")))
+        Found::Ways(ways) => {
+            for way in &ways {
+                if let Some(broken) = confirmed(compiled, never, way)? {
+                    return Ok(broken);
+                }
             }
-        },
+            let way = ways.first().into_iter().flatten();
+            let way: Vec<String> = way.map(|step| shown(compiled, step)).collect();
+            let why = "only rates or hours stand against: the search leaves them out, and the monitor refused";
+            Outcome::Undecided(format!("{also}{why}\n  {}", way.join("\n  then ")))
+        }
     })
 }
 

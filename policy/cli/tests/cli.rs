@@ -175,9 +175,13 @@ fn every_example_passes_its_tests_which_reach_every_rule() {
     for example in examples {
         let output = bulkhead(&["test", &example.to_string_lossy(), "--min-coverage", "100"]);
         assert_eq!(output.status.code(), Some(0), "{}: {}", example.display(), text(&output));
+        for verb in ["prove", "lint"] {
+            let output = bulkhead(&[verb, &example.to_string_lossy()]);
+            assert_eq!(output.status.code(), Some(0), "{verb} {}: {}", example.display(), text(&output));
+        }
         count += 1;
     }
-    assert!(count >= 7, "{count} examples");
+    assert!(count >= 19, "{count} examples");
 }
 
 #[test]
@@ -663,11 +667,38 @@ fn the_prover_agrees_with_trying_every_call() {
     assert!(proved > 50 && broken > 50, "{proved} {broken}");
 }
 
+/// Who puts one step's lines behind the other's, as the tutorial says, has a site that passes after each.
+#[test]
+fn the_tutorial_is_true_at_every_step() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/tutorial-policy.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let mut so_far = String::new();
+    for block in document.split("```policy\n").skip(1) {
+        so_far.push_str(block.split("```").next().unwrap());
+        let folder = site("tutorial", &so_far).display().to_string();
+        for words in [["check", &folder].as_slice(), &["test", &folder], &["prove", &folder]] {
+            let output = bulkhead(words);
+            assert_eq!(output.status.code(), Some(0), "{so_far}\n{}", text(&output));
+        }
+    }
+    let folder = site("tutorial", &so_far).display().to_string();
+    let output = bulkhead(&["test", &folder, "--min-coverage", "100"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let turned = so_far.replace("when motor is running as while_running", "when motor is standing as while_running");
+    let output = bulkhead(&["prove", &site("tutorial-turned", &turned).display().to_string()]);
+    assert!(output.status.code() == Some(1) && text(&output).contains("guest -> drive.run(on: true)\n  then guest"));
+    let aged = so_far.replace("unless drive.run came before", "and age of motor below 1 s");
+    let broken = bulkhead(&["prove", &site("tutorial-aged", &aged).display().to_string()]);
+    assert!(broken.status.code() == Some(1) && text(&broken).contains("BROKEN"), "{}", text(&broken));
+    let kept = aged.replace("not on and motor is running", "not on and motor is running and age of motor >= 1 s");
+    assert_eq!(bulkhead(&["prove", &site("tutorial-kept", &kept).display().to_string()]).status.code(), Some(0));
+}
+
 /// Blocks that are set off by four spaces or fenced, and begin as a policy does, are whole policies.
 #[test]
 fn every_policy_in_the_documents_compiles() {
     let mut count = 0;
-    for name in ["policy.md", "policy-semantics.md", "tutorial-policy.md"] {
+    for name in ["policy.md", "policy-semantics.md"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
         let document = std::fs::read_to_string(&path).unwrap();
         for (number, block) in document.split("```policy\n").skip(1).enumerate() {
@@ -676,8 +707,10 @@ fn every_policy_in_the_documents_compiles() {
             let first = document.split("```policy\n").nth(1).unwrap().split("```").next().unwrap();
             let whole = if block.starts_with("edition") { block.to_string() } else { format!("{first}\n{block}") };
             let folder = site(&format!("block-{name}-{number}"), &whole);
-            let output = bulkhead(&["test", &folder.to_string_lossy()]);
-            assert_eq!(output.status.code(), Some(0), "{name}: {block}\n{}", text(&output));
+            for verb in ["test", "prove"] {
+                let output = bulkhead(&[verb, &folder.to_string_lossy()]);
+                assert_eq!(output.status.code(), Some(0), "{name}: {block}\n{}", text(&output));
+            }
             count += 1;
         }
     }

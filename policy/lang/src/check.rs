@@ -117,9 +117,10 @@ impl Checker<'_> {
         self.findings.iter().any(|finding| finding.severity == crate::Severity::Error)
     }
 
-    pub(crate) fn unknown<'k>(&mut self, name: &Name, what: &str, known: impl IntoIterator<Item = &'k str> + Clone) {
-        let near = nearest(&name.text, known.clone());
-        let all: Vec<&str> = known.into_iter().take(12).collect();
+    pub(crate) fn unknown<'k>(&mut self, name: &Name, what: &str, known: impl IntoIterator<Item = &'k str>) {
+        let all: Vec<&str> = known.into_iter().filter(|name| !name.is_empty()).collect();
+        let near = nearest(&name.text, all.iter().copied());
+        let all = all.get(..12).unwrap_or(&all);
         let help = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None if all.is_empty() => "nothing of that kind is declared".to_string(),
@@ -190,7 +191,10 @@ impl Checker<'_> {
                 }
             }
         }
-        let (errors, error_shapes) = self.declared_errors(interface);
+        if let Some(name) = interface.errors.iter().find(|name| name.text == OTHER) {
+            let help = "`other` is what the interface does not declare, such as a service that is gone";
+            self.error(name.span, "no error can be called `other`", help);
+        }
         let mut methods: Vec<Method> = Vec::new();
         for method in interface.methods.iter().take(METHODS) {
             if methods.iter().any(|known| known.name == method.name.text) {
@@ -199,7 +203,7 @@ impl Checker<'_> {
             let (arguments, argument_shapes) = self.message(interface, &method.name, &method.arguments);
             let (replies, reply_shapes) = self.message(interface, &method.name, &method.replies);
             let name = method.name.text.clone();
-            let (errors, error_shapes) = (errors.clone(), error_shapes.clone());
+            let (errors, error_shapes) = self.declared_errors(interface, method);
             let (is_question, way) = (method.is_question, method.way);
             methods.push(Method {
                 name,
@@ -216,17 +220,25 @@ impl Checker<'_> {
         methods
     }
 
-    /// What an error says: its number, from 1 on. An answer that is none (the service is gone, it took too long) has 0, and nothing
-    /// keeps a service from a number that its interface does not declare: so it may be any.
-    fn declared_errors(&mut self, interface: &Interface) -> (Vec<Field>, Vec<(String, Shape)>) {
-        if interface.errors.is_empty() {
+    /// What an error of a method says: its number, from 1 on, among those of the interface. An answer that is none (the service is gone, it
+    /// took too long) has 0, and nothing keeps a service from a number that is not declared: so it may be any, and has no word then.
+    fn declared_errors(&mut self, interface: &Interface, method: &tree::Method) -> (Vec<Field>, Vec<(String, Shape)>) {
+        let own = method.errors.as_ref();
+        for (at, name) in own.iter().flat_map(|own| own.iter().enumerate()) {
+            if !interface.errors.iter().any(|known| known.text == name.text) {
+                let known: Vec<&str> = interface.errors.iter().map(|known| known.text.as_str()).collect();
+                self.unknown(name, "error of this interface called", known);
+            }
+            if own.is_some_and(|own| own.iter().take(at).any(|before| before.text == name.text)) {
+                self.twice(name);
+            }
+        }
+        if interface.errors.is_empty() || own.is_some_and(Vec::is_empty) {
             return (Vec::new(), Vec::new());
         }
-        if let Some(name) = interface.errors.iter().find(|name| name.text == OTHER) {
-            let help = "`other` is what the interface does not declare, such as a service that is gone";
-            self.error(name.span, "no error can be called `other`", help);
-        }
-        let words = std::iter::once(OTHER).chain(interface.errors.iter().map(|name| name.text.as_str()));
+        let is_own = |name: &Name| own.is_none_or(|own| own.iter().any(|known| known.text == name.text));
+        let words = interface.errors.iter().map(|name| if is_own(name) { name.text.as_str() } else { "" });
+        let words = std::iter::once(OTHER).chain(words);
         let range = (0, u64::MAX.into());
         let kind = Kind { words: words.map(str::to_string).collect(), ..Kind::plain(range) };
         let (name, presence) = (ERROR.to_string(), Presence::Always);

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use bulkhead_model::build::{Tables, word};
 use bulkhead_model::code::{EFFECTS, WRITES};
-use bulkhead_model::{self as model, NONE, form, kind};
+use bulkhead_model::{self as model, NONE, kind};
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::groups::never_both;
 use crate::index;
 use crate::normal::{self, ROWS};
-use crate::policy::{Body, Expression, Field, Head, Policy, Presence, Rule, State, StateKind};
+use crate::policy::{Body, Expression, Field, Policy, Presence, Rule, State, StateKind};
 use crate::tree::{Decision, Event};
 
 /// What the compiler knows about the worst decision.
@@ -355,19 +355,7 @@ fn add_field(tables: &mut Tables, field: &Field) {
 
 /// How people write a field's values, for the programs that read and print messages: a label for each way, once.
 fn written(tables: &mut Tables, field: &Field) -> u16 {
-    let kind = &field.kind;
-    let (form, words) = match field.head {
-        Some(Head::Text(false)) => (form::TEXT, String::new()),
-        Some(Head::Text(true)) => (form::BYTES, String::new()),
-        Some(Head::List(width)) => (form::LIST, width.to_string()),
-        Some(Head::Optional) => (form::OPTIONAL, String::new()),
-        None if kind.is_flags => (form::FLAGS, kind.words.join(" ")),
-        None if !kind.words.is_empty() => (form::WORDS, kind.words.join(" ")),
-        None if kind.step != (1, 0) || !kind.unit.is_empty() => {
-            (form::SCALED, format!("{} {} {}", kind.step.0, kind.step.1, kind.unit))
-        }
-        None => return 0,
-    };
+    let Some((form, words)) = field.form() else { return 0 };
     let label = model::Label { name: tables.add_text(form), because: tables.add_text(&words), to_caller: 0 };
     let at = tables.labels.iter().position(|known| *known == label).unwrap_or_else(|| {
         tables.labels.push(label);

@@ -24,6 +24,8 @@ pub struct Verdict {
     pub against: Vec<(Reason, usize)>,
     /// Every rule that speaks for it, or observes it.
     pub observed: Vec<usize>,
+    /// Every instance that is changed, perhaps to what it was.
+    pub changed: Vec<Instance>,
 }
 
 /// What happened: who says what to whom.
@@ -79,7 +81,11 @@ type Value = Result<i128, String>;
 impl Remembered {
     /// Decides on a message, and remembers what the deciding rules say.
     pub fn decide(&mut self, policy: &Policy, times: Times, message: &Message<'_>) -> Verdict {
-        let refused = |reason, rule| Verdict { reason, rule, audit: true, against: Vec::new(), observed: Vec::new() };
+        let verdict = |reason, rule, audit| {
+            let (against, observed, changed) = (Vec::new(), Vec::new(), Vec::new());
+            Verdict { reason, rule, audit, against, observed, changed }
+        };
+        let refused = |reason, rule| verdict(reason, rule, true);
         let Message { subject, object, method, event, words } = *message;
         if usize::from(subject) >= policy.subjects.len() || usize::from(object) >= policy.objects.len() {
             return refused(Reason::UnknownObject, None);
@@ -158,25 +164,15 @@ impl Remembered {
                 ..refused(Reason::DeniedByRule, Some(rule))
             },
             (_, _, Some(rule), _) => {
-                let is_recorded = is_recorded.iter().any(|number| !is_deny(*number));
-                Verdict {
-                    reason: Reason::Allowed,
-                    rule: Some(rule),
-                    audit: is_recorded,
-                    against: Vec::new(),
-                    observed: Vec::new(),
-                }
+                verdict(Reason::Allowed, Some(rule), is_recorded.iter().any(|number| !is_deny(*number)))
             }
             (.., Some(rule)) if event == Event::Request => refused(Reason::Rate, Some(rule)),
-            _ if event != Event::Request => {
-                Verdict { reason: Reason::Allowed, rule: None, audit: false, against: Vec::new(), observed: Vec::new() }
-            }
+            _ if event != Event::Request => verdict(Reason::Allowed, None, false),
             _ => refused(Reason::NoRule, None),
         };
         if verdict.reason != Reason::Failed {
-            for (place, memory) in changes {
-                self.0.insert(place, memory);
-            }
+            verdict.changed = changes.iter().map(|(instance, _)| instance.clone()).collect();
+            self.0.extend(changes);
         }
         verdict.against = against;
         verdict.observed = matching.iter().map(|(number, _)| *number).filter(|number| !is_deny(*number)).collect();

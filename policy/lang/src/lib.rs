@@ -2,6 +2,7 @@
 //! and a plain interpreter that the monitor is tested against. `docs/policy.md` is the language's reference.
 #![forbid(unsafe_code)]
 
+mod ages;
 mod automata;
 mod cases;
 mod channel;

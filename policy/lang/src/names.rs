@@ -35,9 +35,11 @@ pub(crate) const DECLARING: [&str; 25] = [
 ];
 
 /// Words of clauses and expressions, which an editor may offer besides the statements' and the policy's own.
-const WORDS: [&str; 68] = [
+const WORDS: [&str; 70] = [
     "method",
     "errors",
+    "fails with",
+    "never fails",
     "question",
     "enum",
     "flags",

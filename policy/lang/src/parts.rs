@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(rules, [Some("p1_set_speed"), None, Some("p2_set_speed"), None]);
         let told: Vec<&str> =
             compiled.policy.rules.iter().filter_map(|rule| Some(rule.because.as_ref()?.told.as_str())).collect();
-        assert_eq!(told[1], "{speed*1/2} Hz is below 5.00 Hz; at most 30 Hz");
+        assert_eq!(told[1], "{speed=scaled 1 2 Hz} is below 5.00 Hz; at most 30 Hz");
         let tests: Vec<&str> = compiled.policy.tests.iter().map(|test| test.name.as_str()).collect();
         assert_eq!(tests, ["p1: limit", "p2: limit"]);
     }

@@ -1,11 +1,12 @@
-//! What can be remembered at all: every state that messages can lead to is visited, breadth first, from the start on. The rules are
-//! taken with less than they ask (no rates, no ages, no hours; a state that lasts may be over at any time), so that what is not reached
-//! here is never reached; what is reached is put to the monitor before anyone is told.
+//! What can be remembered at all: every state that messages can lead to is visited, breadth first, from the start on, each with all
+//! ages that it can have. The rules are taken with less than they ask (no rates, no hours), so that what is not reached here is never
+//! reached; what is reached is put to the monitor before anyone is told.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bulkhead_model::build::word;
 
+use crate::ages::{self, Span, Zone};
 use crate::compile::conjuncts;
 use crate::interpret::{Instance, Memory, Message, Remembered, Times};
 use crate::normal;
@@ -18,8 +19,11 @@ const STATES: usize = 20_000;
 const MESSAGES: usize = 2_000;
 /// A field with at most so many values is tried with each of them, if rules compute with it or remember it.
 const VALUES: i128 = 256;
-/// Nothing moves here by itself.
-const STILL: Times = Times { microseconds: Some(0), local_seconds: None };
+/// How far apart, in microseconds, the messages of a way are tried.
+const APART: [i64; 4] = [0, 1_000_000, 60_000_000, 3_600_000_000];
+/// The most ages that run at once, and the most pieces that they are looked at in.
+const AGES: usize = 8;
+const PIECES: usize = 10_000;
 
 /// One thing that happens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,8 +50,9 @@ pub enum Move {
 pub enum Found {
     /// None of so many states is one that must never be.
     Nowhere(usize),
-    /// A shortest way to one; the last move is the request that must never be allowed, if one must not.
-    Way(Vec<Move>),
+    /// A shortest way to one, at the earliest times and at others: the last move is the request that must never be allowed, if one must
+    /// not.
+    Ways(Vec<Vec<Move>>),
     /// The search says nothing: why.
     Unknown(String),
 }
@@ -77,7 +82,8 @@ pub fn search(policy: &Policy, what: &NeverWhat) -> Found {
         NeverWhat::Call(rule, _) => rule.bodies.iter().filter_map(|body| body.condition.as_ref()).any(is_timed),
     };
     if asks_time {
-        return Found::Unknown("the search does not follow times; say it of states".to_string());
+        let why = "the search follows ages that are compared with constants, and no hours; say it of states";
+        return Found::Unknown(why.to_string());
     }
     cone(policy, &mut states, &mut methods);
     let (loose, strict) = match loosened(policy, &states) {
@@ -89,9 +95,10 @@ pub fn search(policy: &Policy, what: &NeverWhat) -> Found {
         Err(why) => return Found::Unknown(why),
     };
     let mut visited = 0;
+    let cuts = all_cuts(&loose, what);
     for messages in parts(&loose, what, &messages) {
-        let mut search =
-            Search { policy: &loose, strict: strict.as_ref(), what, before, seen: BTreeMap::new(), all: Vec::new() };
+        let (seen, all) = (BTreeMap::new(), Vec::new());
+        let mut search = Search { policy: &loose, strict: strict.as_ref(), what, before, cuts: &cuts, seen, all };
         match search.run(&messages) {
             Found::Nowhere(count) => visited += count,
             found => return found,
@@ -105,6 +112,8 @@ pub fn search(policy: &Policy, what: &NeverWhat) -> Found {
 fn parts(policy: &Policy, what: &NeverWhat, messages: &[Move]) -> Vec<Vec<Move>> {
     let whole = || vec![messages.to_vec()];
     let mut parts: BTreeMap<u64, Vec<Move>> = BTreeMap::new();
+    // What neither asks for nor changes what is remembered belongs to all.
+    let mut free = Vec::new();
     let nevers = match what {
         // A method that must come before belongs to the same part: what is proved so is more than what is asked.
         NeverWhat::Call(rule, _) => std::slice::from_ref(rule),
@@ -122,10 +131,13 @@ fn parts(policy: &Policy, what: &NeverWhat, messages: &[Move]) -> Vec<Vec<Move>>
                 return whole();
             }
         }
-        let Some(value) = argument.and_then(|at| words.get(at)) else { return whole() };
-        parts.entry(*value).or_default().push(step.clone());
+        match argument.map(|at| words.get(at)) {
+            None => free.push(step.clone()),
+            Some(Some(value)) => parts.entry(*value).or_default().push(step.clone()),
+            Some(None) => return whole(),
+        }
     }
-    parts.into_values().collect()
+    if parts.is_empty() { vec![free] } else { parts.into_values().map(|part| [part, free.clone()].concat()).collect() }
 }
 
 /// Every instance that a rule reads or changes; one without keys for all of an object.
@@ -196,6 +208,13 @@ fn without_limits(policy: &Policy, states: &BTreeSet<u16>) -> Result<Policy, Str
             // What is recorded decides nothing.
             body.recording = None;
             body.effects.retain(|effect| states.contains(&effect.state()));
+            for effect in &body.effects {
+                effect.each(&mut |expression| {
+                    if is_timed(expression) {
+                        doubt = Some("a rule remembers a time in a way that the search does not follow".to_string());
+                    }
+                });
+            }
             let mut parts = Vec::new();
             body.condition.iter().for_each(|condition| conjuncts(condition, &mut parts));
             let Some(first) = parts.iter().position(|part| is_timed(part)) else { return true };
@@ -223,8 +242,28 @@ fn cannot_fail(expression: &Expression) -> bool {
     }
 }
 
+/// Whether an expression asks for a time in a way that the search does not follow.
 fn is_timed(expression: &Expression) -> bool {
-    expression.has(|part| matches!(part, Expression::Age(_) | Expression::TimeOfDay | Expression::DayOfWeek))
+    !ages::cuts(expression, &mut BTreeMap::new())
+}
+
+/// Where the ages of each state object matter.
+type Cuts = BTreeMap<u16, BTreeSet<i64>>;
+
+fn all_cuts(policy: &Policy, what: &NeverWhat) -> Cuts {
+    let mut all = Cuts::new();
+    let mut add = |expression: &Expression| {
+        ages::cuts(expression, &mut all);
+    };
+    let nevers = if let NeverWhat::Call(rule, _) = what { std::slice::from_ref(rule) } else { &[] };
+    for body in policy.rules.iter().chain(nevers).flat_map(|rule| &rule.bodies) {
+        body.condition.iter().for_each(&mut add);
+        body.effects.iter().for_each(|effect| effect.each(&mut add));
+    }
+    if let NeverWhat::State(condition) = what {
+        add(condition);
+    }
+    all
 }
 
 /// The state objects that an expression asks for.
@@ -361,8 +400,31 @@ fn limits(expression: &Expression, argument: usize) -> Option<Vec<Values>> {
     }
 }
 
-/// What is remembered, and whether one of the methods was allowed that must come before.
+/// What is remembered, every time in it being zero, and whether one of the methods was allowed that must come before.
 type State = (Remembered, bool);
+
+/// A state with ages that it can have.
+struct Node {
+    state: State,
+    zone: Zone,
+    from: Option<(usize, Step)>,
+}
+
+/// What led to it: a message, the spans of ages in which it does, and what it changes.
+#[derive(Clone)]
+struct Step {
+    message: Option<Move>,
+    spans: Vec<(Instance, Span)>,
+    changed: Vec<Instance>,
+}
+
+/// What is remembered at some of a node's ages, and the time then.
+struct Piece {
+    zone: Zone,
+    spans: Vec<(Instance, Span)>,
+    remembered: Remembered,
+    times: Times,
+}
 
 struct Search<'a> {
     policy: &'a Policy,
@@ -370,44 +432,37 @@ struct Search<'a> {
     strict: Option<&'a Policy>,
     what: &'a NeverWhat,
     before: &'a [(u16, u16)],
-    /// Each state's number.
-    seen: BTreeMap<State, usize>,
-    /// For each state the one that it was reached from, and by which move.
-    all: Vec<(State, Option<(usize, Move)>)>,
+    cuts: &'a Cuts,
+    /// The nodes of each state.
+    seen: BTreeMap<State, Vec<usize>>,
+    all: Vec<Node>,
 }
 
 impl Search<'_> {
     fn run(&mut self, messages: &[Move]) -> Found {
-        let start = (Remembered::default(), false);
-        self.seen.insert(start.clone(), 0);
-        self.all.push((start, None));
-        let mut waiting = VecDeque::from([0]);
+        let mut waiting = VecDeque::new();
+        self.enter(Node { state: State::default(), zone: Zone::new(), from: None }, &mut waiting);
+        let asked: Vec<BTreeSet<u16>> = messages.iter().map(|message| self.asks_ages(message)).collect();
         while let Some(at) = waiting.pop_front() {
-            let Some(((remembered, came_before), _)) = self.all.get(at).cloned() else { break };
-            if let NeverWhat::State(condition) = self.what
-                && is_so(self.policy, &remembered, STILL, condition)
-            {
-                return Found::Way(self.way(at));
+            let mut cut: BTreeMap<&BTreeSet<u16>, Vec<Piece>> = BTreeMap::new();
+            if let NeverWhat::State(condition) = self.what {
+                let mut states = BTreeSet::new();
+                reads(condition, &mut states);
+                let Some(pieces) = self.pieces(at, &states) else { return Self::too_many_ages() };
+                let is_met = |piece: &Piece| is_so(self.policy, &piece.remembered, piece.times, condition);
+                if let Some(piece) = pieces.into_iter().find(is_met) {
+                    return self.ways(at, Step { message: None, spans: piece.spans, changed: Vec::new() });
+                }
             }
-            for (instance, memory, time) in self.endings(&remembered) {
-                let mut next = remembered.clone();
-                next.0.insert(instance, memory);
-                self.enter((next, came_before), (at, Move::Wait(time)), &mut waiting);
-            }
-            for step in messages {
-                let Move::Send { subject, object, method, event, words } = step else { continue };
-                let message = Message { subject: *subject, object: *object, method: *method, event: *event, words };
-                for policy in [Some(self.policy), self.strict].into_iter().flatten() {
-                    let mut next = remembered.clone();
-                    let is_allowed = next.decide(policy, STILL, &message).reason == bulkhead_model::Reason::Allowed;
-                    let is_granted = is_allowed && *event == Event::Request;
-                    if is_granted && !came_before && self.is_forbidden(&remembered, &message) {
-                        let mut way = self.way(at);
-                        way.push(step.clone());
-                        return Found::Way(way);
+            for (message, asked) in messages.iter().zip(&asked) {
+                if !cut.contains_key(asked) {
+                    let Some(pieces) = self.pieces(at, asked) else { return Self::too_many_ages() };
+                    cut.insert(asked, pieces);
+                }
+                for piece in cut.get(asked).into_iter().flatten() {
+                    if let Some(found) = self.send(at, message, piece, &mut waiting) {
+                        return found;
                     }
-                    let came = is_granted && self.before.contains(&(*object, *method));
-                    self.enter((next, came_before || came), (at, step.clone()), &mut waiting);
                 }
             }
             if self.all.len() > STATES {
@@ -419,229 +474,160 @@ impl Search<'_> {
         Found::Nowhere(self.all.len())
     }
 
-    fn enter(&mut self, state: State, from: (usize, Move), waiting: &mut VecDeque<usize>) {
-        let number = self.all.len();
-        if !self.seen.contains_key(&state) {
-            self.seen.insert(state.clone(), number);
-            self.all.push((state, Some(from)));
-            waiting.push_back(number);
+    fn too_many_ages() -> Found {
+        Found::Unknown(format!("more than {AGES} ages run at once, or are compared with too much; bound the keys"))
+    }
+
+    /// What a message leads to from some of a node's ages.
+    fn send(&mut self, at: usize, step: &Move, piece: &Piece, waiting: &mut VecDeque<usize>) -> Option<Found> {
+        let Move::Send { subject, object, method, event, words } = step else { return None };
+        let message = Message { subject: *subject, object: *object, method: *method, event: *event, words };
+        let came_before = self.all.get(at)?.state.1;
+        for policy in [Some(self.policy), self.strict].into_iter().flatten() {
+            let mut next = piece.remembered.clone();
+            let verdict = next.decide(policy, piece.times, &message);
+            let is_granted = verdict.reason == bulkhead_model::Reason::Allowed && *event == Event::Request;
+            let (spans, changed) = (piece.spans.clone(), verdict.changed);
+            let step = Step { message: Some(step.clone()), spans, changed };
+            if is_granted && !came_before && self.is_forbidden(piece, &message) {
+                return Some(self.ways(at, step));
+            }
+            if step.changed.is_empty() && !is_granted {
+                continue;
+            }
+            let came = is_granted && self.before.contains(&(*object, *method));
+            let old = self.clocks(&piece.remembered);
+            let keeps = |clock: &Instance| old.iter().position(|known| known == clock && !step.changed.contains(clock));
+            let clocks: Vec<Option<usize>> = self.clocks(&next).iter().map(keeps).collect();
+            let zone = piece.zone.of(&clocks);
+            self.enter(Node { state: (next, came_before || came), zone, from: Some((at, step)) }, waiting);
+        }
+        None
+    }
+
+    /// A node, with all the ages that come by waiting; unless it is among those that are known.
+    fn enter(&mut self, mut node: Node, waiting: &mut VecDeque<usize>) {
+        let policy = self.policy;
+        node.state.0.0.retain(|(state, _), memory| {
+            if let Memory::Flow(_, Some(time), _) | Memory::Timer(Some(time)) = memory {
+                *time = 0;
+            }
+            policy.states.get(usize::from(*state)).is_none_or(|state| state.beginning() != *memory)
+        });
+        let clocks = self.clocks(&node.state.0);
+        let largest = |clock: &Instance| self.cuts_of(clock, &node.state.0).last().copied().unwrap_or(0);
+        let largest: Vec<i64> = clocks.iter().map(largest).collect();
+        node.zone.pass();
+        node.zone.widen(&largest);
+        let known = self.seen.entry(node.state.clone()).or_default();
+        let is_known = known.iter().filter_map(|&at| self.all.get(at)).any(|known| known.zone.holds(&node.zone));
+        if !is_known {
+            known.push(self.all.len());
+            waiting.push_back(self.all.len());
+            self.all.push(node);
         }
     }
 
-    fn is_forbidden(&self, remembered: &Remembered, message: &Message<'_>) -> bool {
+    /// The instances whose ages matter: of which one is asked for, and flows in a state that lasts.
+    fn clocks(&self, remembered: &Remembered) -> Vec<Instance> {
+        let matters = |(instance, memory): &(&Instance, &Memory)| {
+            matches!(memory, Memory::Flow(_, Some(_), _) | Memory::Timer(Some(_)))
+                && !self.cuts_of(instance, remembered).is_empty()
+        };
+        remembered.0.iter().filter(matters).map(|(instance, _)| instance.clone()).collect()
+    }
+
+    /// Where the age of an instance matters, in what it remembers now.
+    fn cuts_of(&self, instance: &Instance, remembered: &Remembered) -> Vec<i64> {
+        let asked = self.cuts.get(&instance.0).cloned().unwrap_or_default();
+        let kind = self.policy.states.get(usize::from(instance.0)).map(|state| &state.kind);
+        let lasts = match (kind, remembered.0.get(instance)) {
+            (Some(StateKind::Flow { states, .. }), Some(Memory::Flow(at, ..))) => {
+                states.get(usize::from(*at)).and_then(|state| state.lasts)
+            }
+            _ => None,
+        };
+        // A state is over after more than it lasts, and the next one's age begins there.
+        let Some(lasts) = lasts.and_then(|(time, _)| i64::try_from(time).ok()) else {
+            return asked.into_iter().collect();
+        };
+        let later = asked.iter().map(|cut| cut + lasts);
+        let all: BTreeSet<i64> = asked.iter().copied().chain(later).chain([lasts + 1]).collect();
+        all.into_iter().collect()
+    }
+
+    /// The state objects whose ages a message is judged by.
+    fn asks_ages(&self, message: &Move) -> BTreeSet<u16> {
+        let Move::Send { subject, object, method, event, .. } = message else { return BTreeSet::new() };
+        let nevers = if let NeverWhat::Call(rule, _) = self.what { std::slice::from_ref(rule) } else { &[] };
+        let rules = self.policy.rules.iter().chain(self.strict.iter().flat_map(|policy| &policy.rules)).chain(nevers);
+        let bodies = rules.flat_map(|rule| rule.bodies_for(*subject, *object, *method, *event));
+        bodies.flat_map(places).map(|place| place.state).collect()
+    }
+
+    /// A node cut into pieces in which all comparisons of some state objects' ages have one outcome. `None`: there are too many.
+    fn pieces(&self, at: usize, states: &BTreeSet<u16>) -> Option<Vec<Piece>> {
+        let node = self.all.get(at)?;
+        let clocks = self.clocks(&node.state.0);
+        let asked = clocks.iter().enumerate().filter(|(_, clock)| states.contains(&clock.0));
+        let cuts: Vec<(usize, Vec<i64>)> = asked.map(|(at, clock)| (at, self.cuts_of(clock, &node.state.0))).collect();
+        let count = cuts.iter().fold(1_usize, |count, (_, cuts)| count.saturating_mul(cuts.len() + 1));
+        if clocks.len() > AGES || count > PIECES {
+            return None;
+        }
+        let piece = |(zone, spans): (Zone, Vec<(usize, Span)>)| {
+            let ages = zone.example();
+            let now = ages.iter().copied().max().unwrap_or(0).cast_unsigned();
+            let mut remembered = node.state.0.clone();
+            for (clock, age) in clocks.iter().zip(ages) {
+                if let Some(Memory::Flow(_, Some(time), _) | Memory::Timer(Some(time))) = remembered.0.get_mut(clock) {
+                    *time = now.saturating_sub(age.cast_unsigned());
+                }
+            }
+            let spans =
+                spans.into_iter().filter_map(|(clock, span)| Some((clocks.get(clock)?.clone(), span))).collect();
+            Piece { zone, spans, remembered, times: Times { microseconds: Some(now), local_seconds: None } }
+        };
+        Some(node.zone.pieces(&cuts).into_iter().map(piece).collect())
+    }
+
+    fn is_forbidden(&self, piece: &Piece, message: &Message<'_>) -> bool {
         let NeverWhat::Call(rule, _) = self.what else { return false };
         let mut bodies = rule.bodies_for(message.subject, message.object, message.method, Event::Request);
-        bodies.any(|body| remembered.matches(self.policy, STILL, message, body) == Ok(true))
+        bodies.any(|body| piece.remembered.matches(self.policy, piece.times, message, body) == Ok(true))
     }
 
-    /// Flows whose state may be over: what they remember then, and after how long.
-    fn endings(&self, remembered: &Remembered) -> Vec<(Instance, Memory, u64)> {
-        let over = |((state, keys), memory): (&Instance, &Memory)| {
-            let StateKind::Flow { states, values } = &self.policy.states.get(usize::from(*state))?.kind else {
-                return None;
-            };
-            let Memory::Flow(at, Some(_), _) = memory else { return None };
-            let (time, then) = states.get(usize::from(*at))?.lasts?;
-            Some(((*state, keys.clone()), Memory::Flow(then, Some(0), vec![None; values.len()]), time + 1))
-        };
-        remembered.0.iter().filter_map(over).collect()
-    }
-
-    fn way(&self, mut at: usize) -> Vec<Move> {
-        let mut way = Vec::new();
-        while let Some((_, Some((from, step)))) = self.all.get(at) {
-            way.push(step.clone());
+    /// The way to a node and a step from there: as early as can be, and, for rates that the search does not follow, more and more
+    /// slowly.
+    fn ways(&self, mut at: usize, last: Step) -> Found {
+        let mut steps = vec![last];
+        while let Some(Node { from: Some((from, step)), .. }) = self.all.get(at) {
+            steps.push(step.clone());
             at = *from;
         }
-        way.reverse();
-        way
+        steps.reverse();
+        let moments: Vec<ages::Moment<'_>> =
+            steps.iter().map(|step| (step.spans.as_slice(), step.changed.as_slice())).collect();
+        let way = |apart: i64| {
+            let times = ages::times(&moments, apart)?;
+            let mut way = Vec::new();
+            let mut now = 0;
+            for (step, time) in steps.iter().zip(times) {
+                let wait = u64::try_from(time - now).unwrap_or(0);
+                way.extend((wait > 0).then_some(Move::Wait(wait)));
+                way.extend(step.message.clone());
+                now = time;
+            }
+            Some(way)
+        };
+        let mut ways: Vec<Vec<Move>> = APART.iter().filter_map(|&apart| way(apart)).collect();
+        ways.dedup();
+        if ways.is_empty() {
+            return Found::Unknown("it may be reached, at times that the search does not find".to_string());
+        }
+        Found::Ways(ways)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::tests::build;
-
-    const HEAD: &str = "edition 1\npolicy p\ninterface I {\n method m(x: u8 in 0..3) -> (y: bool)\n method n(x: u16) -> ()\n}\napp a\nservice s: I by a\n\
-        flow f { one -> two, three\n two -> one, three\n three -> one\n two lasts 4 s -> three }\ncounter c in 0..3\n\
-        flow g per x in 0..3 { shut -> open\n open -> shut }\ntimer t\n";
-
-    fn condition() -> impl Strategy<Value = &'static str> {
-        prop::sample::select(vec![
-            "f is one",
-            "f is two",
-            "f is not three",
-            "c < 2",
-            "c == 0",
-            "x == 2",
-            "x >= 1",
-            "f is two and c > 0",
-            "f is three or x == 0",
-        ])
-    }
-
-    fn rule() -> impl Strategy<Value = String> {
-        let effect = prop::sample::select(vec![
-            "f becomes one",
-            "f becomes two",
-            "f becomes three",
-            "count c",
-            "reset c",
-            "set c to x",
-            "start t",
-            "f becomes two, count c",
-        ]);
-        let kind =
-            prop::sample::select(vec!["allow guest s.m", "allow guest s.n", "allow a s.m", "on guest s.m reply"]);
-        (kind, condition(), effect, any::<bool>(), any::<bool>()).prop_map(
-            |(kind, when, effect, is_rated, is_timed)| {
-                let is_reply = kind.starts_with("on");
-                let when = if is_reply {
-                    when.replace("x == 2", "y").replace("x >= 1", "y").replace("x == 0", "not y")
-                } else {
-                    when.to_string()
-                };
-                let effect = if is_reply { effect.replace("to x", "to 2") } else { effect.to_string() };
-                let rate = if is_rated && !is_reply { " at most 2 per 9 s" } else { "" };
-                let timed = if is_timed && !is_reply { " and age of t above 2 s" } else { "" };
-                if effect.is_empty() && is_reply {
-                    return "allow guest s.m".to_string();
-                }
-                let then = if effect.is_empty() { String::new() } else { format!(" then {effect}") };
-                format!("{kind} when ({when}){timed}{rate}{then}")
-            },
-        )
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 1000, max_global_rejects: 100_000, ..ProptestConfig::default() })]
-
-        /// What the search says is never reached, no calls reach; and where nothing was left out, calls reach what it reaches.
-        #[test]
-        fn calls_reach_nothing_that_the_search_does_not(
-            rules in prop::collection::vec(rule(), 1..6),
-            deny in prop::option::of(condition()),
-            never in prop::sample::select(vec![
-                "when f is three and c == 2", "when c == 3", "when f is two and c > 1", "when f is three", "guest s.m when f is three",
-                "guest s.m when x == 2 and c > 1", "guest s.m unless s.n came before", "a s.m when f is two",
-            ]),
-            calls in prop::collection::vec((0_u16..2, any::<bool>(), 0_u64..4, 0_u64..6_000_000), 60),
-        ) {
-            let deny = deny.map_or(String::new(), |when| format!("deny guest s.m when {when}\n"));
-            let text = format!("{HEAD}{}\n{deny}never {never}\n", rules.join("\n"));
-            let Ok(compiled) = build(&text) else { return Err(TestCaseError::reject("rules that quarrel")) };
-            let policy = &compiled.policy;
-            let what = &policy.nevers[0].what;
-            let object = compiled.object("s").unwrap();
-            let found = search(policy, what);
-            let mut walk = Walk { policy, what, remembered: Remembered::default(), times: Times { microseconds: Some(0), local_seconds: None }, came: false };
-            if let Found::Nowhere(_) = found {
-                for (method, is_reply, value, wait) in calls {
-                    walk.times.microseconds = walk.times.microseconds.map(|now| now + wait);
-                    let subject = u16::try_from(value % 2).unwrap() * 2;
-                    let event = if is_reply && method == 0 { Event::Reply } else { Event::Request };
-                    let words = [if event == Event::Reply { value % 2 } else { value }];
-                    prop_assert!(!walk.breaks(&Message { subject, object, method, event, words: &words }), "{}", text);
-                }
-            } else if let (Found::Way(way), false) = (&found, text.contains("age of") || text.contains("at most")) {
-                let mut broken = way.is_empty();
-                for step in way {
-                    match step {
-                        Move::Wait(time) => walk.times.microseconds = walk.times.microseconds.map(|now| now + time),
-                        Move::Send { subject, object, method, event, words } => {
-                            broken = walk.breaks(&Message { subject: *subject, object: *object, method: *method, event: *event, words });
-                        }
-                    }
-                }
-                let ends_by_time = matches!((way.last(), what), (Some(Move::Wait(_)), NeverWhat::State(condition)) if is_so(policy, &walk.remembered, walk.times, condition));
-                prop_assert!(broken || ends_by_time, "{} {:?}", text, way);
-            }
-        }
-    }
-
-    struct Walk<'a> {
-        policy: &'a Policy,
-        what: &'a NeverWhat,
-        remembered: Remembered,
-        times: Times,
-        came: bool,
-    }
-
-    impl Walk<'_> {
-        /// Whether a message brings about what must never be.
-        fn breaks(&mut self, message: &Message<'_>) -> bool {
-            let is_meant = match self.what {
-                NeverWhat::Call(rule, _) => rule
-                    .bodies_for(message.subject, message.object, message.method, message.event)
-                    .any(|body| self.remembered.matches(self.policy, self.times, message, body) == Ok(true)),
-                NeverWhat::State(_) => false,
-            };
-            let reason = self.remembered.decide(self.policy, self.times, message).reason;
-            let is_granted = reason == bulkhead_model::Reason::Allowed && message.event == Event::Request;
-            let breaks = match self.what {
-                NeverWhat::Call(..) => is_granted && is_meant && !self.came,
-                NeverWhat::State(condition) => is_so(self.policy, &self.remembered, self.times, condition),
-            };
-            if let NeverWhat::Call(_, before) = self.what {
-                self.came |= is_granted && before.contains(&(message.object, message.method));
-            }
-            breaks
-        }
-    }
-
-    fn outcome(rules: &str) -> Found {
-        let compiled = build(&format!("{HEAD}{rules}\n")).unwrap();
-        search(&compiled.policy, &compiled.policy.nevers[0].what)
-    }
-
-    #[test]
-    fn what_must_come_before_is_kept_apart_for_each_key() {
-        let opens = "allow guest s.m when g(x) is shut then g(x) becomes open\n";
-        let used = "allow a s.m when g(x) is open then g(x) becomes shut\n";
-        assert!(matches!(outcome(&format!("{opens}{used}never a s.m when g(x) is shut")), Found::Nowhere(_)));
-        assert!(matches!(outcome(&format!("{opens}{used}never guest s.m when g(x) is open")), Found::Nowhere(_)));
-        assert!(
-            matches!(outcome(&format!("{opens}{used}never a s.m when g(x) is open")), Found::Way(way) if way.len() == 2)
-        );
-        let before = "allow guest s.n then count c\nallow guest s.m when c > 0\n";
-        assert!(matches!(outcome(&format!("{before}never guest s.m unless s.n came before")), Found::Nowhere(2..)));
-        let without = "allow guest s.n then count c\nallow guest s.m\n";
-        assert!(
-            matches!(outcome(&format!("{without}never guest s.m unless s.n came before")), Found::Way(way) if way.len() == 1)
-        );
-    }
-
-    /// In the third state the first rule fails, unless it is held back: then the second allows.
-    #[test]
-    fn a_rule_that_is_held_back_leaves_the_call_to_others() {
-        for held in ["when age of t above 2 s then f becomes two", "at most 2 per 9 s then f becomes two"] {
-            let rules = format!("allow guest s.n then start t\nallow guest s.m {held}\nallow guest s.m\n");
-            assert!(matches!(outcome(&format!("{rules}never guest s.m when f is three")), Found::Way(_)), "{held}");
-        }
-        let rules = "allow guest s.m then f becomes two\nallow guest s.m\n";
-        assert!(matches!(outcome(&format!("{rules}never guest s.m when f is three")), Found::Nowhere(_)));
-    }
-
-    #[test]
-    fn what_is_kept_per_caller_is_looked_at_for_each() {
-        let rules = "counter tries per caller in 0..2\nallow a s.n then count tries\nallow guest s.n\n";
-        assert!(matches!(outcome(&format!("{rules}never when tries == 2")), Found::Way(way) if way.len() == 2));
-        let rules = rules.replace("then count", "when x > 5 and x < 5 then count");
-        assert!(matches!(outcome(&format!("{rules}never when tries == 2")), Found::Nowhere(1)));
-    }
-
-    #[test]
-    fn what_the_search_cannot_follow_is_unknown() {
-        for (rules, why) in [
-            ("allow guest s.n then set c to x % 4\nnever when c == 2", "narrow it to 256"),
-            ("allow guest s.n then start t\nnever when age of t above 2 s", "does not follow times"),
-            ("on guest s.m reply when age of t above 1 s then count c\nnever when c == 2", "asks for a time"),
-        ] {
-            let found = outcome(rules);
-            assert!(matches!(&found, Found::Unknown(text) if text.contains(why)), "{rules}: {found:?}");
-        }
-    }
-}
+mod tests;

@@ -1,11 +1,8 @@
 //! Reasons: a rule's text for people, with values in it. `{speed}` stands for an argument as it is written, `{limit}` for what `let`
 //! names, `{caller}` for who calls. What is known beforehand is put in here; the rest is told by `bulkhead_model::Told`.
 
-use std::fmt::Write;
-
 use crate::check::Checker;
-use crate::messages::CHUNK;
-use crate::policy::{Field, Head};
+use crate::policy::Field;
 use crate::tree::{self, Constant, Name, Number};
 
 /// The longest reason, so that a line for people holds it.
@@ -48,12 +45,8 @@ impl Checker<'_> {
                 self.error(name.span, format!("`{}` is secret", name.text), help);
                 return None;
             }
-            let form = form(field);
-            if form.is_none() {
-                let help = "name a number, a word, flags, a text, or one element: {values[0]}";
-                self.error(name.span, format!("`{}` is no single value", name.text), help);
-            }
-            return form;
+            let form = field.form().map_or(String::new(), |(form, words)| format!("={form} {words}"));
+            return Some(format!("{{{}{form}}}", field.name));
         }
         if name.text == "caller" {
             return Some("{@}".to_string());
@@ -83,29 +76,6 @@ impl Checker<'_> {
     }
 }
 
-/// A field's value in braces, with what it takes to write it: a word and a sign after its name, and the unit after the brace.
-fn form(field: &Field) -> Option<String> {
-    let (name, kind) = (&field.name, &field.kind);
-    Some(match field.head {
-        Some(Head::Text(false)) => format!("{{{name}\"{}}}", field.range.1.unsigned_abs().div_ceil(CHUNK as u128)),
-        Some(Head::Text(true) | Head::List(_)) => return None,
-        _ if kind.is_flags => format!("{{{name}&{}}}", kind.words.join(",")),
-        _ if !kind.words.is_empty() => format!("{{{name}:{}}}", kind.words.join(",")),
-        _ => {
-            let (step, decimals) = kind.step;
-            let mut text = format!("{{{name}");
-            if kind.step != (1, 0) {
-                let _ = write!(text, "*{step}/{decimals}");
-            }
-            text.push('}');
-            if !kind.unit.is_empty() {
-                let _ = write!(text, " {}", kind.unit);
-            }
-            text
-        }
-    })
-}
-
 /// A constant as it is written.
 pub(crate) fn constant(constant: &Constant) -> String {
     let Number { digits, decimals, unit, .. } = match constant {
@@ -130,8 +100,8 @@ pub(crate) mod tests {
         method m(speed: i16 step 0.05 unit Hz, count: u8, mode: Mode, access: Access, tag: text max 8) -> ()\n\
         method o(secret code: u8, last: optional u8, values: list of u8 max 2) -> ()\n}\n\
         app x\nservice s: I by x\nlet limit = 50.5 Hz\nlet good = { 1, 3..5 }\ncounter c in 0..3\n\
-        deny guest s.m because \"{speed} {count} {mode} {access} '{tag}' {caller} {limit} {good}\"\n\
-        deny guest s.o because \"{last} {values[1]}\"\n";
+        deny guest s.m because \"{speed} {count} {mode} {access} {tag} {caller} {limit} {good}\"\n\
+        deny guest s.o because \"{last} {values[1]} {values}\"\n";
 
     fn told(site: &str, method: u16, words: &[u64]) -> String {
         let compiled = build(site).unwrap();
@@ -156,16 +126,17 @@ pub(crate) mod tests {
             words.extend(chunks(tag.as_bytes(), 1));
             let shown: Vec<String> = [speed.into(), i128::from(count), is_on.into(), access.into()]
                 .iter().zip(fields).map(|(&value, field)| field.kind.show(value)).collect();
-            let wanted = format!("{} '{tag}' guest 50.5 Hz 1, 3..5", shown.join(" "));
+            let tag = tag.replace('\\', "\\\\").replace('"', "\\\"");
+            let wanted = format!("{} \"{tag}\" guest 50.5 Hz 1, 3..5", shown.join(" "));
             prop_assert_eq!(told(SITE, 0, &words), wanted);
         }
     }
 
     #[test]
     fn what_is_absent_or_not_recorded_is_told_as_that() {
-        assert_eq!(told(SITE, 1, &[9, 0, 0, 1, 7, 0]), "none none");
-        assert_eq!(told(SITE, 1, &[9, 1, 5, 2, 7, 8]), "5 8");
-        assert_eq!(told(SITE, 1, &[]), "? ?", "a record without its values");
+        assert_eq!(told(SITE, 1, &[9, 0, 0, 1, 7, 0]), "none none [7]");
+        assert_eq!(told(SITE, 1, &[9, 1, 5, 2, 7, 8]), "5 8 [7, 8]");
+        assert_eq!(told(SITE, 1, &[]), "? ? ?", "a record without its values");
     }
 
     #[test]
@@ -183,9 +154,8 @@ pub(crate) mod tests {
             assert!(text.contains(message) && text.contains(place), "{wrong}: {text}");
             assert_eq!(text.matches("error:").count(), 1, "{text}");
         }
-        let other = |wrong: &str| build(&SITE.replace("{last} {values[1]}", wrong)).err().unwrap();
+        let other = |wrong: &str| build(&SITE.replace("{last} {values[1]} {values}", wrong)).err().unwrap();
         assert!(other("{code}").contains("`code` is secret"));
-        assert!(other("{values}").contains("no single value"));
         assert!(other(&"x".repeat(121)).contains("too long for a line"));
         let both = SITE.replace("deny guest s.o because", "deny guest s.m, s.o because");
         assert!(build(&both).err().unwrap().contains("no value called `last`"), "not in every method");

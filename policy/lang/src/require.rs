@@ -89,14 +89,17 @@ impl Requirement {
 }
 
 impl Compiled {
-    /// What the loader compares with the machine: a line for each requirement, `FACT LEAST FILE:LINE`.
+    /// What the loader compares with the machine: a line for each requirement, `FACT LEAST FILE:LINE`; and what it tells at each start:
+    /// `granted 0 FILE:LINE WHAT` for each grant that can undo the wall.
     #[must_use]
     pub fn requirements(&self) -> String {
         let line = |required: &Requirement| {
             let (file, line, ..) = self.sources.place(required.span);
             format!("{} {} {file}:{line}\n", required.fact, required.least)
         };
-        self.policy.requirements.iter().map(line).collect()
+        let granted = self.dangers();
+        let granted = granted.lines().map(|line| format!("granted 0 {line}\n"));
+        self.policy.requirements.iter().map(line).chain(granted).collect()
     }
 }
 

@@ -12,6 +12,12 @@ use crate::policy::StateKind;
 use crate::tree::Event;
 use crate::{Compiled, compile};
 
+mod agreement;
+mod state;
+
+const NO: Reason = Reason::NoRule;
+const YES: Reason = Reason::Allowed;
+
 const SITE: &str = r#"
 edition 1
 policy test
@@ -320,244 +326,6 @@ fn capabilities_are_what_rules_reach() {
     assert!(site.reach(site.subject("plant").unwrap()).is_empty());
 }
 
-/// A switchgear bay: what is remembered, in every kind that there is.
-const BAY: &str = r#"
-edition 1
-policy bay
-interface Bay {
-    enum Place { local, remote }
-    method select(unit: u8 in 1..4, value: i16) -> ()
-    method operate(unit: u8 in 1..4, value: i16) -> ()
-    method cancel(unit: u8 in 1..4) -> ()
-    method login(code: u16) -> (ok: bool)
-    method write(register: u16, value: u16) -> ()
-    method speed(speed: u16 in 0.00..60.00 step 0.01 unit Hz) -> ()
-    method learn(register: u16, high: u16) -> ()
-    method keep() -> ()
-    method drop() -> ()
-    method open_door(place: Place) -> ()
-    method ping() -> (delay: u16)
-}
-app bay
-app hmi
-app plc
-service bay: Bay by bay
-group operators: guest, hmi
-let ready_after = 2
-
-flow breaker per unit in 1..4 {
-    idle -> selected
-    selected -> idle, operated
-    operated -> idle
-    selected holds value
-    selected lasts 30 s -> idle
-}
-counter failures per caller in 0..3
-timer seen per unit in 1..4
-rate writes at most 3 per 10 s
-rate bursts per caller at most 60 per min burst 2
-set known max 3
-map limits max 2
-grant maintenance per caller lasts 1 min
-
-allow operators bay.select then breaker(unit) becomes selected(value)
-allow operators bay.operate
-    when breaker(unit) is selected and breaker(unit).value == value
-    except age of breaker(unit) < 1 s
-    then breaker(unit) becomes operated, start seen(unit)
-allow operators bay.cancel when breaker(unit) is not idle then breaker(unit) becomes idle
-deny operators bay.cancel when age of seen(unit) below 2 s as just_operated because "let the contacts rest"
-allow guest bay.login when failures < 3
-deny hmi bay.login when code != 1234 then count failures
-allow hmi bay.login when code == 1234 then reset failures, give maintenance
-on guest bay.login reply when not ok then count failures
-deny guest bay.ping reply when delay above 900
-allow guest bay.write when register * 2 + value / (register - 5) < 1000 within writes
-allow hmi bay.write when register in known at most 2 per s
-allow hmi bay.open_door when place == local using maintenance
-allow guest bay.speed when speed between 10.00 Hz and 50.00 Hz within bursts
-allow guest bay.learn when register implies_not_zero then put high at register in limits, add register to known
-allow hmi bay.learn when high <= register of limits
-allow guest bay.keep then commit limits
-allow guest bay.drop then roll back limits, reset known
-allow guest bay.ping
-on guest start then reset all breaker, reset known
-"#;
-
-fn bay() -> Compiled {
-    build(&BAY.replace("register implies_not_zero", "register > 0")).unwrap()
-}
-
-const NO: Reason = Reason::NoRule;
-const YES: Reason = Reason::Allowed;
-
-#[test]
-fn a_flow_goes_its_steps_and_a_state_ends_when_its_time_is_over() {
-    let compiled = bay();
-    let mut bay = Both::new(&compiled);
-    assert_eq!(bay.ask("guest", "bay.operate", &[1, 7]).0, NO);
-    assert_eq!(bay.ask("guest", "bay.select", &[1, 7]).0, YES);
-    assert_eq!(bay.ask("guest", "bay.select", &[1, 7]).0, Reason::Failed, "no step from selected to selected");
-    assert_eq!(bay.ask("guest", "bay.operate", &[1, 7]).0, NO, "too soon");
-    bay.wait(1_000_000);
-    assert_eq!(bay.ask("guest", "bay.operate", &[1, 8]).0, NO, "another value");
-    assert_eq!(bay.ask("guest", "bay.operate", &[2, 7]).0, NO, "another unit");
-    assert_eq!(bay.ask("guest", "bay.operate", &[1, 7]).0, YES);
-    assert_eq!(bay.ask("guest", "bay.select", &[2, -5]).0, YES);
-    bay.wait(30_000_000);
-    assert_eq!(bay.ask("hmi", "bay.operate", &[2, -5]).0, YES, "at the last moment");
-    assert_eq!(bay.ask("guest", "bay.select", &[3, 1]).0, YES);
-    bay.wait(30_000_001);
-    assert_eq!(bay.ask("guest", "bay.operate", &[3, 1]).0, NO, "over");
-    assert_eq!(bay.ask("guest", "bay.select", &[3, 1]).0, YES, "idle again");
-}
-
-#[test]
-fn a_denying_rule_wins_and_one_that_fails_refuses_too() {
-    let compiled = bay();
-    let mut bay = Both::new(&compiled);
-    bay.ask("guest", "bay.select", &[1, 7]);
-    assert_eq!(bay.ask("guest", "bay.cancel", &[1]).0, Reason::Failed, "nobody ever operated it: its age has no value");
-    bay.wait(1_000_000);
-    bay.ask("guest", "bay.operate", &[1, 7]);
-    bay.wait(1_999_999);
-    let verdict = bay.tell(Event::Request, "guest", "bay.cancel", &[1]);
-    assert_eq!(verdict.reason, Reason::DeniedByRule);
-    let label = bay.table.rule_label(u16::try_from(verdict.rule.unwrap()).unwrap());
-    assert_eq!(label, ("just_operated", "let the contacts rest"));
-    bay.wait(1);
-    assert_eq!(bay.ask("guest", "bay.cancel", &[1]).0, YES);
-}
-
-#[test]
-fn a_denying_rule_may_count_and_a_reply_may_be_observed_or_refused() {
-    let compiled = bay();
-    let mut bay = Both::new(&compiled);
-    for _ in 0..3 {
-        assert_eq!(bay.ask("guest", "bay.login", &[1]).0, YES);
-        assert_eq!(bay.tell(Event::Reply, "guest", "bay.login", &[0]).reason, YES);
-    }
-    assert_eq!(bay.ask("guest", "bay.login", &[1]).0, NO, "three failures");
-    for _ in 0..3 {
-        assert_eq!(bay.ask("hmi", "bay.login", &[1]).0, Reason::DeniedByRule);
-    }
-    assert_eq!(bay.ask("hmi", "bay.login", &[1]).0, Reason::Failed, "the counter is full, and it stays closed");
-    assert_eq!(bay.ask("hmi", "bay.login", &[1234]).0, YES);
-    assert_eq!(bay.ask("hmi", "bay.login", &[1]).0, Reason::DeniedByRule);
-    assert_eq!(bay.ask("guest", "bay.ping", &[]).0, YES);
-    assert_eq!(bay.tell(Event::Reply, "guest", "bay.ping", &[900]).reason, YES);
-    assert_eq!(bay.tell(Event::Reply, "guest", "bay.ping", &[901]).reason, Reason::DeniedByRule);
-    assert_eq!(bay.tell(Event::Reply, "guest", "bay.ping", &[70_000]).reason, Reason::Malformed);
-    assert_eq!(bay.tell(Event::Error, "guest", "bay.ping", &[]).reason, YES);
-}
-
-#[test]
-fn rates_admit_so_many_in_any_such_time_and_only_granted_calls_count() {
-    let compiled = bay();
-    let mut bay = Both::new(&compiled);
-    for _ in 0..3 {
-        assert_eq!(bay.ask("guest", "bay.write", &[7, 1]).0, YES);
-        assert_eq!(bay.ask("guest", "bay.write", &[700, 1]).0, NO);
-        bay.wait(1_000_000);
-    }
-    assert_eq!(bay.ask("guest", "bay.write", &[7, 1]).0, Reason::Rate);
-    bay.wait(6_999_999);
-    assert_eq!(bay.ask("guest", "bay.write", &[7, 1]).0, Reason::Rate);
-    bay.wait(1);
-    assert_eq!(bay.ask("guest", "bay.write", &[7, 1]).0, YES, "the first is ten seconds old");
-    assert_eq!(bay.ask("guest", "bay.write", &[7, 1]).0, Reason::Rate);
-    for (wanted, wait) in [(YES, 0), (YES, 0), (Reason::Rate, 999_999), (Reason::Rate, 1), (YES, 0), (Reason::Rate, 0)]
-    {
-        assert_eq!(bay.ask("guest", "bay.speed", &[5000]).0, wanted);
-        bay.wait(wait);
-    }
-}
-
-#[test]
-fn arithmetic_without_a_value_refuses() {
-    let compiled = bay();
-    let mut bay = Both::new(&compiled);
-    assert_eq!(bay.ask("guest", "bay.write", &[5, 1]).0, Reason::Failed, "a division by zero");
-    assert_eq!(bay.ask("guest", "bay.write", &[4, 3000]).0, YES, "8 + 3000 / -1");
-    assert_eq!(bay.ask("guest", "bay.write", &[600, 0]).0, NO);
-}
-
-#[test]
-fn sets_and_maps_have_their_size_and_maps_a_committed_half() {
-    let compiled = bay();
-    let mut bay = Both::new(&compiled);
-    assert_eq!(bay.ask("hmi", "bay.learn", &[1, 5]).0, Reason::Failed, "no such key");
-    assert_eq!(bay.ask("guest", "bay.learn", &[1, 5]).0, YES);
-    assert_eq!(bay.ask("hmi", "bay.learn", &[1, 5]).0, Reason::Failed, "not committed");
-    assert_eq!(bay.ask("guest", "bay.keep", &[]).0, YES);
-    assert_eq!(bay.ask("hmi", "bay.learn", &[1, 5]).0, YES);
-    assert_eq!(bay.ask("hmi", "bay.learn", &[1, 6]).0, NO);
-    assert_eq!(bay.ask("guest", "bay.learn", &[2, 9]).0, YES);
-    assert_eq!(
-        bay.ask("guest", "bay.learn", &[3, 9]).0,
-        Reason::Failed,
-        "the map is full: the set is not changed either"
-    );
-    assert_eq!(bay.ask("hmi", "bay.write", &[3, 0]).0, NO);
-    assert_eq!(bay.ask("hmi", "bay.write", &[2, 0]).0, YES);
-    assert_eq!(bay.ask("guest", "bay.drop", &[]).0, YES);
-    assert_eq!(bay.ask("hmi", "bay.write", &[2, 0]).0, NO);
-    assert_eq!(bay.tell(Event::Reply, "guest", "life.guest_start", &[]).reason, YES);
-}
-
-#[test]
-fn a_grant_is_used_up_by_its_use_and_by_time() {
-    let compiled = bay();
-    let mut bay = Both::new(&compiled);
-    assert_eq!(bay.ask("hmi", "bay.open_door", &[0]).0, NO);
-    bay.ask("hmi", "bay.login", &[1234]);
-    assert_eq!(bay.ask("hmi", "bay.open_door", &[1]).0, NO, "the grant is still there");
-    assert_eq!(bay.ask("hmi", "bay.open_door", &[0]).0, YES);
-    assert_eq!(bay.ask("hmi", "bay.open_door", &[0]).0, NO);
-    bay.ask("hmi", "bay.login", &[1234]);
-    bay.wait(60_000_001);
-    assert_eq!(bay.ask("hmi", "bay.open_door", &[0]).0, NO);
-}
-
-#[test]
-fn without_a_clock_what_asks_for_a_time_is_refused() {
-    let compiled = bay();
-    let mut bay = Both::new(&compiled);
-    bay.times = Times::default();
-    assert_eq!(bay.ask("guest", "bay.select", &[1, 1]).0, Reason::Failed);
-    assert_eq!(bay.ask("guest", "bay.write", &[7, 1]).0, Reason::Failed);
-    assert_eq!(bay.ask("guest", "bay.ping", &[]).0, YES);
-}
-
-#[test]
-fn mistakes_with_state_are_told_with_the_remedy() {
-    let site = BAY.replace("register implies_not_zero", "register > 0");
-    for (wrong, right, message) in [
-        ("breaker becomes selected(value)", "breaker(unit) becomes selected(value)", "`breaker` has 1 keys"),
-        ("breaker(unit) becomes selected", "breaker(unit) becomes selected(value)", "`selected` holds 1 values"),
-        ("breaker(unit) becomes slected(value)", "breaker(unit) becomes selected(value)", "did you mean `selected`?"),
-        ("lasts 30 -> idle", "lasts 30 s -> idle", "this time has no unit"),
-        ("speed between 10 and 50.001", "speed between 10.00 Hz and 50.00 Hz", "no whole number of steps of 0.01 Hz"),
-        ("speed between 10 rpm and 50", "speed between 10.00 Hz and 50.00 Hz", "write it in Hz"),
-        ("speed between 10 and 70", "speed between 10.00 Hz and 50.00 Hz", "its values are 0.00 Hz..60.00 Hz"),
-        ("when failures", "when failures < 3", "this is a number, and a condition is needed"),
-        ("when breaker(1) < 3", "when failures < 3", "`breaker` is no number"),
-        ("then reset failures, count failures", "then reset failures, give maintenance", "changes `failures` twice"),
-        ("then start seen(1)", "then count failures\nallow hmi", "a denying rule may only count"),
-        ("max 65", "max 3", "write max 1 to max 64"),
-        ("at most 100 per 10 s", "at most 3 per 10 s", "a window counts at most 64 calls"),
-    ] {
-        assert!(site.contains(right.split('\n').next().unwrap()), "{right}");
-        let text = build(&site.replacen(right.split('\n').next().unwrap(), wrong, 1)).err();
-        assert!(text.as_ref().is_some_and(|text| text.contains(message)), "{wrong}: {text:?}");
-    }
-    let quarrel = format!("{site}\nallow guest bay.select when unit in 2..3 and value > 5 then start seen(unit)");
-    let text = build(&quarrel).err().unwrap();
-    assert!(text.contains("both match bay.select(unit: 2, value: 6)"), "{text}");
-    let apart = format!("{site}\nallow guest bay.operate when breaker(unit) is operated then start seen(unit)");
-    assert!(build(&apart).is_ok(), "two states of one flow exclude each other");
-}
-
 const TABLE: &str = "edition 1\npolicy t\ninterface I {\n method write(register: u16, value: u16 in 0..5000) -> ()\n}\napp x\nservice s: I by x\n\
     registers drive via s.write(register, value) {\n speed 1 in 0.00..50.00 step 0.01 unit Hz\n ramp 2..3 in 5..600\n}\n\
     allow guest drive.speed when value above 10 Hz\nallow guest drive.ramp\n";
@@ -620,7 +388,7 @@ fn a_table_may_come_from_a_file_and_its_mistakes_name_the_files_line() {
 #[test]
 fn rules_that_change_more_at_once_than_the_monitor_gathers_are_refused() {
     let with = |count: usize, decision: &str| {
-        let mut text = BAY.replace("register implies_not_zero", "register > 0");
+        let mut text = state::BAY.replace("register implies_not_zero", "register > 0");
         (0..count)
             .for_each(|n| text.push_str(&format!("counter c{n} in 0..9\n{decision} bay.ping reply then count c{n}\n")));
         build(&text)
@@ -651,174 +419,6 @@ fn many_rules_of_one_method_are_found_by_an_index() {
         both.ask("guest", "plant.set", &[rpm, rpm % 3]);
     }
     both.ask("guest", "plant.trim", &[-30_000, 1]);
-}
-
-/// A random condition over `a: u8`, `b: i8`, `c: Kind`.
-fn condition() -> impl Strategy<Value = String> {
-    let operator = prop::sample::select(vec!["==", "!=", "<", "<=", ">", ">="]);
-    let compare =
-        (prop::sample::select(vec!["a", "b"]), operator, 0..100_i32).prop_map(|(f, o, c)| format!("{f} {o} {c}"));
-    let range = (0..60_i32, 0..60_i32).prop_map(|(low, size)| format!("a in {low}..{}", low + size));
-    let set = (-90..0_i32, 1..30_i32).prop_map(|(low, size)| format!("b in {{ {low}..{}, 5, 7..9 }}", low + size));
-    let word = prop::sample::select(vec!["c == on", "c != off", "c in named"]).prop_map(str::to_string);
-    prop_oneof![compare, range, set, word].prop_recursive(4, 24, 2, |inner| {
-        prop_oneof![
-            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} and {b})")),
-            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} or {b})")),
-            inner.prop_map(|a| format!("not ({a})")),
-        ]
-    })
-}
-
-/// A random number over the arguments `a: u8` and `b: i8` and what is remembered.
-fn quantity() -> impl Strategy<Value = String> {
-    let leaf = prop::sample::select(vec![
-        "a",
-        "b",
-        "1",
-        "3",
-        "7",
-        "100",
-        "made",
-        "made",
-        "tally(a)",
-        "tally(3)",
-        "f(a).x",
-        "a of m",
-        "b of m",
-        "7 of m",
-        "9223372036854775807",
-        "18446744073709551615",
-    ]);
-    leaf.prop_map(str::to_string).prop_recursive(3, 12, 2, |inner| {
-        let operator = prop::sample::select(vec!["+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>"]);
-        (inner.clone(), operator, inner).prop_map(|(x, o, y)| format!("({x} {o} {y})"))
-    })
-}
-
-/// A random condition on all of it.
-fn stateful_condition() -> impl Strategy<Value = String> {
-    let operator = prop::sample::select(vec!["==", "!=", "<", "<=", ">", ">="]);
-    let compare = (quantity(), operator, quantity()).prop_map(|(x, o, y)| format!("({x} {o} {y})"));
-    let within = (quantity(), 0..60_i32).prop_map(|(x, low)| format!("({x} in {{ {low}..{}, 90..95 }})", low + 9));
-    let plain = prop::sample::select(vec![
-        "f(a) is one",
-        "f(a) is not two",
-        "f(1) is three",
-        "age of f(a) < 3 s",
-        "age of t > 2 s",
-        "a in s",
-        "b in s",
-        "a in m",
-        "a < 5",
-        "b in -5..5",
-        "a != 3",
-        "time of day < 8 h",
-        "day of week in 1..5",
-        "caller == guest",
-    ]);
-    prop_oneof![2 => compare, 1 => within, 4 => plain.prop_map(str::to_string)].prop_recursive(3, 12, 2, |inner| {
-        prop_oneof![
-            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x} and {y})")),
-            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x} or {y})")),
-            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x} implies {y})")),
-            inner.prop_map(|x| format!("not {x}")),
-        ]
-    })
-}
-
-/// Random effects, each of another state object.
-fn effects() -> impl Strategy<Value = String> {
-    let one = |choices: Vec<&'static str>| prop::option::weighted(0.3, prop::sample::select(choices));
-    let amounts = (
-        one(vec!["count made", "add a to made", "set made to b", "reset made"]),
-        one(vec!["count tally(a)", "add b to tally(3)", "reset all tally", "set tally(a) to a * 2"]),
-        one(vec![
-            "f(a) becomes one(b)",
-            "f(a) becomes two",
-            "f(a) becomes three(a, b)",
-            "reset f(a)",
-            "f(1) becomes one(a)",
-        ]),
-        one(vec!["start t", "reset t", "set level to a", "mode becomes alert", "mode becomes calm"]),
-        one(vec!["add a to s", "add b to s", "remove a from s", "reset s"]),
-        one(vec!["put a at b in m", "put b at a in m", "remove a from m", "commit m", "roll back m", "reset m"]),
-    );
-    amounts.prop_map(|(a, b, c, d, e, f)| {
-        let all: Vec<&str> = [a, b, c, d, e, f].into_iter().flatten().collect();
-        if all.is_empty() { String::new() } else { format!(" then {}", all.join(", ")) }
-    })
-}
-
-/// A random rule for the guest or both subjects, for one of two methods.
-fn stateful_rule() -> impl Strategy<Value = String> {
-    let condition = || prop::option::weighted(0.8, stateful_condition());
-    let when = |condition: Option<String>| condition.map_or(String::new(), |condition| format!(" when {condition}"));
-    let limit = prop::sample::select(vec!["", "", "", " at most 2 per 3 s", " at most 5 per s burst 2", " within r"]);
-    let method = || prop::sample::select(vec!["s.m", "s.n", "s.m, s.n", "s.q", "s.m, s.q"]);
-    let who = || prop::sample::select(vec!["guest", "guest", "all", "acting"]);
-    let audit = prop::sample::select(vec!["", " audit", " audit by loud", " audit by thin", " audit by calm"]);
-    let audit_reply = audit.clone();
-    let deny_audit = prop::sample::select(vec!["", "", " audit by loud", " audit by thin", " audit by calm"]);
-    prop_oneof![
-        3 => (who(), method(), condition(), limit, effects(), audit)
-            .prop_map(move |(who, method, c, limit, effects, audit)| format!("allow {who} {method}{}{limit}{effects}{audit}", when(c))),
-        1 => (who(), method(), condition(), any::<bool>(), deny_audit)
-            .prop_map(move |(who, method, c, counts, audit)| format!("deny {who} {method}{}{}{audit}", when(c), if counts { " then count made" } else { "" })),
-        1 => (condition(), effects(), audit_reply).prop_map(move |(c, effects, audit)| {
-            let effects = if effects.is_empty() && audit.is_empty() { " then count made".to_string() } else { effects };
-            format!("on guest s.m reply{}{effects}{audit}", when(c))
-        }),
-        1 => condition().prop_map(move |c| format!("deny guest s.m reply{}", when(c))),
-        1 => who().prop_map(|who| format!("deny {who} s.n error when made > 2 then count made")),
-    ]
-}
-
-const STATEFUL: &str = "edition 1\npolicy p\ninterface I {\n method m(a: u8, b: i8) -> (a: u8, b: i8)\n method n(a: u8, b: i8) -> ()\n question q(a: u8, b: i8)\n}\nzone UTC\n\
-    app x\nservice s: I by x\ngroup all: guest, x\ncounter made in -3..20\ncounter tally per a in 0..9 in 0..50 start 5\n\
-    flow f per a in 0..9 { one -> two, three\n two -> one, two\n three -> one\n one holds x\n three holds x, y\n one lasts 4 s -> two }\n\
-    counter level in 0..12\nflow mode { calm -> alert\n alert -> calm }\n\
-    profile loud { record allowed when level >= 2 and mode is calm; record 1 in 3 denied when level < 9; record only b }\n\
-    profile thin { record 1 in 2 allowed; record denied when mode is alert or not level in 2..5 }\n\
-    profile calm for s.n { record 1 in 4 allowed when mode is calm; record 1 in 2 denied }\n\
-    timer t\ngroup acting: guest, x when f(1) is two or made > 2\nrate r at most 3 per 2 s\nset s max 3\nmap m max 2\n";
-
-proptest! {
-    // With 24 to 40 calls each, more than ten to the fifth calls.
-    #![proptest_config(ProptestConfig { cases: 4000, max_global_rejects: 1_000_000, ..ProptestConfig::default() })]
-
-    /// Whatever the policy remembers and the calls are, table and tree say, record and remember alike.
-    #[test]
-    fn monitor_and_interpreter_agree_on_state(
-        rules in prop::collection::vec(stateful_rule(), 1..7),
-        calls in prop::collection::vec((0_usize..6, 0_i128..12, -12_i128..12, any::<bool>(), 0_u64..3_000_000), 24..40),
-        knows_time in any::<bool>(),
-    ) {
-        let text = format!("{STATEFUL}{}\n", rules.join("\n"));
-        let compiled = match build(&text) {
-            Ok(compiled) => compiled,
-            Err(findings) => {
-                let is_known = ["both change what is remembered", "too long", "is never", "changes `", "one call may make"];
-                prop_assert!(is_known.iter().any(|known| findings.contains(known)), "{}\n{}", text, findings);
-                return Err(TestCaseError::reject("rules that quarrel"));
-            }
-        };
-        let mut both = Both::new(&compiled);
-        if !knows_time {
-            both.times.local_seconds = None;
-        }
-        for (kind, a, b, is_guest, wait) in calls {
-            let who = if is_guest { "guest" } else { "x" };
-            match kind {
-                0 | 1 => both.tell(Event::Request, who, "s.m", &[a, b]),
-                2 => both.tell(Event::Request, who, "s.n", &[a, b]),
-                3 => both.tell(Event::Request, who, "s.q", &[a, b]),
-                4 => both.tell(Event::Error, who, "s.n", &[]),
-                _ => both.tell(Event::Reply, "guest", "s.m", &[a, b]),
-            };
-            both.wait(wait);
-        }
-    }
 }
 
 const GATEWAY: &str = "edition 1\npolicy g\ninterface G {\n method send() -> ()\n question write(unit: u8 in 1..4, value: u16)\n}\n\
@@ -871,72 +471,9 @@ fn mistakes_with_questions_events_and_zones_are_told_with_the_remedy() {
 }
 
 #[test]
-fn every_prefix_of_a_policy_is_compiled_or_refused() {
-    let examples = [LATTICE, ROLES, ONE_WAY, REQUIRE];
-    let own = [BAY, GATEWAY, crate::profiles::tests::SITE, crate::reasons::tests::SITE];
-    for text in own.into_iter().chain(examples) {
-        (0..text.len()).for_each(|length| {
-            let _ = build(&text[..length]);
-        });
-    }
-}
-
-const LATTICE: &str = include_str!("../../examples/lattice/site.policy");
-const ROLES: &str = include_str!("../../examples/roles/site.policy");
-const ONE_WAY: &str = include_str!("../../examples/one-way/site.policy");
-const REQUIRE: &str = include_str!("../../examples/require/site.policy");
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
-
-    /// Whatever the policy and the call, table and tree decide alike, and by the same rule.
-    #[test]
-    fn monitor_and_interpreter_agree(
-        rules in prop::collection::vec((any::<bool>(), prop::option::of(condition())), 1..5),
-        calls in prop::collection::vec((any::<u8>(), any::<i8>(), 0_u8..4), 1..60),
-    ) {
-        let mut text = "edition 1\npolicy p\ninterface I { enum Kind { off, on, other }\n \
-            method m(a: u8 in 0..200, b: i8, c: Kind) -> () }\napp x\nservice s: I by x\nlet named = on..other\n".to_string();
-        for (is_allow, condition) in &rules {
-            let verb = if *is_allow { "allow" } else { "deny" };
-            let when = condition.as_ref().map_or(String::new(), |condition| format!(" when {condition}"));
-            text.push_str(&format!("{verb} guest s.m{when}\n"));
-        }
-        let compiled = match build(&text) {
-            Ok(compiled) => compiled,
-            Err(findings) => {
-                prop_assert!(findings.contains("too long for the monitor"), "{}", findings);
-                return Ok(());
-            }
-        };
-        for (a, b, c) in calls {
-            ask(&compiled, "guest", "s.m", &[a.into(), b.into(), c.into()]);
-        }
-    }
-
-    /// No text makes the compiler panic or take long.
-    #[test]
-    fn any_text_is_compiled_or_refused(text in "\\PC{0,200}") {
-        let _ = build(&text);
-    }
-
-    #[test]
-    fn any_mutation_of_a_policy_is_compiled_or_refused(
-        of in prop::sample::select(vec![BAY, BAY, LATTICE, ROLES, ONE_WAY, REQUIRE]),
-        at in any::<prop::sample::Index>(),
-        cut in 0_usize..40,
-        put in "[a-z0-9{}().,:<>= \n\"-]{0,8}",
-    ) {
-        let at = at.index(of.len());
-        let end = (at + cut).min(of.len());
-        let text = format!("{}{put}{}", &of[..at], &of[end..]);
-        let _ = build(&text);
-    }
-}
-
-#[test]
 fn declared_errors_are_told_apart_by_their_words() {
-    const STORE: &str = "edition 1\npolicy p\ninterface Store {\n errors { not_found, full }\n method get(key: u8) -> ()\n method put(key: u8) -> ()\n}\n\
+    const STORE: &str = "edition 1\npolicy p\ninterface Store {\n errors { not_found, full }\n method get(key: u8) -> ()\n method put(key: u8) -> ()\n\
+        method find(key: u8) -> () reads fails with not_found\n method size() -> () never fails\n}\n\
         interface Plain { method ping() -> () }\napp a\napp b\nservice store: Store by a\nservice plain: Plain by b\ncounter misses in 0..3\n\
         allow guest store.*, plain.ping\non guest store.get error when error == not_found then count misses\n\
         deny guest store.put error when error == full as no_full\n";
@@ -959,6 +496,11 @@ fn declared_errors_are_told_apart_by_their_words() {
         ("interface X { enum K { a, a } method m(k: K) -> () }", "`a` is declared twice"),
         ("interface X { errors { other } method m() -> () }", "no error can be called `other`"),
         ("interface X { errors { } method m() -> () }", "expected a word"),
+        ("interface X { errors { bad } method m() -> () fails with bed }", "did you mean `bad`"),
+        ("interface X { errors { bad } method m() -> () fails with bad, bad }", "`bad` is declared twice"),
+        ("interface X { method m() -> () fails with bad }", "nothing of that kind is declared"),
+        ("deny guest store.size error when error == full", "there is no"),
+        ("deny guest store.find error when error == full", "known: other, not_found"),
     ] {
         let findings = build(&format!("{STORE}{rules}\n")).err().unwrap_or_default();
         assert!(findings.contains(message), "{rules}: {findings}");

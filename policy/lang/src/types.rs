@@ -377,18 +377,24 @@ impl Module<'_> {
         if method.replies.is_empty() { "()".to_string() } else { camel(&method.name.text) + "Reply" }
     }
 
+    /// The errors that a method answers; none if it never fails.
+    fn errors_of(&self, method: &Method) -> Vec<String> {
+        let all = method.errors.as_ref().unwrap_or(&self.interface.errors);
+        all.iter().map(|name| camel(&name.text)).collect()
+    }
+
     fn server(&mut self) {
-        let can_fail = !self.interface.errors.is_empty();
         self.line("/// Who serves it.\npub trait Server {");
         for method in called(self.interface) {
             let (reply, parameters) = (Self::reply(method), self.parameters(method));
-            let (errors, answer) = match (can_fail, reply.as_str()) {
-                (true, _) => (
-                    "\n    ///\n    /// # Errors\n    /// One that the interface declares.",
+            let own = self.errors_of(method);
+            let (errors, answer) = match (own.is_empty(), reply.as_str()) {
+                (false, _) => (
+                    format!("\n    ///\n    /// # Errors\n    /// {}.", own.join(", ")),
                     format!(" -> ::core::result::Result<{reply}, Error>"),
                 ),
-                (false, "()") => ("", String::new()),
-                (false, _) => ("", format!(" -> {reply}")),
+                (true, "()") => (String::new(), String::new()),
+                (true, _) => (String::new(), format!(" -> {reply}")),
             };
             self.line(&format!(
                 "    /// `{}`.{errors}\n    fn {}(&mut self{parameters}){answer};",
@@ -411,10 +417,25 @@ impl Module<'_> {
             let arguments: Vec<String> =
                 method.arguments.iter().map(|field| format!("request.{}", lower(&field.name.text))).collect();
             let call = format!("server.{}({})", lower(&method.name.text), arguments.join(", "));
-            let answer = match (self.interface.errors.is_empty(), method.replies.is_empty()) {
+            let own = self.errors_of(method);
+            // What a method does not declare is `other`.
+            let other = match &method.errors {
+                Some(own) if own.len() < self.interface.errors.len() => {
+                    "\n            ::core::result::Result::Err(_) => ::bulkhead_types::Answer::Failed(0),"
+                }
+                _ => "",
+            };
+            let errors = match other {
+                "" => "error".to_string(),
+                _ => format!(
+                    "error @ ({})",
+                    own.iter().map(|name| format!("Error::{name}")).collect::<Vec<_>>().join(" | ")
+                ),
+            };
+            let answer = match (own.is_empty(), method.replies.is_empty()) {
                 (false, _) => format!(
                     "match {call} {{\n            ::core::result::Result::Ok(reply) => ::bulkhead_types::Answer::reply(&reply),\n            \
-                     ::core::result::Result::Err(error) => ::bulkhead_types::Answer::Failed(error.code()),\n        }}"
+                     ::core::result::Result::Err({errors}) => ::bulkhead_types::Answer::Failed(error.code()),{other}\n        }}"
                 ),
                 (true, false) => format!("::bulkhead_types::Answer::reply(&{call})"),
                 (true, true) => {
@@ -438,15 +459,15 @@ impl Module<'_> {
     }
 
     fn client(&mut self) {
-        let (error, from_code) = match self.interface.errors.is_empty() {
-            true => ("::core::convert::Infallible", "|_| ::core::option::Option::None"),
-            false => ("Error", "Error::from_code"),
-        };
         self.line(
             "/// Who calls it, by way of what carries the messages.\n#[derive(Clone, Copy, Debug)]\npub struct Client<T>(pub T);\n\n\
              impl<T: ::bulkhead_types::Transport> Client<T> {",
         );
         for method in called(self.interface) {
+            let (error, from_code) = match self.errors_of(method).is_empty() {
+                true => ("::core::convert::Infallible", "|_| ::core::option::Option::None"),
+                false => ("Error", "Error::from_code"),
+            };
             let names: Vec<String> = method.arguments.iter().map(|field| lower(&field.name.text)).collect();
             let request = match method.arguments.is_empty() {
                 true => "()".to_string(),
@@ -494,7 +515,14 @@ fn signature(method: &Method) -> String {
     if method.is_question {
         format!("{name}({arguments})")
     } else {
-        format!("{name}({arguments}) -> ({})", plain(&method.replies))
+        let errors = match method.errors.as_deref() {
+            None => String::new(),
+            Some([]) => " never fails".to_string(),
+            Some(all) => {
+                format!(" fails with {}", all.iter().map(|name| name.text.as_str()).collect::<Vec<_>>().join(", "))
+            }
+        };
+        format!("{name}({arguments}) -> ({}){errors}", plain(&method.replies))
     }
 }
 

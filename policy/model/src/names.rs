@@ -4,6 +4,7 @@ use core::fmt::{self, Write};
 
 use crate::NONE;
 use crate::table::{Field, Label};
+use crate::values::Values;
 use crate::view::Policy;
 
 impl<'a> Policy<'a> {
@@ -65,64 +66,21 @@ impl fmt::Display for Told<'_> {
 }
 
 impl Told<'_> {
-    /// `NAME`, a number; `NAME*5/2`, one that is worth 0.05; `NAME:off,on`, a word; `NAME&a,b`, flags; `NAME"2`, a text of two words
-    /// of eight bytes; `@`, who called.
+    /// `NAME=FORM WORDS`: a value, written in one of the forms of [`crate::form`]; `@`: who called.
     fn value(&self, f: &mut fmt::Formatter<'_>, value: &str) -> fmt::Result {
         if value == "@" {
             return f.write_str(self.policy.subject_name(self.subject).unwrap_or("?"));
         }
-        let (name, form) = value.split_at(value.find(['*', ':', '&', '"']).unwrap_or(value.len()));
+        let (name, form) = value.split_once('=').unwrap_or((value, ""));
         let at = self.fields.iter().position(|field| self.policy.text(field.name) == name);
-        let found = at.and_then(|at| Some((at, self.fields.get(at)?, *self.words.get(at)?)));
-        let Some((at, field, word)) = found else { return f.write_char('?') };
+        let found = at.and_then(|at| self.fields.get(at)).zip(at.filter(|at| *at < self.words.len()));
+        let Some((field, at)) = found else { return f.write_char('?') };
         let guard = self.words.get(usize::from(field.guard)).copied().unwrap_or(0);
-        if self.left_out >> (at & 7) & 1 != 0 {
-            return f.write_str("(not recorded)");
-        }
         if field.presence == Field::ABOVE && guard <= field.above.into() {
             return f.write_str("none");
         }
-        let number = if field.signed != 0 { i128::from(word.cast_signed()) } else { i128::from(word) };
-        let mut words = form.get(1..).unwrap_or_default().split(',');
-        match form.as_bytes().first() {
-            Some(b'*') => scaled(f, number, form.get(1..).unwrap_or_default()),
-            Some(b':') => match usize::try_from(word).ok().and_then(|word| words.nth(word)) {
-                Some(word) => f.write_str(word),
-                None => write!(f, "{number}"),
-            },
-            Some(b'&') if word == 0 => f.write_char('0'),
-            Some(b'&') => {
-                let mut is_first = true;
-                for (flag, _) in words.zip(0..64).filter(|(_, bit)| word >> bit & 1 != 0) {
-                    f.write_str(if is_first { "" } else { " | " })?;
-                    f.write_str(flag)?;
-                    is_first = false;
-                }
-                Ok(())
-            }
-            Some(b'"') => self.text(f, at, word),
-            _ => write!(f, "{number}"),
-        }
-    }
-
-    /// A text: its length is the value, eight bytes a word follow. What could disturb a line is a question mark.
-    fn text(&self, f: &mut fmt::Formatter<'_>, at: usize, length: u64) -> fmt::Result {
-        let bytes = self.words.iter().skip(at + 1).flat_map(|word| word.to_be_bytes());
-        for byte in bytes.take(usize::try_from(length).unwrap_or(0)) {
-            f.write_char(if matches!(byte, b' '..=b'~') { byte.into() } else { '?' })?;
-        }
-        Ok(())
-    }
-}
-
-/// A number times its step, with so many digits after the point.
-fn scaled(f: &mut fmt::Formatter<'_>, number: i128, form: &str) -> fmt::Result {
-    let (step, decimals) = form.split_once('/').unwrap_or((form, ""));
-    let (step, decimals) = (step.parse().unwrap_or(1_u32), decimals.parse().unwrap_or(0).min(18_u32));
-    let (value, power) = ((number * i128::from(step)).unsigned_abs(), 10_u128.pow(decimals));
-    let sign = if number < 0 { "-" } else { "" };
-    match decimals {
-        0 => write!(f, "{sign}{value}"),
-        _ => write!(f, "{sign}{}.{:0>width$}", value / power, value % power, width = decimals as usize),
+        let (policy, fields, words, redacted) = (self.policy, self.fields, self.words, self.left_out);
+        let values = Values { policy, fields, words, redacted, is_plain: false };
+        values.write(f, at, form.split_once(' ').unwrap_or((form, "")))
     }
 }

@@ -67,7 +67,7 @@ impl<'a> Policy<'a> {
     #[must_use]
     pub fn error_name(&self, method: &Method, code: u64) -> Option<&'a str> {
         let field = self.error_fields(method).first().filter(|_| code != 0)?;
-        self.form(field).1.split(' ').nth(usize::try_from(code).ok()?)
+        self.form(field).1.split(' ').nth(usize::try_from(code).ok()?).filter(|name| !name.is_empty())
     }
 
     /// How many of the words behind a field's are there because of it.
@@ -152,14 +152,32 @@ impl<'a> Values<'a> {
     }
 
     fn one(&self, f: &mut fmt::Formatter<'_>, path: &'a str, at: &mut usize, depth: usize) -> fmt::Result {
-        let (first, behind) = (*at, self.policy.followers(self.fields, *at));
-        *at += 1 + behind;
+        let first = *at;
+        *at += 1 + self.policy.followers(self.fields, first);
+        let Some(field) = self.fields.get(first) else { return Ok(()) };
+        self.formed(f, path, first, depth, self.policy.form(field))
+    }
+
+    /// The value that begins at a word, in a form that is not the field's own.
+    pub(crate) fn write(&self, f: &mut fmt::Formatter<'_>, at: usize, form: (&str, &str)) -> fmt::Result {
+        let name = self.fields.get(at).map_or("", |field| self.policy.value_name(field));
+        self.formed(f, name, at, DEPTH, form)
+    }
+
+    fn formed(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        path: &'a str,
+        first: usize,
+        depth: usize,
+        (form, words): (&str, &str),
+    ) -> fmt::Result {
+        let behind = self.policy.followers(self.fields, first);
         let Some(field) = self.fields.get(first) else { return Ok(()) };
         if self.redacted.checked_shr(u32::try_from(first).unwrap_or(u32::MAX)).unwrap_or(0) & 1 != 0 {
             return f.write_str(if field.secret == 0 { "(not recorded)" } else { "(secret)" });
         }
         let word = self.word(first);
-        let (form, words) = self.policy.form(field);
         let is_head = matches!(form, form::TEXT | form::BYTES | form::LIST | form::OPTIONAL);
         match form {
             _ if is_head && word > field.max => self.number(f, word, false),
@@ -179,8 +197,8 @@ impl<'a> Values<'a> {
             form::OPTIONAL if word == 0 => f.write_str("none"),
             form::OPTIONAL if depth > 0 => self.value(f, path, &mut (first + 1), depth - 1),
             form::WORDS => match usize::try_from(word).ok().and_then(|at| words.split(' ').nth(at)) {
-                Some(name) => f.write_str(name),
-                None => self.number(f, word, false),
+                Some(name) if !name.is_empty() => f.write_str(name),
+                _ => self.number(f, word, false),
             },
             form::FLAGS => self.flags(f, word, words),
             form::SCALED => self.scaled(f, field, word, words),

@@ -310,8 +310,8 @@ impl<'a> Policy<'a> {
     /// A state of a flow.
     #[must_use]
     pub fn flow_state(&self, flow: &State, state: u64) -> Option<&'a FlowState> {
-        let (first, count) = (usize::try_from(flow.low).ok()?, u64::try_from(flow.high).ok()?);
-        (state < count).then(|| self.flow_states.get(first + usize::try_from(state).ok()?)).flatten()
+        let at = usize::try_from(flow.low.cast_unsigned().wrapping_add(state)).ok()?;
+        self.flow_states.get(at).filter(|_| state < flow.high.cast_unsigned())
     }
 
     /// A piece of the text; empty for a piece that is not of this table.

@@ -50,7 +50,7 @@ impl<'a> Machine<'a> {
                 let state = policy.state(b)?;
                 let place = self.place(state, a >> 5)?;
                 match operation {
-                    Operation::Count => self.view.counter(state, place)?,
+                    Operation::Count => self.view.counter(state, place)?.into(),
                     Operation::IsIn => (self.view.flow(state, place)?.now_in == u64::from(a & 31)).into(),
                     Operation::Age => self.view.age(state, place)?.into(),
                     Operation::Holds => self.view.held(state, place, a & 31)?,
@@ -148,11 +148,18 @@ impl<'a> Machine<'a> {
         Some(if signed { word.cast_signed().into() } else { word.into() })
     }
 
+    /// What is on the stack, as the bits of a signed number.
+    #[inline(never)]
+    fn small(&mut self) -> Option<u64> {
+        Some(i64::try_from(self.take()?).ok()?.cast_unsigned())
+    }
+
     /// Argument `given - 1`, or, where that is none, what is on the stack.
-    fn given(&mut self, given: u8) -> Option<i128> {
+    #[inline(always)]
+    fn given(&mut self, given: u8) -> Option<u64> {
         match given.checked_sub(1) {
-            Some(at) => self.argument(at, true),
-            None => self.take(),
+            Some(at) => self.call.args.get(usize::from(at)).copied(),
+            None => self.small(),
         }
     }
 
@@ -176,33 +183,40 @@ impl<'a> Machine<'a> {
         Some(last & ENDS != 0)
     }
 
-    /// The first word of the instance that the keys on the stack name, or the argument `given - 1`.
+    /// The first word of the instance that the argument `given - 1` names, or, where that is none, the keys on the stack.
+    #[inline(always)]
     fn place(&mut self, state: &State, given: u8) -> Option<usize> {
-        let (mut at, mut step) = (u64::from(state.base), u64::from(state.stride));
-        let mut left = state.keys as usize;
-        while left > 0 {
-            left -= 1;
-            let (&low, &count) = state.key_low.get(left).zip(state.key_count.get(left))?;
-            // Modulo 2^64 this is exact: no key's values go beyond those of a signed number.
-            let distance = i64::try_from(self.given(given)?).ok()?.wrapping_sub(low).cast_unsigned();
-            if distance >= count.into() {
-                return None;
+        let base = u64::from(state.base);
+        let at = match given.checked_sub(1) {
+            Some(at) => {
+                let (&key, [low, _], [count, _]) =
+                    (self.call.args.get(usize::from(at))?, state.key_low, state.key_count);
+                base + distance(key, low, count)? * u64::from(state.stride)
             }
-            at += distance * step;
-            step *= u64::from(count);
-        }
+            None if state.keys == 0 => base,
+            None => base + self.stacked(state)?,
+        };
         usize::try_from(at).ok()
     }
 
+    /// How far the instance that the keys on the stack name lies behind the first.
     #[inline(never)]
+    fn stacked(&mut self, state: &State) -> Option<u64> {
+        let ([low, last_low], [count, last_count]) = (state.key_low, state.key_count);
+        let last = if state.keys > 1 { distance(self.small()?, last_low, last_count)? } else { 0 };
+        let number = distance(self.small()?, low, count)? * u64::from(last_count) + last;
+        Some(number * u64::from(state.stride))
+    }
+
+    #[inline(always)]
     fn effect(&mut self, operation: Operation, a: u8, state: &State, at: usize, changes: &mut Changes) -> Option<()> {
         match operation {
             Operation::SetTo => {
-                let value = self.given(a)?;
+                let value = self.given(a)?.cast_signed();
                 changes.set_counter(state, at, value)
             }
             Operation::Increase => {
-                let value = self.view.counter(state, at)? + self.given(a)?;
+                let value = self.view.counter(state, at)?.checked_add(self.given(a)?.cast_signed())?;
                 changes.set_counter(state, at, value)
             }
             Operation::Reset => changes.reset(state, at),
@@ -211,7 +225,7 @@ impl<'a> Machine<'a> {
                 let count = (state.stride as usize).checked_sub(2)?;
                 let mask = if count == 0 { 0 } else { u8::try_from(self.take()?).ok()? };
                 for value in values.get_mut(..count)?.iter_mut().rev() {
-                    *value = i64::try_from(self.take()?).ok()?.cast_unsigned();
+                    *value = self.small()?;
                 }
                 self.view.enter(state, at, a, mask, values.get(..count)?, changes)
             }
@@ -225,7 +239,7 @@ impl<'a> Machine<'a> {
                 self.view.remove(state, at, x, changes)
             }
             Operation::Put => {
-                let (x, value) = (self.given(a)?, self.take()?);
+                let (x, value) = (self.given(a)?, self.small()?);
                 self.view.put(state, at, x, value, changes)
             }
             Operation::Commit => changes.copy(at, at + state.stride as usize / 2, state.stride / 2),
@@ -234,6 +248,12 @@ impl<'a> Machine<'a> {
             _ => None,
         }
     }
+}
+
+/// How far a key is from its lowest value. Modulo 2^64 this is exact: no key's values go beyond those of a signed number.
+#[inline(always)]
+fn distance(key: u64, low: i64, count: u32) -> Option<u64> {
+    Some(key.wrapping_sub(low.cast_unsigned())).filter(|distance| *distance < count.into())
 }
 
 /// Operands are of 65 bits at the most, so that sums and differences fit; what is too large or too small, the language does not

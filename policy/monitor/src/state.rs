@@ -34,9 +34,9 @@ impl View<'_> {
         self.words.get(at).copied()
     }
 
-    pub(crate) fn counter(&self, state: &State, at: usize) -> Option<i128> {
+    pub(crate) fn counter(&self, state: &State, at: usize) -> Option<i64> {
         let value = self.word(at)?.wrapping_add(state.start.cast_unsigned()).cast_signed();
-        (state.kind == kind::COUNTER).then_some(value.into())
+        (state.kind == kind::COUNTER).then_some(value)
     }
 
     /// What a flow is in. A state that has lasted longer than it may is left at that time.
@@ -123,21 +123,20 @@ impl View<'_> {
 
     /// Where a set has a value, or the half of a map that begins at `at` a key. Outer `None`: it can have no such value.
     #[expect(clippy::option_option, reason = "no answer, and the answer no")]
-    pub(crate) fn find(&self, state: &State, at: usize, x: i128) -> Option<Option<usize>> {
+    pub(crate) fn find(&self, state: &State, at: usize, x: u64) -> Option<Option<usize>> {
         let step = match state.kind {
             kind::SET => 1,
             kind::MAP => 2,
             _ => return None,
         };
-        let wanted = i64::try_from(x).ok()?.cast_unsigned();
         let count = usize::try_from(self.word(at)?).ok()?;
         let values = self.words.get(at + 1..at + 1 + count.checked_mul(step)?)?;
-        let found = values.iter().step_by(step).position(|&value| value == wanted);
+        let found = values.iter().step_by(step).position(|&value| value == x);
         Some(found.map(|place| at + 1 + place * step))
     }
 
     /// Adds to a set; what is there already stays.
-    pub(crate) fn insert(&self, state: &State, at: usize, x: i128, changes: &mut Changes) -> Option<()> {
+    pub(crate) fn insert(&self, state: &State, at: usize, x: u64, changes: &mut Changes) -> Option<()> {
         if state.kind != kind::SET {
             return None;
         }
@@ -148,12 +147,12 @@ impl View<'_> {
         if i64::try_from(count).ok()? >= state.low {
             return None;
         }
-        changes.word(at + 1 + usize::try_from(count).ok()?, i64::try_from(x).ok()?.cast_unsigned())?;
+        changes.word(at + 1 + usize::try_from(count).ok()?, x)?;
         changes.word(at, count + 1)
     }
 
     /// Takes out of a set, or out of a map's working half; the last one takes its place. It must be there.
-    pub(crate) fn remove(&self, state: &State, at: usize, x: i128, changes: &mut Changes) -> Option<()> {
+    pub(crate) fn remove(&self, state: &State, at: usize, x: u64, changes: &mut Changes) -> Option<()> {
         let (at, step) = if state.kind == kind::MAP { (at + state.stride as usize / 2, 2) } else { (at, 1) };
         let found = self.find(state, at, x)??;
         let count = self.word(at)?;
@@ -165,12 +164,11 @@ impl View<'_> {
     }
 
     /// Sets a key's value in a map's working half.
-    pub(crate) fn put(&self, state: &State, at: usize, x: i128, value: i128, changes: &mut Changes) -> Option<()> {
+    pub(crate) fn put(&self, state: &State, at: usize, x: u64, value: u64, changes: &mut Changes) -> Option<()> {
         if state.kind != kind::MAP {
             return None;
         }
         let at = at + state.stride as usize / 2;
-        let value = i64::try_from(value).ok()?.cast_unsigned();
         if let Some(found) = self.find(state, at, x)? {
             return changes.word(found + 1, value);
         }
@@ -179,7 +177,7 @@ impl View<'_> {
             return None;
         }
         let new = at + 1 + usize::try_from(count).ok()? * 2;
-        changes.word(new, i64::try_from(x).ok()?.cast_unsigned())?;
+        changes.word(new, x)?;
         changes.word(new + 1, value)?;
         changes.word(at, count + 1)
     }
@@ -202,9 +200,11 @@ impl Changes {
     }
 
     fn add(&mut self, at: usize, words: u32, value: u64) -> Option<()> {
-        *self.places.get_mut(self.count)? = (u16::try_from(at).ok()?, u16::try_from(words).ok()?);
-        *self.values.get_mut(self.count)? = value;
-        self.count += 1;
+        let next = self.count;
+        let (place, slot) = self.places.get_mut(next).zip(self.values.get_mut(next))?;
+        *place = (u16::try_from(at).ok()?, u16::try_from(words).ok()?);
+        *slot = value;
+        self.count = next + 1;
         Some(())
     }
 
@@ -216,8 +216,7 @@ impl Changes {
         self.add(to, words, from as u64)
     }
 
-    pub(crate) fn set_counter(&mut self, state: &State, at: usize, value: i128) -> Option<()> {
-        let value = i64::try_from(value).ok()?;
+    pub(crate) fn set_counter(&mut self, state: &State, at: usize, value: i64) -> Option<()> {
         if state.kind != kind::COUNTER || !(state.low..=state.high).contains(&value) {
             return None;
         }

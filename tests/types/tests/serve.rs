@@ -1,7 +1,7 @@
 //! A server and a client of one interface, with nothing but words between them.
 use std::convert::Infallible;
 
-use bulkhead_test_types::store::{self, Error, GetReply};
+use bulkhead_test_types::store::{self, Error, GetReply, SizeReply};
 use bulkhead_test_types::{plain, store::Server};
 use bulkhead_types::{Answer, ClientError, Transport};
 
@@ -9,10 +9,15 @@ use bulkhead_types::{Answer, ClientError, Transport};
 struct Store {
     values: [Option<u16>; 10],
     most: usize,
+    /// It answers what its method does not declare.
+    is_odd: bool,
 }
 
 impl Server for Store {
     fn get(&mut self, key: u8) -> Result<GetReply, Error> {
+        if self.is_odd {
+            return Err(Error::Full);
+        }
         self.values[usize::from(key)].map(|value| GetReply { value }).ok_or(Error::NotFound)
     }
 
@@ -22,6 +27,10 @@ impl Server for Store {
         }
         self.values[usize::from(key)] = Some(value);
         Ok(())
+    }
+
+    fn size(&mut self) -> SizeReply {
+        SizeReply { count: u8::try_from(self.values.iter().flatten().count()).unwrap() }
     }
 }
 
@@ -54,6 +63,7 @@ fn a_call_comes_to_its_method_and_the_answer_comes_back() {
     assert_eq!(client.put(3, 77), Ok(()));
     assert_eq!(client.get(3), Ok(GetReply { value: 77 }));
     assert_eq!(client.get(4), Err(ClientError::Failed(Error::NotFound)));
+    assert_eq!(client.size(), Ok(SizeReply { count: 1 }));
     assert_eq!(client.put(4, 1), Err(ClientError::Failed(Error::Full)));
 }
 
@@ -62,7 +72,17 @@ fn what_is_outside_its_range_is_not_sent_and_not_served() {
     let mut server = Store { most: 10, ..Store::default() };
     assert_eq!(client(&mut server).get(10), Err(ClientError::Argument));
     assert_eq!(store::dispatch(&mut server, store::method::GET, &[10, 0, 0, 0, 0, 0]), Answer::Malformed);
-    assert_eq!(store::dispatch(&mut server, 2, &[0; 6]), Answer::Unknown);
+    assert_eq!(store::dispatch(&mut server, 3, &[0; 6]), Answer::Unknown);
+}
+
+#[test]
+fn an_error_that_its_method_does_not_declare_is_told_as_none_of_the_interfaces() {
+    let mut server = Store { is_odd: true, ..Store::default() };
+    assert_eq!(store::dispatch(&mut server, store::method::GET, &[1, 0, 0, 0, 0, 0]), Answer::Failed(0));
+    assert_eq!(
+        store::dispatch(&mut server, store::method::PUT, &[1, 0, 0, 0, 0, 0]),
+        Answer::Failed(Error::Full.code())
+    );
 }
 
 #[test]
