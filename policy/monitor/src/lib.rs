@@ -224,7 +224,9 @@ pub fn redacted(policy: &Policy<'_>, call: &Call<'_>, rule: u32) -> u8 {
     let row = rows.filter_map(|&place| policy.row(place)).find(|(row, _)| row.source == rule);
     let left_out = row.map_or(0, |(row, _)| (row.flags >> Row::LEFT_OUT).to_le_bytes()[0]);
     let fields = policy.fields(method, call.phase == Phase::Reply);
-    fields.iter().zip(0..8).fold(left_out, |bits, (field, bit)| bits | u8::from(field.secret != 0) << bit)
+    // An error's number is no value of the request's.
+    let is_secret = |field: &Field| field.secret != 0 && call.phase != Phase::Error;
+    fields.iter().zip(0..8).fold(left_out, |bits, (field, bit)| bits | u8::from(is_secret(field)) << bit)
 }
 
 /// Whether all tests of a row hold.
@@ -355,6 +357,7 @@ mod tests {
         let policy = Policy::verify(&bytes).unwrap();
         let call = Call { subject: 0, object: 0, method: 0, phase: Phase::Request, len: 1, args: &[0; MAX_ARGS] };
         assert_eq!(redacted(&policy, &call, NO_RULE), 1);
+        assert_eq!(redacted(&policy, &Call { phase: Phase::Error, ..call }, NO_RULE), 0, "an error's number is shown");
         assert_eq!(redacted(&policy, &Call { method: 1, ..call }, NO_RULE), 0);
         assert_eq!(redacted(&policy, &Call { method: 9, ..call }, NO_RULE), 0xff);
     }

@@ -3,11 +3,22 @@
 use bulkhead_lang::tree::Event;
 
 /// What all generated policies begin with.
-pub(crate) const SITE: &str = "edition 1\npolicy p\nzone UTC\ninterface I {\n    method m(a: u8, b: i8) -> (a: u8, b: i8)\n    method n(a: u8, b: i8) -> ()\n    \
-    method t(tag: text max 12) -> ()\n    method l(values: list of u16 max 2, o: optional i16) -> ()\n}\n\
-    app x\nservice s: I by x\ngroup all: guest, x\ncounter made in -3..20\ncounter tally per a in 0..9 in 0..50 start 5\n\
+pub(crate) const SITE: &str = "edition 1\npolicy p\nzone UTC\ninterface I {\n    method m(a: u8, b: i8) -> (a: u8, b: i8)\n    method n(a: u8, secret b: i8) -> ()\n    \
+    method t(tag: text max 12) -> ()\n    method l(values: list of u16 max 2, o: optional i16) -> ()\n    \
+    question q(a: u8, secret b: i8)\n}\n\
+    app x\nservice s: I by x\ngroup all: guest, x\n\
+    counter level in 0..3 start 1\nflow mode {\n    calm -> alert\n    alert -> calm\n}\n\
+    flow shift per caller {\n    closed -> open\n    open -> closed\n    open lasts 3 s -> closed\n}\n\
+    group on_duty: guest, x when shift is open\ngroup off_duty: guest when shift is closed\nexclusive on_duty, off_duty\n\
+    group watchers: all when level >= 1\n\
+    profile thin {\n    record 1 in 3 allowed when level >= 2\n    record 1 in 2 denied\n}\n\
+    profile some {\n    record allowed when mode is alert or level == 0\n    record denied when level >= 1 and mode is calm\n    record only b\n}\n\
+    profile none for s.q {\n    record 1 in 4 allowed\n    record denied when mode is alert\n    record only a\n}\ncounter made in -3..20\ncounter tally per a in 0..9 in 0..50 start 5\n\
     flow f per a in 0..9 {\n    one -> two, three\n    two -> one, two\n    three -> one\n    one holds x\n    three holds x, y\n    one lasts 4 s -> two\n}\n\
     timer t\nrate r at most 3 per 2 s\nrate c per caller at most 6 per s burst 2\nset s1 max 3\nmap m1 max 2\ngrant g per caller lasts 3 s\n";
+
+/// The number of the service's question among its methods.
+pub(crate) const QUESTION: u16 = 4;
 
 /// Bytes that are used up by choices; after the last, every choice is the first one.
 #[derive(Clone, Debug)]
@@ -52,7 +63,7 @@ impl<'a> Choices<'a> {
     /// How many values a message of a method has, with some that are wrong.
     pub(crate) fn length(&mut self, method: u16, event: Event) -> usize {
         let right = match (event, method) {
-            (Event::Request, 0 | 1) | (Event::Reply, 0) => 2,
+            (Event::Request, 0 | 1 | QUESTION) | (Event::Reply, 0) => 2,
             (Event::Request, 2) => 3,
             (Event::Request, 3) => 5,
             _ => 0,
@@ -66,7 +77,7 @@ impl<'a> Choices<'a> {
             return self.word();
         }
         match (method, at) {
-            (0 | 1, 1) => (i64::from(self.small(24)) - 12).cast_unsigned(),
+            (0 | 1 | QUESTION, 1) => (i64::from(self.small(24)) - 12).cast_unsigned(),
             (2, 0) => u64::from(self.of(&[3_u8, 3, 3, 0, 2, 8, 9, 12])),
             (2, 1) => u64::from_be_bytes(self.of(&[
                 *b"P01\0\0\0\0\0",
@@ -105,18 +116,28 @@ impl<'a> Choices<'a> {
     }
 
     fn rule(&mut self) -> String {
-        let who = self.of(&["guest", "guest", "all", "x"]);
-        let (method, message) = self.of(&[("m", 0), ("n", 0), ("m, s.n", 0), ("t", 1), ("l", 2)]);
-        let when = if self.small(5) == 0 { String::new() } else { format!(" when {}", self.condition(message, 3)) };
-        let audit = self.of(&["", " audit"]);
-        match self.small(8) {
-            0 | 1 => format!("deny {who} s.{method}{when}{}", self.of(&["", " then count made"])),
+        let who = self.of(&["guest", "guest", "all", "x", "on_duty", "off_duty", "watchers", "kernel"]);
+        let (method, message) =
+            self.of(&[("m", 0), ("n", 0), ("m, s.n", 0), ("t", 1), ("l", 2), ("q", 0), ("q, s.m", 0), ("*", 3)]);
+        let mut when = if self.small(5) == 0 { String::new() } else { format!(" when {}", self.condition(message, 3)) };
+        if self.small(8) == 7 {
+            when.push_str(&format!(" except {}", self.condition(message, 1)));
+        }
+        let audit = self.of(&["", " audit", " audit by thin", " audit by some", " audit by none"]);
+        let audit = if message == 0 { audit } else { audit.split(" by").next().unwrap_or_default() };
+        match self.small(9) {
+            0 | 1 => format!("deny {who} s.{method}{when}{}{audit}", self.of(&["", " then count made"])),
+            8 => format!(
+                "on {} then {}",
+                self.of(&["boot", "guest start"]),
+                self.of(&["start t", "count made", "reset level"])
+            ),
             2 if message == 0 => format!("deny {who} s.m {}{when}", self.of(&["reply", "reply", "error"]))
                 .replace("error when", "error // "),
             3 if message == 0 => {
                 let effects = self.effects(0);
                 let effects = if effects.is_empty() { " then count made".to_string() } else { effects };
-                format!("on {who} s.m reply{when}{effects}")
+                format!("on {who} s.m reply{when}{effects}{audit}")
             }
             _ => {
                 let limit = self.of(&[
@@ -163,6 +184,10 @@ impl<'a> Choices<'a> {
             "time of day < 8 h",
             "day of week in 1..5",
             "caller == guest",
+            "level >= 2",
+            "mode is alert",
+            "shift is open",
+            "age of shift <= 1 s",
         ];
         let of_message: &[&str] = match message {
             0 => &[
@@ -187,6 +212,7 @@ impl<'a> Choices<'a> {
                 "tag matches \"[PV][0-9]+(\\.level)?(\\.12)?\"",
                 "length of tag > 2",
             ],
+            3 => &["made > 0", "mode is calm", "level in 1..2"],
             _ => &[
                 "for all v in values: v < 9",
                 "for any v in values: v == 3",
@@ -229,7 +255,7 @@ impl<'a> Choices<'a> {
     }
 
     fn effects(&mut self, message: usize) -> String {
-        let of_numbers: [&[&str]; 7] = [
+        let of_numbers: [&[&str]; 10] = [
             &["count made", "add a to made", "set made to b", "reset made"],
             &["count tally(a)", "add b to tally(3)", "reset all tally", "set tally(a) to a * 2"],
             &[
@@ -244,8 +270,17 @@ impl<'a> Choices<'a> {
             &["add a to s1", "add b to s1", "remove a from s1", "reset s1"],
             &["put a at b in m1", "put b at a in m1", "remove a from m1", "commit m1", "roll back m1", "reset m1"],
             &["give g"],
+            &["set level to a", "count level", "reset level"],
+            &["mode becomes alert", "mode becomes calm"],
+            &["shift becomes open", "shift becomes closed", "reset shift"],
         ];
-        let others: [&[&str]; 3] = [&["count made", "reset made"], &["start t"], &["add 3 to s1", "remove 3 from s1"]];
+        let others: [&[&str]; 5] = [
+            &["count made", "reset made"],
+            &["start t"],
+            &["add 3 to s1", "remove 3 from s1"],
+            &["count level", "set level to 2"],
+            &["shift becomes open", "mode becomes alert", "mode becomes calm"],
+        ];
         let lists: &[&[&str]] = if message == 0 { &of_numbers } else { &others };
         let mut all = Vec::new();
         for list in lists {
