@@ -60,6 +60,12 @@ impl<'a> Choices<'a> {
         }
     }
 
+    /// Seconds since 1970: a day of some week, at some time of day; or nobody has told them.
+    pub(crate) fn local_seconds(&mut self) -> Option<u64> {
+        let (day, hour) = (u64::from(self.small(8)), u64::from(self.small(24)));
+        (day != 7).then_some((20_780 + day) * 86_400 + hour * 3_600 + 1_799)
+    }
+
     /// How many values a message of a method has, with some that are wrong.
     pub(crate) fn length(&mut self, method: u16, event: Event) -> usize {
         let right = match (event, method) {
@@ -89,6 +95,7 @@ impl<'a> Choices<'a> {
             (2, _) => u64::from_be_bytes(self.of(&[[0; 8], *b"l\0\0\0\0\0\0\0", *b"l.12\0\0\0\0"])),
             (3, 0) => u64::from(self.small(3)),
             (3, 3) => u64::from(self.small(2)),
+            (3, 4) => self.of(&[0, 1, 3, 5, 9, u64::MAX, u64::MAX - 4]),
             (3, _) => self.of(&[0, 0, 1, 3, 9, 500]),
             _ => u64::from(self.small(12)),
         }
@@ -183,6 +190,8 @@ impl<'a> Choices<'a> {
             "3 in s1",
             "time of day < 8 h",
             "day of week in 1..5",
+            "day of week == 7",
+            "time of day in 8 h..16 h",
             "caller == guest",
             "level >= 2",
             "mode is alert",
@@ -201,6 +210,11 @@ impl<'a> Choices<'a> {
                 "b in s1",
                 "a in m1",
                 "a in { 1, 3..7 }",
+                "(f(a) is three implies f(a).x < 6)",
+                "(f(a) is three and f(a).y == 3)",
+                "(f(a) is one or f(a) is two or f(a).y > b)",
+                "(a in m1 implies a of m1 > 2)",
+                "(a in m1 and a of m1 <= b)",
                 "b < 0",
             ],
             1 => &[
@@ -220,6 +234,8 @@ impl<'a> Choices<'a> {
                 "length of values == 1",
                 "o is present",
                 "o > 3",
+                "o is present and o < 0",
+                "o is present implies o in -5..3",
                 "o is present implies o in 1..9",
                 "values[1] == 3",
             ],

@@ -91,7 +91,7 @@ pub fn policy_and_calls(bytes: &[u8]) -> Option<usize> {
     let policy = &compiled.policy;
     let Ok(table) = Policy::verify(&compiled.table) else { panic!("a table that the loader refuses:\n{text}") };
     let (mut state, mut remembered) = (vec![0; table.state_words()], Remembered::default());
-    let local_seconds = choices.of(&[None, Some(1_795_513_508)]);
+    let local_seconds = choices.local_seconds();
     let mut times = Times { microseconds: Some(1_000_000), local_seconds };
     let service = compiled.object("s")?;
     for asked in 0..40 {
