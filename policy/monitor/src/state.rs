@@ -258,15 +258,15 @@ mod tests {
     extern crate std;
     use super::*;
     use bulkhead_model::FlowState;
-    use bulkhead_model::build::Tables;
+    use bulkhead_model::build::{Aligned, Tables};
     use std::vec::Vec;
 
     /// One step on and back, of which the second state is over after 50 us.
-    fn table() -> Vec<u8> {
+    fn table() -> Aligned {
         let mut tables = Tables::default();
         let state = FlowState { successors: 0b10, ..FlowState::default() };
         tables.flow_states = std::vec![state, FlowState { successors: 0b101, lasts: 50, then: 2, ..state }, state];
-        tables.to_bytes()
+        Aligned::new(&tables.to_bytes())
     }
 
     const ONE: State = State {

@@ -17,6 +17,9 @@ pub(crate) const SITE: &str = "edition 1\npolicy p\nzone UTC\ninterface I {\n   
     flow f per a in 0..9 {\n    one -> two, three\n    two -> one, two\n    three -> one\n    one holds x\n    three holds x, y\n    one lasts 4 s -> two\n}\n\
     timer t\nrate r at most 3 per 2 s\nrate c per caller at most 6 per s burst 2\nset s1 max 3\nmap m1 max 2\ngrant g per caller lasts 3 s\n";
 
+/// What is remembered.
+const OBJECTS: [&str; 10] = ["made", "tally", "f", "t", "s1", "m1", "g", "level", "mode", "shift"];
+
 /// The number of the service's question among its methods.
 pub(crate) const QUESTION: u16 = 4;
 
@@ -114,7 +117,14 @@ impl<'a> Choices<'a> {
                 text.push_str(&format!("{verb} guest s.n when a in {low}..{high}{rest}\n"));
             }
         }
-        for _ in 0..=self.small(7) {
+        // Most often the kernel's calls move what the others' rules ask for, one thing each.
+        if self.small(4) != 3 {
+            for a in 0..6 {
+                let effect = self.effect(0);
+                text.push_str(&format!("allow kernel s.n when a == {a} then {effect}\n"));
+            }
+        }
+        for _ in 0..=self.small(5) {
             let rule = self.rule();
             text.push_str(&rule);
             text.push('\n');
@@ -123,10 +133,12 @@ impl<'a> Choices<'a> {
     }
 
     fn rule(&mut self) -> String {
-        let who = self.of(&["guest", "guest", "all", "x", "on_duty", "off_duty", "watchers", "kernel"]);
+        let who = self.of(&["guest", "guest", "all", "x", "on_duty", "off_duty", "watchers"]);
         let (method, message) =
             self.of(&[("m", 0), ("n", 0), ("m, s.n", 0), ("t", 1), ("l", 2), ("q", 0), ("q, s.m", 0), ("*", 3)]);
-        let mut when = if self.small(5) == 0 { String::new() } else { format!(" when {}", self.condition(message, 3)) };
+        let depth = self.of(&[0, 0, 1, 1, 2, 3]);
+        let mut when =
+            if self.small(5) == 0 { String::new() } else { format!(" when {}", self.condition(message, depth)) };
         if self.small(8) == 7 {
             when.push_str(&format!(" except {}", self.condition(message, 1)));
         }
@@ -172,11 +184,12 @@ impl<'a> Choices<'a> {
             6 => format!("not ({})", self.condition(message, depth - 1)),
             0 if message == 0 => {
                 let operator = self.of(&["==", "!=", "<", "<=", ">", ">="]);
-                format!("({} {operator} {})", self.quantity(2), self.quantity(2))
+                let (one, other) = (self.of(&[0, 1, 1, 2]), self.of(&[0, 0, 1]));
+                format!("({} {operator} {})", self.quantity(one), self.quantity(other))
             }
             1 if message == 0 => {
                 let low = self.small(60);
-                format!("({} in {{ {low}..{}, 90..95 }})", self.quantity(2), low + 9)
+                format!("({} in {{ {low}..{}, 90..95 }})", self.quantity(1), low + 9)
             }
             _ => self.plain(message).to_string(),
         }
@@ -213,6 +226,8 @@ impl<'a> Choices<'a> {
                 "(f(a) is three implies f(a).x < 6)",
                 "(f(a) is three and f(a).y == 3)",
                 "(f(a) is one or f(a) is two or f(a).y > b)",
+                "(f(1) is three implies f(1).x < 6)",
+                "(f(3) is three and f(3).y <= b)",
                 "(a in m1 implies a of m1 > 2)",
                 "(a in m1 and a of m1 <= b)",
                 "b < 0",
@@ -271,13 +286,29 @@ impl<'a> Choices<'a> {
     }
 
     fn effects(&mut self, message: usize) -> String {
-        let of_numbers: [&[&str]; 10] = [
+        let mut all: Vec<&str> = Vec::new();
+        for _ in 0..self.of(&[0, 0, 1, 1, 2, 3]) {
+            let effect = self.effect(message);
+            let object =
+                |effect: &str| effect.split(['(', ' ']).find(|word| OBJECTS.contains(word)).map(str::to_string);
+            // A rule changes each object once.
+            if all.iter().all(|known| object(known) != object(effect)) {
+                all.push(effect);
+            }
+        }
+        if all.is_empty() { String::new() } else { format!(" then {}", all.join(", ")) }
+    }
+
+    fn effect(&mut self, message: usize) -> &'static str {
+        let of_numbers: [&[&'static str]; 10] = [
             &["count made", "add a to made", "set made to b", "reset made"],
             &["count tally(a)", "add b to tally(3)", "reset all tally", "set tally(a) to a * 2"],
             &[
                 "f(a) becomes one(b)",
                 "f(a) becomes two",
                 "f(a) becomes three(a, b)",
+                "f(a) becomes three(b, a)",
+                "f(3) becomes three(a, b)",
                 "reset f(a)",
                 "f(1) becomes one(a)",
                 "reset all f",
@@ -290,20 +321,15 @@ impl<'a> Choices<'a> {
             &["mode becomes alert", "mode becomes calm"],
             &["shift becomes open", "shift becomes closed", "reset shift"],
         ];
-        let others: [&[&str]; 5] = [
+        let others: [&[&'static str]; 5] = [
             &["count made", "reset made"],
             &["start t"],
             &["add 3 to s1", "remove 3 from s1"],
             &["count level", "set level to 2"],
             &["shift becomes open", "mode becomes alert", "mode becomes calm"],
         ];
-        let lists: &[&[&str]] = if message == 0 { &of_numbers } else { &others };
-        let mut all = Vec::new();
-        for list in lists {
-            if self.small(3) == 0 {
-                all.push(self.of(list));
-            }
-        }
-        if all.is_empty() { String::new() } else { format!(" then {}", all.join(", ")) }
+        let lists: &[&[&'static str]] = if message == 0 { &of_numbers } else { &others };
+        let list = self.of(lists);
+        self.of(list)
     }
 }
