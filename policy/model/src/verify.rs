@@ -25,10 +25,10 @@ impl<'a> Policy<'a> {
     fn check_counts(&self) -> Result<(), FormatError> {
         let small = |count: usize| count < NONE as usize;
         let counts = [self.subjects.len(), self.objects.len(), self.methods.len(), self.states.len()];
-        let cells = self.subjects.len() * self.methods.len() * self.phases;
+        let cells = || self.subjects.len() * self.methods.len() * self.phases;
         let is_sound = counts.into_iter().all(small)
             && matches!(self.phases, 1 | 3)
-            && cells == self.cells.len()
+            && cells() == self.cells.len()
             && self.state_words <= code::STATE_WORDS
             && self.methods.iter().all(|row| usize::from(row.arguments.max(row.replies)) <= MAX_ARGS);
         if is_sound { Ok(()) } else { Err(FormatError::Count) }
@@ -71,7 +71,8 @@ impl<'a> Policy<'a> {
     fn are_states_sound(&self) -> bool {
         self.states.iter().all(|row| {
             let [first, second] = row.key_count;
-            let words = u64::from(first) * u64::from(second) * u64::from(row.stride);
+            let times = |all: u64, next: u32| all.saturating_mul(next.into());
+            let words = [first, second, row.stride].into_iter().fold(1, times);
             let is_placed = first != 0 && second != 0 && row.stride != 0 && row.keys as usize <= code::KEYS;
             let is_flow = row.kind == crate::kind::FLOW;
             let flow = u32::try_from(row.low).ok().zip(u32::try_from(row.high).ok());
@@ -83,11 +84,9 @@ impl<'a> Policy<'a> {
                     && (0..count.into()).all(|at| self.flow_state(row, at).is_some_and(known))
             });
             let is_key = |(low, count): (&i64, &u32)| low.checked_add(i64::from(*count) - 1).is_some();
-            // A count that overflows 64 bits overflows the state as well.
             is_placed
                 && row.key_low.iter().zip(&row.key_count).all(is_key)
-                && u64::from(first) * u64::from(second) <= code::STATE_WORDS as u64
-                && u64::from(row.base) + words <= self.state_words as u64
+                && words.saturating_add(row.base.into()) <= self.state_words as u64
                 && (!is_flow || has_states)
         })
     }
@@ -321,12 +320,11 @@ mod tests {
         assert_eq!(check(|tables| tables.states[0].keys = 3), REFERENCE);
         assert_eq!(check(|tables| tables.states[0].key_low[0] = i64::MAX - 1), REFERENCE, "the third is no number");
         assert_eq!(check(|tables| tables.states[0].key_low[1] = i64::MAX - 2), REFERENCE);
-        // 2^32 instances of 2^32 words are none, modulo 2^64.
-        let turned = |tables: &mut Tables| {
-            (tables.states[0].key_count, tables.states[0].stride) = ([1 << 16, 1 << 16], 0xffff_ffff);
-            tables.states[0].key_low = [0; 2];
-        };
-        assert_eq!(check(turned), REFERENCE);
+        // More than 64 bits hold; and none, modulo 2^64.
+        for (key_count, stride) in [([u32::MAX; 2], u32::MAX), ([1 << 16; 2], u32::MAX), ([1 << 31, 1 << 31], 4)] {
+            let keyed = State { key_count, stride, ..State::default() };
+            assert_eq!(check(|tables| tables.states[0] = keyed), REFERENCE);
+        }
         let many = |count, words| {
             check(|tables| {
                 tables.states[0] = State { key_count: [count, 1], stride: 1, ..State::default() };

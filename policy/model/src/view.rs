@@ -455,6 +455,7 @@ mod tests {
         let object = policy.object(1).unwrap();
         let places = [0, 1, 2].map(|method| policy.method(object, method).map(|(place, _)| place));
         assert_eq!(places, [Some(1), Some(2), None]);
+        assert!(policy.method(policy.object(0).unwrap(), 1).is_none(), "it is another object's");
         assert!(policy.object(2).is_none());
         let (_, method) = policy.method(object, 0).unwrap();
         let most = |reply| policy.fields(method, reply).iter().map(|field| field.max).collect::<Vec<_>>();
