@@ -61,7 +61,7 @@ fn miri(words: &[String]) -> Result<()> {
     cargo.args(["miri", "test", "--target-dir", "target/miri", "--lib"]);
     cargo.args(UNDER_MIRI.iter().flat_map(|package| ["--package", package])).arg("--").args(words);
     // Tests read files, and proptest keeps what failed.
-    cargo.env("MIRIFLAGS", "-Zmiri-disable-isolation");
+    cargo.env("MIRIFLAGS", "-Zmiri-disable-isolation").env("PROPTEST_CASES", "8");
     step("tests under Miri");
     run(cargo)
 }
