@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(flow([1, 0, 0], None), Some((1, 0, 0)), "never entered");
         assert_eq!(flow([0, 101, 0], None), Some((0, 101, 0)), "it may last for ever");
         assert_eq!(flow([3, 101, 0], Some(150)), None, "no such state");
-        assert_eq!(at(&words, Some(150), |view| view.flow(&ONE, 0).is_none()), true);
+        assert!(at(&words, Some(150), |view| view.flow(&ONE, 0).is_none()), "no flow");
     }
 
     #[test]
