@@ -477,7 +477,7 @@ fn a_legacy_device_does_nothing_before_a_driver_says_that_it_is_there() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 300 }))]
 
     /// Whatever is written wherever, nothing panics and nothing takes long.
     #[test]

@@ -1,6 +1,7 @@
 //! Writing a table on the host. The same rows give the same bytes.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::string::String;
 use std::vec::Vec;
 
@@ -171,6 +172,37 @@ impl Tables {
         let mut bytes = header.as_bytes().to_vec();
         sections.iter().for_each(|section| bytes.extend_from_slice(section));
         bytes
+    }
+}
+
+/// A table's bytes where they begin at a multiple of eight, as [`crate::Policy::open`] wants them.
+#[derive(Clone, Debug)]
+pub struct Aligned {
+    words: Vec<u64>,
+    length: usize,
+}
+
+impl Aligned {
+    /// A copy of these.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut words = std::vec![0_u64; bytes.len().div_ceil(8)];
+        words.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
+        Self { words, length: bytes.len() }
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.words.as_bytes()[..self.length]
+    }
+}
+
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.words.as_mut_bytes()[..self.length]
     }
 }
 

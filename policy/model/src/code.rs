@@ -158,3 +158,24 @@ pub const KEYS: usize = 2;
 pub const VALUES: usize = 3;
 /// The most words of state of a policy.
 pub const STATE_WORDS: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instruction_is_read_as_it_was_written() {
+        let one = Instruction::new(Operation::Take, 0xa5, 0x1234);
+        assert_eq!((one.0, one.operation(), one.a(), one.b()), (0x1234_a52d, Some(Operation::Take), 0xa5, 0x1234));
+        for what in [Instruction::NOT, Instruction::MUST] {
+            let other = Instruction(one.0 | what);
+            assert_eq!((other.operation(), other.says(what), one.says(what)), (Some(Operation::Take), true, false));
+            assert!(!other.says(what ^ (Instruction::NOT | Instruction::MUST)));
+        }
+        assert_eq!([46, 63].map(|unknown| Instruction(unknown).operation()), [None; 2]);
+        assert_eq!(
+            (Instruction(0).operation(), Instruction(45).operation()),
+            (Some(Operation::End), Some(Operation::Take))
+        );
+    }
+}

@@ -203,3 +203,26 @@ impl Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn a_reason_is_read_back_from_its_number_and_what_is_none_is_a_refusal() {
+        let words = [
+            (Reason::Allowed, "allowed"),
+            (Reason::NoRule, "no rule"),
+            (Reason::DeniedByRule, "denied by rule"),
+            (Reason::Malformed, "malformed"),
+            (Reason::UnknownObject, "unknown object"),
+            (Reason::UnknownMethod, "unknown method"),
+            (Reason::Failed, "an expression failed"),
+            (Reason::Rate, "too often"),
+        ];
+        for ((reason, word), number) in words.into_iter().zip(0..) {
+            assert_eq!((reason as u8, Reason::from_raw(number), reason.word()), (number, reason, word));
+        }
+        assert_eq!([8, 255].map(Reason::from_raw), [Reason::NoRule; 2]);
+    }
+}

@@ -338,3 +338,240 @@ fn section<T: FromBytes + zerocopy::Immutable + zerocopy::KnownLayout>(
 ) -> Result<(&[T], &[u8]), FormatError> {
     <[T]>::ref_from_prefix_with_elems(bytes, count as usize).map_err(|_| FormatError::Length)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::{Aligned, Tables};
+    use crate::machine;
+
+    #[test]
+    fn a_table_of_another_version_or_length_is_not_opened() {
+        let whole = Aligned::new(&Tables::default().to_bytes());
+        assert!(Policy::open(&whole).is_ok());
+        let with = |at: usize, value: u8| {
+            let mut bytes = whole.clone();
+            bytes[at] = bytes[at].wrapping_add(value);
+            Policy::open(&bytes).map(|_| ())
+        };
+        assert_eq!([with(0, 1), with(4, 1), with(4, 255)], [Err(FormatError::Version); 3]);
+        assert_eq!([with(8, 1), with(8, 255)], [Err(FormatError::Length); 2]);
+        assert_eq!(Policy::open(&whole[..whole.len() - 1]).map(|_| ()), Err(FormatError::Length));
+        let mut longer = whole.to_vec();
+        longer.push(0);
+        assert_eq!(Policy::open(&Aligned::new(&longer)).map(|_| ()), Err(FormatError::Length));
+        // As long as it says, and longer than its sections.
+        longer[8] += 1;
+        assert_eq!(Policy::open(&Aligned::new(&longer)).map(|_| ()), Err(FormatError::Length));
+        assert_eq!(Policy::open(&[]).map(|_| ()), Err(FormatError::Length));
+    }
+
+    #[test]
+    fn text_is_text_and_state_has_its_bound() {
+        let mut tables = Tables::default();
+        tables.text.push('ä');
+        let whole = Aligned::new(&tables.to_bytes());
+        let mut damaged = whole.clone();
+        *damaged.last_mut().unwrap() = b'a';
+        assert!(Policy::open(&whole).is_ok());
+        assert_eq!(Policy::open(&damaged).map(|_| ()), Err(FormatError::Text));
+        let words = |words| {
+            let mut tables = Tables::default();
+            tables.state_words = words;
+            Policy::open(&Aligned::new(&tables.to_bytes())).map(|policy| policy.state_words())
+        };
+        assert_eq!([words(4096), words(4097)], [Ok(4096), Err(FormatError::Count)]);
+    }
+
+    #[test]
+    fn errors_have_words_of_their_own() {
+        use FormatError::{Count, Length, Reference, Text, Version};
+        let words = [
+            (Length, "it is cut"),
+            (Version, "it is of another version"),
+            (Reference, "a row points outside its section"),
+            (Text, "its text is damaged"),
+            (Count, "it holds more than there may be"),
+        ];
+        assert!(words.into_iter().all(|(error, word)| error.word() == word));
+    }
+
+    #[test]
+    fn a_table_is_for_its_machine_or_for_any() {
+        let is_for = |own, other| {
+            let mut tables = Tables::default();
+            tables.machine = own;
+            Policy::open(&Aligned::new(&tables.to_bytes())).unwrap().is_for(other)
+        };
+        assert!(is_for(machine::ANY, machine::X86_64) && is_for(machine::X86_64, machine::X86_64));
+        assert!(!is_for(machine::AARCH64, machine::X86_64) && !is_for(machine::X86_64, machine::AARCH64));
+    }
+
+    #[test]
+    fn rules_are_about_requests_or_about_all_that_is_said() {
+        for (phases, judges) in [(1, false), (3, true)] {
+            let mut tables = Tables::default();
+            tables.phases = phases;
+            let bytes = Aligned::new(&tables.to_bytes());
+            assert_eq!(Policy::open(&bytes).unwrap().judges_replies(), judges);
+        }
+    }
+
+    /// Two subjects, two objects of one method and of two, of which the last is a question; a cell's number is its first reference.
+    fn cells(phases: u32) -> Tables {
+        let mut tables = Tables::default();
+        let name = tables.add_text("name");
+        let method = Method { name, arguments: 1, replies: 2, ..Method::default() };
+        tables.methods = vec![method, method, Method { flags: Method::QUESTION, ..method }];
+        tables.fields = (0..4).map(|max| Field { max, name, ..Field::default() }).collect();
+        let object = Object { name, first_method: 0, method_count: 1, server: 0 };
+        tables.objects = vec![object, Object { first_method: 1, method_count: 2, ..object }];
+        tables.subjects = vec![name, tables.add_text("other")];
+        tables.phases = phases;
+        tables.cells = (0..6 * phases)
+            .map(|first_reference| Cell { first_reference, index: Cell::PLAIN, ..Cell::default() })
+            .collect();
+        tables
+    }
+
+    #[test]
+    fn each_subject_method_and_phase_has_a_cell() {
+        let bytes = Aligned::new(&cells(3).to_bytes());
+        let policy = Policy::open(&bytes).unwrap();
+        let cell = |subject, place| policy.cell(subject, place).map(|cell| cell.first_reference);
+        assert_eq!([cell(0, 0), cell(0, 2), cell(1, 0), cell(1, 2)], [Some(0), Some(2), Some(3), Some(5)]);
+        let answer = |subject, place, phase| policy.answer_cell(subject, place, phase).map(|cell| cell.first_reference);
+        assert_eq!([answer(1, 2, Phase::Request), answer(1, 2, Phase::Question)], [Some(5); 2]);
+        assert_eq!([answer(0, 1, Phase::Reply), answer(1, 1, Phase::Reply)], [Some(7), Some(10)]);
+        assert_eq!([answer(0, 1, Phase::Error), answer(1, 2, Phase::Error)], [Some(13), Some(17)]);
+        let bytes = Aligned::new(&cells(1).to_bytes());
+        let policy = Policy::open(&bytes).unwrap();
+        assert_eq!(policy.answer_cell(0, 0, Phase::Reply).map(|_| ()), None);
+    }
+
+    #[test]
+    fn methods_fields_and_subjects_are_those_of_their_owner() {
+        let bytes = Aligned::new(&cells(1).to_bytes());
+        let policy = Policy::open(&bytes).unwrap();
+        let object = policy.object(1).unwrap();
+        let places = [0, 1, 2].map(|method| policy.method(object, method).map(|(place, _)| place));
+        assert_eq!(places, [Some(1), Some(2), None]);
+        assert!(policy.method(policy.object(0).unwrap(), 1).is_none(), "it is another object's");
+        assert!(policy.object(2).is_none());
+        let (_, method) = policy.method(object, 0).unwrap();
+        let most = |reply| policy.fields(method, reply).iter().map(|field| field.max).collect::<Vec<_>>();
+        assert_eq!([most(false), most(true)], [vec![0], vec![1, 2]]);
+        assert_eq!(policy.fields(&Method { first_field: 4, ..*method }, false), []);
+        assert_eq!([0, 1, 2].map(|subject| policy.subject_name(subject)), [Some("name"), Some("other"), None]);
+        assert_eq!((policy.subject_count(), policy.text(Text { start: 4, bytes: 5 })), (2, "other"));
+        assert_eq!(policy.text(Text { start: 5, bytes: 5 }), "");
+    }
+
+    #[test]
+    fn who_may_call_something_may_call_what_is_no_question_and_not_only_denied() {
+        // An allowing row at 0, a denying one at 3.
+        let is_callable = |cell: usize, row: u32| {
+            let mut tables = cells(1);
+            let plain = Row { code: Row::PLAIN, ..Row::default() };
+            tables.add_row(plain, &[]);
+            tables.add_row(Row { flags: Row::DENY, ..plain }, &[]);
+            tables.references = vec![row];
+            tables.cells.iter_mut().for_each(|cell| cell.first_reference = 0);
+            tables.cells[cell].reference_count = 1;
+            let bytes = Aligned::new(&tables.to_bytes());
+            let policy = Policy::verify(&bytes).unwrap();
+            [0, 1].map(|subject| [0, 1].map(|object| policy.is_callable(subject, policy.object(object).unwrap())))
+        };
+        assert_eq!(is_callable(1, 0), [[false, true], [false, false]]);
+        assert_eq!(is_callable(3, 0), [[false, false], [true, false]]);
+        assert_eq!(is_callable(2, 0), [[false; 2]; 2], "a question is asked, not called");
+        assert_eq!(is_callable(1, 3), [[false; 2]; 2], "denied");
+    }
+
+    #[test]
+    fn a_tests_range_stands_in_it_or_in_the_numbers() {
+        let mut tables = Tables::default();
+        tables.numbers = vec![10, 20, 30];
+        let bytes = Aligned::new(&tables.to_bytes());
+        let policy = Policy::open(&bytes).unwrap();
+        let range = |low, is_wide| policy.range(&Test { low, span: 7, argument: 0, is_wide });
+        assert_eq!([range(-1, 0), range(5, 0)], [(u64::MAX, 7), (5, 7)]);
+        assert_eq!([range(1, 1), range(2, 1), range(3, 1), range(-1, 1)], [(20, 30), (30, 0), (0, 0), (0, 0)]);
+    }
+
+    #[test]
+    fn code_begins_where_it_is_asked_for_and_has_its_bound() {
+        let mut tables = Tables::default();
+        tables.code = (0..1030).collect();
+        let bytes = Aligned::new(&tables.to_bytes());
+        let policy = Policy::open(&bytes).unwrap();
+        assert_eq!((policy.code(2).len(), policy.code(2)[0], policy.code(1029)), (1024, 2, &[1029][..]));
+        assert_eq!((policy.code_from(2).len(), policy.code_from(1030).len(), policy.code(1031).len()), (1028, 0, 0));
+    }
+
+    #[test]
+    fn an_index_finds_the_interval_of_a_value() {
+        // From 100 on: row 0 for 100..=103, none for 104..=109, rows 3 and 0 from 110 on. Four values a bucket, four buckets.
+        let found = |shift, signed: bool, value: u64| {
+            let mut tables = Tables::default();
+            let plain = Row { code: Row::PLAIN, ..Row::default() };
+            tables.add_row(plain, &[]);
+            tables.add_row(plain, &[]);
+            tables.references = vec![0, 2, 3, 0];
+            let list = |at| Interval::LIST | at;
+            tables.intervals =
+                [(0, 0), (4, list(0)), (10, list(1))].map(|(start, rows)| Interval { start, rows }).to_vec();
+            // Where each bucket begins, an interval; a bucket of one value has its own.
+            tables.buckets = match shift {
+                0 => [[0; 4].as_slice(), &[1; 6], &[2; 7]].concat(),
+                _ => vec![0, 1, 1, 2, 2],
+            };
+            let bucket_count = u32::try_from(tables.buckets.len()).unwrap() - 1;
+            let base = if signed { (1 << 63) - 5 } else { 100 };
+            let index = Index { base, argument: 2, shift, first_bucket: 0, bucket_count, signed: signed.into() };
+            tables.indexes = vec![index];
+            let bytes = Aligned::new(&tables.to_bytes());
+            let policy = Policy::verify(&bytes).unwrap();
+            let cell = Cell::default();
+            policy.candidates(&cell, &[0, 0, value, 0, 0, 0]).to_vec()
+        };
+        for shift in [0, 2] {
+            for (value, rows) in
+                [(99, &[][..]), (100, &[0]), (103, &[0]), (104, &[]), (109, &[]), (110, &[3, 0]), (115, &[3, 0])]
+            {
+                assert_eq!(found(shift, false, value), rows, "{value} by buckets of 2^{shift}");
+            }
+            assert_eq!([found(shift, false, 116), found(shift, false, u64::MAX), found(shift, false, 0)], [[0; 0]; 3]);
+            let minus = |value: i64| value.cast_unsigned();
+            assert_eq!([found(shift, true, minus(-5)), found(shift, true, minus(-2))], [[0], [0]]);
+            assert_eq!(
+                [found(shift, true, minus(-6)), found(shift, true, minus(-1)), found(shift, true, 4)],
+                [[0; 0]; 3]
+            );
+            assert_eq!(found(shift, true, 5), [3, 0]);
+        }
+    }
+
+    #[test]
+    fn a_cell_without_an_index_has_its_own_references_and_a_flow_its_own_states() {
+        let mut tables = Tables::default();
+        tables.references = vec![5, 6, 7];
+        let state = |then| FlowState { then, ..FlowState::default() };
+        tables.flow_states = vec![state(0), state(1), state(2), state(3)];
+        tables.states = vec![State::default(), State { low: 1, high: 2, ..State::default() }];
+        let bytes = Aligned::new(&tables.to_bytes());
+        let policy = Policy::open(&bytes).unwrap();
+        let cell = |first_reference, reference_count| Cell {
+            first_reference,
+            reference_count,
+            index: Cell::PLAIN,
+            has_code: 0,
+        };
+        let of = |cell: Cell| policy.candidates(&cell, &[0; MAX_ARGS]);
+        assert_eq!([of(cell(1, 2)), of(cell(2, 1)), of(cell(2, 2)), of(cell(4, 0))], [&[6, 7][..], &[7], &[], &[]]);
+        let flow = policy.state(1).unwrap();
+        let then = [0, 1, 2, u64::MAX].map(|state| policy.flow_state(flow, state).map(|state| state.then));
+        assert_eq!((then, policy.state(2)), ([Some(1), Some(2), None, None], None));
+        assert_eq!(policy.flow_state(&State { low: -1, high: 2, ..State::default() }, 0), None);
+    }
+}

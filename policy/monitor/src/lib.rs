@@ -224,7 +224,9 @@ pub fn redacted(policy: &Policy<'_>, call: &Call<'_>, rule: u32) -> u8 {
     let row = rows.filter_map(|&place| policy.row(place)).find(|(row, _)| row.source == rule);
     let left_out = row.map_or(0, |(row, _)| (row.flags >> Row::LEFT_OUT).to_le_bytes()[0]);
     let fields = policy.fields(method, call.phase == Phase::Reply);
-    fields.iter().zip(0..8).fold(left_out, |bits, (field, bit)| bits | u8::from(field.secret != 0) << bit)
+    // An error's number is no value of the request's.
+    let is_secret = |field: &Field| field.secret != 0 && call.phase != Phase::Error;
+    fields.iter().zip(0..8).fold(left_out, |bits, (field, bit)| bits | u8::from(is_secret(field)) << bit)
 }
 
 /// Whether all tests of a row hold.
@@ -249,15 +251,15 @@ pub const fn fits(field: &Field, value: u64) -> bool {
 mod tests {
     extern crate std;
     use super::*;
-    use bulkhead_model::build::Tables;
-    use bulkhead_model::{Method, Object};
+    use bulkhead_model::build::{Aligned, Tables};
+    use bulkhead_model::code::{Instruction, Operation};
+    use bulkhead_model::{Method, Object, State};
     use proptest::prelude::*;
-    use std::vec::Vec;
 
     const GUEST: u16 = 0;
 
     /// One object with two methods: `set(speed in 0..3000)` and `open()`. The guest may set 200..2400, but not 1000..1010.
-    fn sample() -> Vec<u8> {
+    fn sample() -> Aligned {
         let mut tables = Tables::default();
         let speed = tables.add_text("speed");
         tables.fields.push(Field { min: 0, max: 3000, name: speed, secret: 1, ..Field::default() });
@@ -278,7 +280,7 @@ mod tests {
         tables.references = std::vec![deny, allow];
         let nothing = Cell { index: Cell::PLAIN, ..Cell::default() };
         tables.cells = std::vec![Cell { reference_count: 2, ..nothing }, nothing, nothing, nothing];
-        tables.to_bytes()
+        Aligned::new(&tables.to_bytes())
     }
 
     fn ask(bytes: &[u8], subject: u16, method: u16, args: &[u64]) -> (Reason, u32) {
@@ -310,6 +312,64 @@ mod tests {
     }
 
     #[test]
+    fn a_row_says_whether_what_it_decides_is_recorded() {
+        for (flags, expected) in [(0, (true, false)), (Row::AUDIT, (true, true)), (Row::DENY, (false, false))] {
+            let mut tables = Tables::default();
+            let name = tables.add_text("x");
+            tables.methods.push(Method { name, ..Method::default() });
+            tables.objects.push(Object { name, first_method: 0, method_count: 1, server: 1 });
+            tables.subjects = std::vec![name];
+            let row = tables.add_row(Row { source: 3, code: Row::PLAIN, test_count: 0, flags }, &[]);
+            tables.references = std::vec![row];
+            // The same without and with others that have instructions.
+            for has_code in [0, 1] {
+                tables.cells = std::vec![Cell { index: Cell::PLAIN, reference_count: 1, has_code, ..Cell::default() }];
+                let bytes = Aligned::new(&tables.to_bytes());
+                let policy = Policy::verify(&bytes).unwrap();
+                let call =
+                    Call { subject: GUEST, object: 0, method: 0, phase: Phase::Request, len: 0, args: &[0; MAX_ARGS] };
+                let verdict = decide(&policy, &mut [], &NoClock, &call);
+                assert_eq!((verdict.is_allowed(), verdict.audit), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_rate_refuses_requests_and_never_replies() {
+        let mut tables = Tables::default();
+        (tables.phases, tables.state_words) = (3, 2);
+        let name = tables.add_text("x");
+        tables.methods.push(Method { name, ..Method::default() });
+        tables.objects.push(Object { name, first_method: 0, method_count: 1, server: 1 });
+        tables.subjects = std::vec![name];
+        let (kind, high) = (bulkhead_model::kind::RATE, i64::MAX);
+        tables.states.push(State { key_count: [1; 2], stride: 2, low: 1, high, kind, ..State::default() });
+        tables.code = std::vec![Instruction::new(Operation::Admits, 0, 0).0, Instruction::new(Operation::End, 0, 0).0];
+        let row = tables.add_row(Row { source: 3, code: 0, test_count: 0, flags: 0 }, &[]);
+        tables.references = std::vec![row];
+        tables.cells = std::vec![Cell { index: Cell::PLAIN, reference_count: 1, has_code: 1, ..Cell::default() }; 3];
+        let bytes = Aligned::new(&tables.to_bytes());
+        let policy = Policy::verify(&bytes).unwrap();
+        let ask = |phase, words: &mut [u64]| {
+            let call = Call { subject: GUEST, object: 0, method: 0, phase, len: 0, args: &[0; MAX_ARGS] };
+            let verdict = decide(&policy, words, &Zero, &call);
+            (verdict.reason, verdict.rule)
+        };
+        assert_eq!(ask(Phase::Request, &mut [0, 0]), (Reason::Allowed, 3));
+        assert_eq!(ask(Phase::Request, &mut [0, 1]), (Reason::Rate, 3));
+        assert_eq!(ask(Phase::Reply, &mut [0, 1]), (Reason::Allowed, NO_RULE));
+        assert_eq!(ask(Phase::Error, &mut [0, 0]), (Reason::Allowed, 3));
+    }
+
+    struct Zero;
+
+    impl Clock for Zero {
+        fn microseconds(&self) -> Option<u64> {
+            Some(0)
+        }
+    }
+
+    #[test]
     fn what_no_rule_names_is_refused() {
         let bytes = sample();
         assert_eq!(ask(&bytes, GUEST, 1, &[]), (Reason::NoRule, NO_RULE));
@@ -337,7 +397,7 @@ mod tests {
         let row = tables.add_row(Row { source: 3, code: Row::PLAIN, test_count: 0, flags: 0 }, &[]);
         tables.references = std::vec![row];
         tables.cells = std::vec![Cell { index: Cell::PLAIN, reference_count: 1, ..Cell::default() }; 2];
-        let bytes = tables.to_bytes();
+        let bytes = Aligned::new(&tables.to_bytes());
         let policy = Policy::verify(&bytes).unwrap();
         let ask = |method, phase| {
             let call = Call { subject: GUEST, object: 0, method, phase, len: 0, args: &[0; MAX_ARGS] };
@@ -355,6 +415,7 @@ mod tests {
         let policy = Policy::verify(&bytes).unwrap();
         let call = Call { subject: 0, object: 0, method: 0, phase: Phase::Request, len: 1, args: &[0; MAX_ARGS] };
         assert_eq!(redacted(&policy, &call, NO_RULE), 1);
+        assert_eq!(redacted(&policy, &Call { phase: Phase::Error, ..call }, NO_RULE), 0, "an error's number is shown");
         assert_eq!(redacted(&policy, &Call { method: 1, ..call }, NO_RULE), 0);
         assert_eq!(redacted(&policy, &Call { method: 9, ..call }, NO_RULE), 0xff);
     }
@@ -369,7 +430,7 @@ mod tests {
         tables.objects = std::vec![object, Object { name: bulkhead_model::Text::default(), ..object }];
         tables.subjects = std::vec![name];
         tables.cells = std::vec![Cell { index: Cell::PLAIN, ..Cell::default() }];
-        let bytes = tables.to_bytes();
+        let bytes = Aligned::new(&tables.to_bytes());
         let policy = Policy::verify(&bytes).unwrap();
         let call = Call { subject: 0, object: 0, method: 0, phase: Phase::Request, len: 3, args: &[0; MAX_ARGS] };
         assert_eq!(decide(&policy, &mut [], &NoClock, &call).reason, Reason::NoRule);

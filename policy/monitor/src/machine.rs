@@ -283,3 +283,290 @@ fn binary(operation: Operation, x: i128, y: i128) -> Option<i128> {
     };
     (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&value).then_some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::Clock;
+    use bulkhead_model::build::{Aligned, Tables};
+    use bulkhead_model::{MAX_ARGS, Phase, Policy, kind};
+    use std::vec::Vec;
+
+    /// Sunday, 26 July 2026, 13:30:05, and a second since the start.
+    struct Sunday;
+
+    impl Clock for Sunday {
+        fn microseconds(&self) -> Option<u64> {
+            Some(1_000_000)
+        }
+        fn local_seconds(&self) -> Option<u64> {
+            Some(20_660 * 86_400 + 48_605)
+        }
+    }
+
+    const ARGS: [u64; MAX_ARGS] = [7, u64::MAX - 1, 3, 0x6162_6300_0000_0000, 0, 9];
+
+    fn with(operation: Operation, a: u8, b: u16) -> Instruction {
+        Instruction::new(operation, a, b)
+    }
+
+    fn plain(operation: Operation) -> Instruction {
+        with(operation, 0, 0)
+    }
+
+    fn small(b: u16) -> Instruction {
+        with(Operation::Small, 0, b)
+    }
+
+    fn and(instruction: Instruction, what: u32) -> Instruction {
+        Instruction(instruction.0 | what)
+    }
+
+    /// Three counters of which each has two keys, and one of each other kind; their words.
+    fn states() -> (Vec<State>, Vec<u64>) {
+        let state = State { key_count: [1; 2], stride: 1, ..State::default() };
+        let counter = State { key_low: [-1, 5], key_count: [2, 3], high: 100, keys: 2, base: 1, ..state };
+        let set = State { base: 7, stride: 3, low: 2, kind: kind::SET, ..state };
+        let map = State { base: 10, stride: 6, low: 1, kind: kind::MAP, ..state };
+        let rate = State { base: 16, stride: 2, low: 1, high: 100, kind: kind::RATE, ..state };
+        let words = std::vec![99, 10, 11, 12, 13, 14, 15, 1, 8, 0, 1, 7, 70, 1, 7, 71, 0, 999_901, 0];
+        (std::vec![counter, set, map, rate, State { base: 18, kind: kind::TIMER, ..state }], words)
+    }
+
+    /// Runs a program, with effects or without; how it ended, what it left on the stack, and the words after it.
+    fn run(program: &[Instruction], has_effects: bool) -> (Option<Held>, Option<i128>, Vec<u64>) {
+        let mut tables = Tables::default();
+        tables.numbers = std::vec![0; 70_000];
+        (tables.numbers[1], tables.numbers[69_999]) = (u64::MAX, 42);
+        let (states, words) = states();
+        (tables.states, tables.state_words) = (states, 19);
+        tables.code = program.iter().map(|instruction| instruction.0).collect();
+        let bytes = Aligned::new(&tables.to_bytes());
+        let policy = Policy::verify(&bytes).unwrap();
+        let call = Call { subject: 2, object: 0, method: 0, phase: Phase::Request, len: 6, args: &ARGS };
+        let view = View { policy: &policy, words: &words, clock: &Sunday, now: Sunday.microseconds() };
+        let mut machine = Machine::new(view, &call);
+        let mut changes = Changes::new();
+        let held = machine.run(0, has_effects.then_some(&mut changes));
+        let mut after = words.clone();
+        changes.make(&mut after);
+        (held, machine.take(), after)
+    }
+
+    /// What a condition leaves on the stack; `None` if it fails.
+    fn value(program: &[Instruction]) -> Option<i128> {
+        let program = [program, &[plain(Operation::End)]].concat();
+        let (held, left, _) = run(&program, false);
+        held.map(|_| left.unwrap())
+    }
+
+    #[test]
+    fn numbers_stand_in_instructions_in_the_table_and_in_the_call() {
+        assert_eq!(value(&[small(0xffff)]), Some(0xffff));
+        assert_eq!(value(&[with(Operation::Number, 0, 1)]), Some(u64::MAX.into()));
+        assert_eq!(value(&[with(Operation::Negative, 0, 1)]), Some(-1));
+        assert_eq!(value(&[with(Operation::Number, 1, 4463)]), Some(42), "beyond 65,535");
+        assert_eq!(value(&[with(Operation::Argument, 1, 0)]), Some(i128::from(u64::MAX) - 1));
+        assert_eq!(value(&[with(Operation::Argument, 1, 1)]), Some(-2));
+        assert_eq!(value(&[with(Operation::Argument, 6, 0)]), None);
+        assert_eq!(value(&[plain(Operation::Caller)]), Some(2));
+        assert_eq!(value(&[plain(Operation::TimeOfDay)]), Some(48_605));
+        assert_eq!(value(&[plain(Operation::Weekday)]), Some(6), "days since Monday");
+    }
+
+    #[test]
+    fn what_is_compared_is_compared_in_the_order_of_the_text() {
+        let compare = |operation, x, y| value(&[small(x), small(y), plain(operation)]).unwrap() == 1;
+        for (x, y) in [(1, 2), (2, 2), (3, 2)] {
+            assert_eq!(compare(Operation::Equal, x, y), x == y);
+            assert_eq!(compare(Operation::Less, x, y), x < y);
+            assert_eq!(compare(Operation::LessOrEqual, x, y), x <= y);
+        }
+        let within = |x| value(&[small(x), small(3), small(5), plain(Operation::Within)]);
+        assert_eq!([2, 3, 5, 6].map(within), [Some(0), Some(1), Some(1), Some(0)]);
+        assert_eq!([0, 1, 9].map(|x| value(&[small(x), plain(Operation::Not)])), [Some(1), Some(0), Some(0)]);
+    }
+
+    #[test]
+    fn what_has_no_value_fails() {
+        let (least, most) = (i128::from(i64::MIN), i128::from(u64::MAX));
+        let cases = [
+            (Operation::Add, most, 0, Some(most)),
+            (Operation::Add, most, 1, None),
+            (Operation::Add, least, -1, None),
+            (Operation::Subtract, least, 0, Some(least)),
+            (Operation::Subtract, 3, 5, Some(-2)),
+            (Operation::Multiply, 3, -5, Some(-15)),
+            (Operation::Multiply, -3, -5, Some(15)),
+            (Operation::Multiply, 1 << 32, 1 << 32, None),
+            (Operation::Multiply, 1 << 32, -(1 << 31), Some(least)),
+            (Operation::Multiply, most, most, None),
+            (Operation::Divide, 17, 5, Some(3)),
+            (Operation::Divide, -17, 5, Some(-3)),
+            (Operation::Divide, -17, -5, Some(3)),
+            (Operation::Divide, 17, -5, Some(-3)),
+            (Operation::Divide, 17, 0, None),
+            (Operation::Remainder, 17, 5, Some(2)),
+            (Operation::Remainder, -17, 5, Some(-2)),
+            (Operation::Remainder, 17, -5, Some(2)),
+            (Operation::Remainder, 17, 0, None),
+            (Operation::And, 0b1100, 0b1010, Some(0b1000)),
+            (Operation::Or, 0b1100, 0b1010, Some(0b1110)),
+            (Operation::Xor, 0b1100, 0b1010, Some(0b0110)),
+            (Operation::And, -1, 1, None),
+            (Operation::Or, 1, -1, None),
+            (Operation::Xor, -1, 1, None),
+            (Operation::ShiftLeft, 1, 63, Some(1 << 63)),
+            (Operation::ShiftLeft, 3, 63, None),
+            (Operation::ShiftLeft, 1, 64, None),
+            (Operation::ShiftLeft, -1, 1, None),
+            (Operation::ShiftRight, most, 63, Some(1)),
+            (Operation::ShiftRight, 1, 64, None),
+            (Operation::ShiftRight, 8, -1, None),
+            (Operation::Small, 1, 1, None),
+        ];
+        for (operation, x, y, expected) in cases {
+            assert_eq!(binary(operation, x, y), expected, "{x} {operation:?} {y}");
+        }
+        let program = |operation| value(&[small(17), small(5), plain(operation)]);
+        assert_eq!([program(Operation::Subtract), program(Operation::ShiftRight)], [Some(12), Some(0)]);
+    }
+
+    #[test]
+    fn what_must_hold_ends_the_condition_and_what_is_turned_is_truth() {
+        assert_eq!(value(&[and(small(5), Instruction::NOT)]), Some(0));
+        assert_eq!(value(&[and(small(0), Instruction::NOT)]), Some(1));
+        let must = |b, what| run(&[and(small(b), Instruction::MUST | what), plain(Operation::End)], false).0;
+        assert_eq!([must(5, 0), must(0, 0)], [Some(Held::Yes(false)), Some(Held::No)]);
+        assert_eq!([must(5, Instruction::NOT), must(0, Instruction::NOT)], [Some(Held::No), Some(Held::Yes(false))]);
+        assert_eq!(value(&[small(8), and(small(5), Instruction::MUST)]), Some(8), "nothing is left of it");
+    }
+
+    #[test]
+    fn a_jump_leaves_the_truth_that_it_is_taken_for() {
+        let jump = |operation, x| value(&[small(x), with(operation, 0, 1), small(8)]);
+        assert_eq!([jump(Operation::JumpIfFalse, 0), jump(Operation::JumpIfFalse, 3)], [Some(0), Some(8)]);
+        assert_eq!([jump(Operation::JumpIfTrue, 0), jump(Operation::JumpIfTrue, 3)], [Some(8), Some(3)]);
+        assert_eq!(
+            run(&[small(1), with(Operation::JumpIfTrue, 0, 9), plain(Operation::End)], false).0,
+            None,
+            "beyond its end"
+        );
+    }
+
+    #[test]
+    fn the_stack_has_its_depth_and_no_more() {
+        assert_eq!(value(&[small(1); STACK]), Some(1));
+        assert_eq!(value(&[small(1); STACK + 1]), None);
+        assert_eq!(run(&[plain(Operation::Not), plain(Operation::End)], false).0, None);
+        assert_eq!(run(&[Instruction(0x3f), plain(Operation::End)], false).0, None, "no such operation");
+    }
+
+    #[test]
+    fn a_value_that_is_not_there_fails() {
+        // Argument 2 is 3: above 2, and not above 3.
+        let guarded = |above: u16, flags: u16| value(&[with(Operation::Guarded, 1, 2 | flags | above << 4)]);
+        assert_eq!([guarded(2, 0), guarded(2, 8)], [Some(i128::from(u64::MAX) - 1), Some(-2)]);
+        assert_eq!([guarded(3, 0), guarded(4, 8), guarded(259, 0)], [None; 3]);
+        assert_eq!(value(&[with(Operation::Guarded, 1, 6)]), None);
+    }
+
+    #[test]
+    fn an_automaton_takes_one_step_a_byte() {
+        // One class for `a`..`c`, one for all else. State 0: nothing yet; state 1: letters, and it may end; state 2: never.
+        const ENDS: u32 = 1 << 31;
+        let mut automaton = std::vec![2; 1 + CLASS_WORDS];
+        automaton[1..].fill(0x0101_0101);
+        automaton[1 + usize::from(b'a' >> 2)] = 0x0000_0001;
+        automaton.extend([1 | ENDS, 2, 1 | ENDS, 2, 2, 2]);
+        // The text's length is argument 2, and it is "abc".
+        let matches = |automaton: &[u32], text| {
+            let mut program = std::vec![small(3), with(Operation::Matches, text, 0), plain(Operation::End)];
+            program.extend(automaton.iter().map(|word| Instruction(*word)));
+            let (held, left, _) = run(&program, false);
+            held.map(|_| left.unwrap())
+        };
+        assert_eq!(matches(&automaton, 2), Some(1));
+        let mut others = automaton.clone();
+        others[1 + usize::from(b'a' >> 2)] = 0x0100_0001;
+        assert_eq!(matches(&others, 2), Some(0), "`c` is of the other class");
+        assert_eq!(matches(&automaton, 4), Some(0), "an empty text, in state 0");
+        automaton[0] |= ENDS;
+        assert_eq!([matches(&automaton, 4), matches(&automaton, 2)], [Some(1), Some(1)]);
+        assert_eq!(matches(&automaton[..66], 2), None, "it is cut");
+        assert_eq!(matches(&automaton, 6), None);
+    }
+
+    #[test]
+    fn an_instance_is_found_by_its_keys() {
+        let count = |first: Instruction, second: u16| value(&[first, small(second), plain(Operation::Count)]);
+        let minus = with(Operation::Negative, 0, 1);
+        assert_eq!([count(minus, 5), count(minus, 6), count(minus, 7)], [Some(10), Some(11), Some(12)]);
+        assert_eq!([count(small(0), 5), count(small(0), 7)], [Some(13), Some(15)]);
+        assert_eq!([count(minus, 4), count(minus, 8), count(small(1), 5)], [None; 3]);
+        assert_eq!(count(with(Operation::Number, 0, 1), 5), None, "2^64 - 1 is not -1");
+        assert_eq!(value(&[with(Operation::Count, 0, 9)]), None, "no such state");
+    }
+
+    #[test]
+    fn keys_and_values_may_be_arguments() {
+        // State 1, a set: 8. State 2, a map: 7 is 70.
+        assert_eq!(value(&[small(8), with(Operation::Contains, 0, 1)]), Some(1));
+        assert_eq!(value(&[with(Operation::Contains, 1, 1)]), Some(0), "argument 0 is 7");
+        assert_eq!(value(&[with(Operation::Contains, 1, 2)]), Some(1));
+        assert_eq!(
+            [value(&[with(Operation::Lookup, 1, 2)]), value(&[small(7), with(Operation::Lookup, 0, 2)])],
+            [Some(70); 2]
+        );
+        assert_eq!(value(&[with(Operation::Lookup, 3, 2)]), None, "3 is no key");
+    }
+
+    #[test]
+    fn a_rate_that_admits_no_more_ends_the_condition() {
+        let (admits, end) = (with(Operation::Admits, 0, 3), plain(Operation::End));
+        // Counted at 999,900; now it is 1,000,000.
+        assert_eq!(run(&[admits, end], false).0, Some(Held::Yes(false)));
+        let (held, _, after) = run(&[admits, end, with(Operation::Take, 0, 3), end], true);
+        assert_eq!((held, &after[16..18]), (Some(Held::Yes(false)), &[0, 1_000_001][..]));
+        assert_eq!(run(&[with(Operation::Admits, 0, 1), end], false).0, None, "no rate");
+    }
+
+    #[test]
+    fn a_condition_says_whether_this_time_nothing_is_recorded() {
+        let end = |x| run(&[small(x), with(Operation::End, 1, 0)], false).0;
+        assert_eq!([end(0), end(1)], [Some(Held::Yes(true)), Some(Held::Yes(false))]);
+        let program = [small(0), with(Operation::End, 1, 0), with(Operation::StartTimer, 0, 4), plain(Operation::End)];
+        let (held, _, after) = run(&program, true);
+        assert_eq!((held, after[18]), (Some(Held::Yes(true)), 1_000_001));
+    }
+
+    #[test]
+    fn effects_come_after_the_condition_and_change_what_they_name() {
+        let end = plain(Operation::End);
+        let keys = [with(Operation::Negative, 0, 1), small(6)];
+        let effect = |effect: &[Instruction]| run(&[&[end], effect, &[end]].concat(), true);
+        let changed = |at: usize, new: &[u64]| {
+            let mut words = states().1;
+            words[at..at + new.len()].copy_from_slice(new);
+            words
+        };
+        let of_counter = |x, operation| effect(&[small(x), keys[0], keys[1], plain(operation)]);
+        assert_eq!(of_counter(50, Operation::SetTo).2, changed(2, &[50]));
+        assert_eq!(of_counter(50, Operation::Increase).2, changed(2, &[61]));
+        assert_eq!([of_counter(90, Operation::Increase).0, of_counter(101, Operation::SetTo).0], [None; 2]);
+        assert_eq!(of_counter(89, Operation::Increase).2, changed(2, &[100]));
+        assert_eq!(effect(&[keys[0], keys[1], plain(Operation::Reset)]).2, changed(2, &[0]));
+        assert_eq!(effect(&[plain(Operation::ResetAll)]).2, changed(1, &[0; 6]));
+        assert_eq!(effect(&[with(Operation::Insert, 1, 1)]).2, changed(7, &[2, 8, 7]));
+        assert_eq!(effect(&[small(8), with(Operation::Remove, 0, 1)]).2, changed(7, &[0]));
+        assert_eq!(effect(&[small(5), with(Operation::Put, 1, 2)]).2, changed(13, &[1, 7, 5]));
+        assert_eq!(effect(&[with(Operation::Commit, 0, 2)]).2, changed(10, &[1, 7, 71]));
+        assert_eq!(effect(&[with(Operation::RollBack, 0, 2)]).2, changed(13, &[1, 7, 70]));
+        assert_eq!(effect(&[with(Operation::StartTimer, 0, 4)]).2, changed(18, &[1_000_001]));
+        let refused = [with(Operation::Become, 0, 1), with(Operation::Put, 1, 1), with(Operation::Take, 0, 9)];
+        assert_eq!(refused.map(|instruction| effect(&[small(1), instruction]).0), [None; 3]);
+        let without = run(&[small(5), keys[0], keys[1], plain(Operation::SetTo), end], false);
+        assert_eq!((without.0, without.2), (None, states().1), "an effect in a condition");
+    }
+}

@@ -13,6 +13,10 @@ const DENY: &str = "0.20.2";
 /// The image without a panic handler.
 const PANIC_FREE: &str = "bulkhead-panic-free";
 
+/// Workspaces of their own, whose dependencies are no dependency of Bulkhead and are fetched only where they are run: formatted, and
+/// no more.
+const OUTSIDE: [&str; 2] = ["tests/bench/peers/Cargo.toml", "tests/fuzz/targets/Cargo.toml"];
+
 /// All of them; the first that fails ends it.
 pub(crate) fn check() -> Result<()> {
     if is_pinned()? {
@@ -37,6 +41,9 @@ fn is_pinned() -> Result<bool> {
 fn code() -> Result<()> {
     step("rustfmt");
     run(program("cargo", &["fmt", "--all", "--check"]))?;
+    for manifest in OUTSIDE {
+        run(program("cargo", &["fmt", "--manifest-path", manifest, "--check"]))?;
+    }
     step("clippy, warnings denied");
     run(program("cargo", &["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"]))?;
     for arch in Arch::ALL {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod arch;
+mod assure;
 mod bench;
 mod boot_time;
 mod build;
@@ -58,6 +59,8 @@ enum Verb {
     Bench(bench::Options),
     /// Formatting, clippy, dependencies
     Lint,
+    /// Looks deeper than the tests: Miri, fuzzing, mutants (minutes to hours)
+    Assure(assure::Options),
     /// Counts code lines and holds them against the budgets
     Size,
     /// Runs every check and test; the last line counts them
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Verb::Run(options) => setup::run(options.arch).and_then(|()| run::run_guest(&options)),
         Verb::Bench(options) => setup::run(options.arch).and_then(|()| bench::run_bench(&options)),
         Verb::Lint => setup_all().and_then(|()| lint::check()),
+        Verb::Assure(options) => assure::run_one(&options),
         Verb::Size => size::check(),
         Verb::Test { slow } => setup_all().and_then(|()| test::run_tests(slow)),
     };

@@ -6,11 +6,11 @@
 mod choose;
 
 use bulkhead_lang::interpret::{Memory, Message, Remembered, Times};
-use bulkhead_lang::policy::StateKind;
+use bulkhead_lang::policy::{Policy as Tree, StateKind};
 use bulkhead_lang::tree::Event;
 use bulkhead_lang::{Compiled, compile};
 use bulkhead_model::code::STATE_WORDS;
-use bulkhead_model::{MAX_ARGS, NO_RULE, Phase, Policy, Reason};
+use bulkhead_model::{MAX_ARGS, NO_RULE, Phase, Policy, Reason, object};
 use bulkhead_monitor::{Call, Clock, decide, redacted};
 
 pub use choose::Choices;
@@ -91,31 +91,70 @@ pub fn policy_and_calls(bytes: &[u8]) -> Option<usize> {
     let policy = &compiled.policy;
     let Ok(table) = Policy::verify(&compiled.table) else { panic!("a table that the loader refuses:\n{text}") };
     let (mut state, mut remembered) = (vec![0; table.state_words()], Remembered::default());
-    let local_seconds = choices.of(&[None, Some(1_795_513_508)]);
+    let local_seconds = choices.local_seconds();
     let mut times = Times { microseconds: Some(1_000_000), local_seconds };
-    let object = compiled.object("s")?;
+    let service = compiled.object("s")?;
     for asked in 0..40 {
         if choices.is_empty() {
             return Some(asked);
         }
-        let (subject, method) = (choices.of(&[0, 0, 2]), choices.small(4));
-        let event = choices.of(&[Event::Request, Event::Request, Event::Request, Event::Reply, Event::Error]);
+        let (mut object, mut method) = (service, choices.small(6));
+        let subject = choices.of(&[0, 0, 2, 2, 1]);
+        let mut event = choices.of(&[Event::Request, Event::Request, Event::Request, Event::Reply, Event::Error]);
+        // Where there is no such method, now and then something of the guest's and the wall's life.
+        if method == 5 && choices.small(2) == 1 {
+            (object, method, event) = (object::LIFE, choices.small(2), Event::Reply);
+        }
         let words: Vec<u64> = (0..choices.length(method, event)).map(|at| choices.argument(method, at)).collect();
         let mut args = [0; MAX_ARGS];
         args.iter_mut().zip(&words).for_each(|(slot, word)| *slot = *word);
-        let phase = [Phase::Request, Phase::Reply, Phase::Error][event as usize];
+        let phase = policy.phase(object, method, event);
         let len = u8::try_from(words.len()).unwrap_or(u8::MAX);
         let call = Call { subject, object, method, phase, len, args: &args };
+        never_for_the_other(&table, &state, &Clocks(times), &call);
         let by_table = decide(&table, &mut state, &Clocks(times), &call);
         let message = Message { subject, object, method, event, words: &words };
         let by_tree = remembered.decide(policy, times, &message);
         let rule = by_tree.rule.map_or(NO_RULE, |rule| u32::try_from(rule).unwrap_or(NO_RULE));
         let (one, other) = ((by_table.reason, by_table.rule, by_table.audit), (by_tree.reason, rule, by_tree.audit));
         assert_eq!(one, other, "monitor and interpreter on {message:?} of\n{text}");
+        let left_out = redacted(&table, &call, rule);
+        assert_eq!(
+            left_out,
+            not_recorded(policy, &message, by_tree.rule),
+            "what is recorded of {message:?} of\n{text}"
+        );
         same_state(&compiled, &state, &remembered, &text);
         times.microseconds = times.microseconds.map(|now| now + u64::from(choices.small(4)) * 700_001);
     }
     Some(40)
+}
+
+/// A question that is called, or a call that is asked, is refused and changes nothing.
+fn never_for_the_other(table: &Policy<'_>, state: &[u64], clocks: &Clocks, call: &Call<'_>) {
+    let phase = match call.phase {
+        Phase::Request => Phase::Question,
+        Phase::Question => Phase::Request,
+        Phase::Reply | Phase::Error => return,
+    };
+    let mut changed = state.to_vec();
+    let verdict = decide(table, &mut changed, clocks, &Call { phase, ..*call });
+    let is_unknown = matches!(verdict.reason, Reason::UnknownMethod | Reason::UnknownObject);
+    assert!(is_unknown && verdict.audit && changed == state, "{call:?} as {phase:?}");
+}
+
+/// The words of a message that are left out of its record.
+fn not_recorded(policy: &Tree, message: &Message<'_>, rule: Option<usize>) -> u8 {
+    let &Message { subject, object, method, event, .. } = message;
+    if policy.method(object, method).is_none() {
+        return 0xff;
+    }
+    let secrets = policy.fields(object, method, event).iter().zip(0..);
+    let secrets = secrets.fold(0, |bits, (field, bit)| bits | u8::from(field.is_secret) << bit);
+    let rule = rule.and_then(|rule| policy.rules.get(rule));
+    let mut bodies = rule.into_iter().flat_map(|rule| rule.bodies_for(subject, object, method, event));
+    let recording = bodies.next().and_then(|body| body.recording.as_ref());
+    secrets | recording.map_or(0, |recording| recording.left_out)
 }
 
 /// Every instance of every state object stands in the monitor's words as the interpreter remembers it.
