@@ -14,7 +14,7 @@ use crate::console::{Output, Show};
 use crate::disk;
 use crate::initrd;
 use crate::kernels;
-use crate::machine::{self, Machine};
+use crate::machine::Machine;
 use crate::setup;
 use crate::site::Site;
 
