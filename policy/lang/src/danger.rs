@@ -18,7 +18,7 @@ const RESOURCES: [&str; 9] = ["gic", "gicd", "its", "smmu", "iommu", "flash", "w
 /// Any value.
 const ANY: (i128, i128) = (0, u64::MAX as i128);
 /// What can undo the wall, wherever it is given: the CPUs' and chipsets' own places (SDM 3 §11.4, SDM 4, APM 2 appendix A).
-const UNDOING: [(Space, i128, i128, &str); 17] = [
+const UNDOING: [(Space, i128, i128, &str); 18] = [
     (Space::Memory, 0xfee0_0000, 0xfeef_ffff, "the local APIC"),
     (Space::Memory, 0xfec0_0000, 0xfec0_0fff, "the I/O APIC"),
     (Space::Memory, 0xfed8_0000, 0xfed9_3fff, "an IOMMU"),
@@ -31,6 +31,7 @@ const UNDOING: [(Space, i128, i128, &str); 17] = [
     (Space::Registers, 0x1d9, 0x1d9, "the CPU's debug control"),
     (Space::Registers, 0x200, 0x26f, "memory types"),
     (Space::Registers, 0x2ff, 0x2ff, "memory types"),
+    (Space::Registers, 0x800, 0x8ff, "the local APIC"),
     (Space::Registers, 0xc000_0080, 0xc000_0080, "EFER"),
     (Space::Registers, 0xc001_0010, 0xc001_0010, "the system's configuration"),
     (Space::Registers, 0xc001_0015, 0xc001_001f, "the CPU's and the memory's configuration"),

@@ -7,6 +7,8 @@ use super::{Exit, PortAccess};
 pub const VMCALL: u64 = 18;
 /// The exit that user space of the guest causes most.
 pub const CPUID: u64 = 10;
+/// The exit that its interrupt controllers cause most.
+pub const MEMORY: u64 = 48;
 
 /// Decodes an exit. `qualification` is the exit qualification, `address` the guest-physical address (of EPT violations).
 /// Never fails: what is not known is [`Exit::Other`].

@@ -3,10 +3,12 @@
 #![expect(unsafe_code, reason = "device registers are reached by volatile accesses")]
 
 use bulkhead_hypervisor_core::plan::MachinePlan;
+use bulkhead_hypervisor_core::x86::fetch::Fetched;
 use bulkhead_hypervisor_core::x86::pci::Functions;
 use bulkhead_hypervisor_core::x86::pic::Pic;
-use bulkhead_hypervisor_core::x86::{apic, msr};
+use bulkhead_hypervisor_core::x86::{apic, cpuid, msr};
 
+use super::memory::Word;
 use super::{guest, instr};
 use crate::partition::Outcome;
 
@@ -14,6 +16,10 @@ use crate::partition::Outcome;
 pub(crate) struct Machine {
     local_apic: u64,
     io_apic: u64,
+    /// Their pages, if they are the guest's.
+    given_pages: [Option<u64>; 2],
+    /// The local APIC's registers are MSRs now (x2APIC mode).
+    is_x2apic: bool,
     pins: u32,
     own_pin: Option<u32>,
     /// The lines of emulated devices.
@@ -27,8 +33,10 @@ pub(crate) struct Machine {
     pub(crate) pci_address: u32,
     /// The PCI functions that apps serve.
     pub(crate) functions: Functions,
-    /// The policy opens the local APIC's deadline register to the guest.
-    pub(crate) has_deadline: bool,
+    /// What the policy gives to the guest, and the CPU has, of the features that CPUID hides else.
+    pub(crate) given: u32,
+    /// The instructions by which the guest reached its controllers last.
+    pub(crate) fetched: Fetched<Word>,
 }
 
 /// The local APIC's registers (SDM 3 §11.4.1).
@@ -47,10 +55,16 @@ impl Machine {
                 *pin = device.pin;
             }
         }
+        let given = |base: u64| plan.guest_mmio.iter().any(|range| range.base == base && plan.x86.is_watched(*range));
+        let is_open = |register: u32| msr::is_open(&plan.x86.guest_msrs, register, true);
+        let features = [(msr::TSC_DEADLINE, cpuid::DEADLINE), (msr::X2APIC_END, cpuid::X2APIC)];
+        let features = features.into_iter().filter(|(register, _)| is_open(*register));
         Self {
             other_pins,
             local_apic: plan.x86.local_apic,
             io_apic: plan.x86.io_apic,
+            given_pages: [plan.x86.local_apic, plan.x86.io_apic].map(|base| Some(base).filter(|base| given(*base))),
+            is_x2apic: false,
             pins: plan.x86.io_apic_pins,
             own_pin: plan.x86.own_pin(),
             declared,
@@ -58,13 +72,14 @@ impl Machine {
             pic: Pic::new(),
             pci_address: 0,
             functions: Functions::new(&plan.devices),
-            has_deadline: msr::is_open(&plan.x86.guest_msrs, msr::TSC_DEADLINE, true),
+            given: instr::cpuid(1, 0)[2] & features.fold(0, |all, (_, feature)| all | feature),
+            fetched: Fetched::new(),
         }
     }
 
     /// As at power-on, for a guest that starts again.
     pub(crate) fn reset(&mut self) {
-        (self.raised, self.pci_address, self.pic) = (0, 0, Pic::new());
+        (self.raised, self.pci_address, self.pic, self.is_x2apic) = (0, 0, Pic::new(), false);
         self.functions.reset();
     }
 
@@ -97,7 +112,10 @@ impl Machine {
             let vector = self.entry_vector(line).or_else(|| self.entry_vector(other?));
             if let Some(vector) = vector {
                 self.raised &= !(1 << line);
-                write(self.local_apic + u64::from(COMMAND), apic::self_command(vector));
+                match self.is_x2apic {
+                    true => instr::wrmsr(msr::X2APIC_SELF, vector.into()),
+                    false => write(self.local_apic + u64::from(COMMAND), apic::self_command(vector)),
+                }
             } else if let Some(vector) = self.pic_vector(line) {
                 if guest::takes_interrupts() {
                     self.raised &= !(1 << line);
@@ -112,8 +130,15 @@ impl Machine {
 
     /// The vector of a line's pin, if the guest uses its local APIC and has not masked the pin.
     fn entry_vector(&self, line: u32) -> Option<u32> {
-        const ENABLED: u32 = 1 << 8;
-        if self.io_apic == 0 || line >= self.pins || read(self.local_apic + u64::from(SPURIOUS)) & ENABLED == 0 {
+        const ENABLED: u64 = 1 << 8;
+        if self.io_apic == 0 || line >= self.pins {
+            return None;
+        }
+        let spurious = match self.is_x2apic {
+            true => instr::rdmsr(msr::X2APIC_SPURIOUS),
+            false => read(self.local_apic + u64::from(SPURIOUS)).into(),
+        };
+        if spurious & ENABLED == 0 {
             return None;
         }
         apic::vector(self.io_read(apic::IO_TABLE + 2 * line))
@@ -139,7 +164,8 @@ impl Machine {
         let offset = u32::try_from(address & 0xfff).unwrap_or(0);
         let page = address & !0xfff;
         let is_allowed = if page == self.local_apic {
-            apic::allows_local(offset, value)
+            // In x2APIC mode nothing answers at the page: a write would go out to the bus, as an interrupt message.
+            !self.is_x2apic && apic::allows_local(offset, value)
         } else {
             match offset {
                 apic::IO_SELECT | apic::IO_END => true,
@@ -156,11 +182,25 @@ impl Machine {
         is_allowed
     }
 
-    /// Whether an address lies in the page of a controller.
-    #[inline]
-    pub(crate) const fn is_controller(&self, address: u64) -> bool {
-        let page = address & !0xfff;
-        page == self.local_apic || page == self.io_apic && page != 0
+    /// Whether an address lies in the page of a controller that is the guest's.
+    #[inline(always)]
+    pub(crate) fn is_controller(&self, address: u64) -> bool {
+        self.given_pages.contains(&Some(address & !0xfff))
+    }
+
+    /// A write of the guest to the register that says how its local APIC is reached: it stays where it is, and goes over to x2APIC mode if
+    /// the guest has that. The way back is the guest's next start.
+    pub(crate) fn set_apic_mode(&mut self, value: u64) -> bool {
+        let now = instr::rdmsr(msr::APIC_BASE);
+        if value == now {
+            return true;
+        }
+        let is_given = self.given & cpuid::X2APIC != 0 && value == now | msr::X2APIC_MODE;
+        if is_given {
+            instr::wrmsr(msr::APIC_BASE, value);
+            self.is_x2apic = true;
+        }
+        is_given
     }
 }
 
@@ -171,6 +211,12 @@ pub(crate) fn reset(plan: &MachinePlan) {
     for pin in (0..x86.io_apic_pins.min(120)).filter(|pin| Some(*pin) != own) {
         write(x86.io_apic, apic::IO_TABLE + 2 * pin);
         write(x86.io_apic + 0x10, 1 << 16);
+    }
+    let mode = instr::rdmsr(msr::APIC_BASE);
+    if mode & msr::X2APIC_MODE != 0 {
+        // Back through its being off (SDM 3 §11.12.5), as at power-on.
+        instr::wrmsr(msr::APIC_BASE, mode & !(msr::X2APIC_MODE | msr::APIC_ON));
+        instr::wrmsr(msr::APIC_BASE, mode & !msr::X2APIC_MODE);
     }
     for vector in (0x320..=0x370).step_by(16) {
         write(x86.local_apic + vector, 1 << 16);

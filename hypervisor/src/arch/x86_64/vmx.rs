@@ -8,7 +8,7 @@ use bulkhead_model::{method, object};
 use super::entry::{self, Frame, GUEST_FRAME, Place, SECURE_FRAME};
 use super::faults::{self, CODE, DATA, TASK};
 use super::field::{self, Control, Page};
-use super::{GUEST, exits, guest, instr, time};
+use super::{GUEST, exits, guest, instr, memory, time};
 use crate::console::Piece::{Decimal, Text};
 use crate::run::the_cpu;
 use crate::spaces::Roots;
@@ -248,8 +248,12 @@ fn other_exit(frame: &mut Frame, reason: u64) -> *mut Frame {
         guest::advance_in(Control::Vmcs, instr::vmread(fields::LENGTH));
         exits::answer_cpuid(cpu, frame, Control::Vmcs)
     } else {
-        let (qualification, address) = (instr::vmread(fields::QUALIFICATION), instr::vmread(fields::GUEST_ADDRESS));
-        cpu.exit(frame, vmx::decode(reason, qualification, address))
+        let address = instr::vmread(fields::GUEST_ADDRESS);
+        if reason == vmx::MEMORY && memory::store_to_controller(cpu, frame, Control::Vmcs, address) {
+            GUEST
+        } else {
+            cpu.exit(frame, vmx::decode(reason, instr::vmread(fields::QUALIFICATION), address))
+        }
     };
     time::rearm();
     next
