@@ -97,7 +97,8 @@ fn virt(command: &mut Command, options: &Options, files: &Files) -> Streams {
 }
 
 fn q35(command: &mut Command, options: &Options, files: &Files, cpu: &[&str]) -> Streams {
-    command.args(["qemu-system-x86_64", "-M", "q35"]).args(cpu);
+    // No VGA: nobody looks at it.
+    command.args(["qemu-system-x86_64", "-M", "q35", "-vga", "none"]).args(cpu);
     common(command, options, "1G");
     // The wall's console is a port that the guest does not get.
     command.args(["-device", "isa-debugcon,iobase=0xe9,chardev=wall", "-cdrom"]).arg(&files.image);
