@@ -46,8 +46,18 @@ const DECLARED: [(u16, u16); 16] = [
     (0x604, 0),
 ];
 /// Registers that the site lets it write, and those that it lets it only read.
-const WRITABLE: [(u32, u32); 8] =
-    [(0x8b, 1), (0x174, 3), (0x200, 16), (0x250, 32), (0x277, 1), (0x2ff, 1), (0xc000_0080, 5), (0xc000_0100, 4)];
+const WRITABLE: [(u32, u32); 10] = [
+    (0x8b, 1),
+    (0x174, 3),
+    (0x200, 16),
+    (0x250, 32),
+    (0x277, 1),
+    (0x2ff, 1),
+    (0x6e0, 1),
+    (0x800, 0x40),
+    (0xc000_0080, 5),
+    (0xc000_0100, 4),
+];
 const READABLE: [(u32, u32); 8] =
     [(0x10, 1), (0x1b, 1), (0x3b, 1), (0xfe, 1), (0x1a0, 1), (0xc001_0010, 1), (0xc001_0015, 1), (0xc001_001f, 1)];
 const REGISTERS: [(u32, u32); 4] = [(0, 0x2000), (0x4000_0000, 0x100), (0xc000_0000, 0x2000), (0xc001_0000, 0x2000)];
@@ -95,10 +105,12 @@ extern "C" fn guest_main() -> ! {
     interrupts(&mut report);
     pci(&mut report);
     memory(&mut report);
+    changing_code(&mut report);
     match find_service(report.is_svm, "plant") {
         Some(plant) => calls(&mut report, plant),
         None => report.equal("H00 a service called plant", "OK", 0, 1),
     }
+    x2apic(&mut report);
     // The secure side's heartbeat is heard while the guest does nothing.
     let _ = writeln!(report.out, "hostile: waits");
     Clock::new().wait_milliseconds(2500);
@@ -240,7 +252,7 @@ fn registers(report: &mut Report) {
     }
     report.equal("X09 EFER with SCE and NXE", "OK", write_register(0xc000_0080, efer | 0x801), NONE);
     let base = read_register(0x1b).1;
-    for value in [base ^ 0x10_0000, base ^ 1 << 10, base ^ 1 << 11, base ^ 0x1_0000_0000] {
+    for value in [base ^ 0x10_0000, base ^ 1 << 11, base ^ 3 << 10, base ^ 0x1_0000_0000] {
         report.equal("X12 the APIC's page moves", "F(#GP)", write_register(0x1b, value), PROTECTION);
     }
     report.equal("X11 a page type that is none", "F(#GP)", write_register(0x277, 2), PROTECTION);
@@ -770,6 +782,117 @@ fn memory(report: &mut Report) {
             .into_iter()
             .filter_map(|(got, wanted)| (got != wanted).then_some(got)),
     );
+}
+
+/// Code that is written over, or mapped elsewhere, between two stores by it: each store is the one that stands there.
+fn changing_code(report: &mut Report) {
+    const PRIORITY: u64 = APIC + 0x80;
+    /// Where it runs, and two blocks of memory that are mapped there in turn.
+    const HERE: u64 = 0x3000_0000;
+    const BLOCKS: [u64; 2] = [0x200_0000, 0x240_0000];
+    let put = |at: u64, code: [u8; 8]| {
+        // SAFETY: nothing else lies there.
+        unsafe { (at as *mut [u8; 8]).write_volatile(code) };
+    };
+    let map = |block: u64| {
+        // SAFETY: the tables are this program's own; nothing of it is reached by this address.
+        unsafe {
+            (&raw mut tables)
+                .cast::<u64>()
+                .add(0x400 + usize::try_from(HERE >> 21).unwrap_or(0))
+                .write_volatile(block | 0x83);
+            asm!("invlpg [{}]", in(reg) HERE);
+        }
+    };
+    let run = || {
+        // SAFETY: the code stores ECX or EDX where RAX says, and returns.
+        unsafe { asm!("call {}", in(reg) HERE, in("rax") PRIORITY, in("ecx") 0x10, in("edx") 0x20) };
+        load(PRIORITY)
+    };
+    let [ecx, edx, long] = [
+        [0x89, 0x08, 0xc3, 0x90, 0x90, 0x90, 0x90, 0x90],
+        [0x89, 0x10, 0xc3, 0x90, 0x90, 0x90, 0x90, 0x90],
+        // With a displacement of one byte, which would be another instruction to who took the length of the first.
+        [0x89, 0x48, 0x00, 0xc3, 0x90, 0x90, 0x90, 0x90],
+    ];
+    put(BLOCKS[0], ecx);
+    put(BLOCKS[1], edx);
+    map(BLOCKS[0]);
+    report.equal("X46 a store to a controller", "OK", run(), 0x10);
+    put(BLOCKS[0], edx);
+    report.equal("X46 written over", "OK", run(), 0x20);
+    put(BLOCKS[0], long);
+    report.equal("X46 written over by a longer one", "OK", run(), 0x10);
+    map(BLOCKS[1]);
+    report.equal("X46 another page in its place", "OK", run(), 0x20);
+    map(BLOCKS[0]);
+    report.equal("X46 the first page again", "OK", run(), 0x10);
+    let turns = (0..1000_u32).filter(|turn| {
+        let is_even = turn.is_multiple_of(2);
+        put(BLOCKS[0], if is_even { edx } else { ecx });
+        run() != if is_even { 0x20 } else { 0x10 }
+    });
+    report.none("X46 written over 1,000 times", "OK", turns);
+    store(PRIORITY, 0);
+    map(HERE);
+}
+
+/// The local APIC by its MSRs, where the CPU has them: the same is dropped there, and there is no way back.
+fn x2apic(report: &mut Report) {
+    const MODE: u64 = 1 << 10;
+    let base = read_register(0x1b).1;
+    if core::arch::x86_64::__cpuid(1).ecx >> 21 & 1 == 0 {
+        report.equal("X12 an x2APIC that is not there", "F(#GP)", write_register(0x1b, base | MODE), PROTECTION);
+        return;
+    }
+    report.equal("X12 to x2APIC mode", "OK", write_register(0x1b, base | MODE), NONE);
+    for value in [base, base & !(1 << 11), (base | MODE) ^ 0x10_0000, (base | MODE) & !(1 << 11)] {
+        report.equal("X12 back from it, off, away", "F(#GP)", write_register(0x1b, value), PROTECTION);
+    }
+    write_register(0x80f, 0x1ff);
+    // INIT, NMI, SMI, start-up, lowest; fixed to a name, to all, to all others; a vector of an exception.
+    let commands = [
+        0x4_4500,
+        0x500,
+        0x8_4500,
+        0xc_4500,
+        0x4_4400,
+        0x400,
+        0x4_4200,
+        0x608,
+        0xc_4608,
+        0x4_4130,
+        0x4030,
+        0x8_4030,
+        0xc_4030,
+        0x4_4008,
+        0xffff_ffff_0000_4500,
+    ];
+    let before = read_register(0x830).1;
+    let sent = commands.into_iter().filter(|command| {
+        write_register(0x830, *command);
+        read_register(0x830).1 != before
+    });
+    report.none("I01 commands to CPUs, by MSR", "D", sent);
+    let entries =
+        [(0x832, 0x1_0500), (0x832, 0x500), (0x832, 0x2_0400), (0x835, 0x500), (0x836, 0x200), (0x837, 0x400)];
+    let taken = entries.into_iter().filter_map(|(index, value)| {
+        let before = read_register(index).1;
+        write_register(index, value);
+        (read_register(index).1 != before).then_some(value)
+    });
+    report.none("I01 local vectors, by MSR", "D", taken);
+    for (index, value) in [(0x802, 1), (0x831, 0), (0x840, 0), (0x8ff, 0)] {
+        report.equal("I01 its name, and what is not there", "F(#GP)", write_register(index, value), PROTECTION);
+    }
+    // The page is dead: what is written there would go out to the bus.
+    [0x4_4500, 0x500, 0x400].into_iter().for_each(|command| store(COMMAND, command));
+    for (index, value) in [(0x830, 0x4_4030), (0x83f, 0x30)] {
+        // SAFETY: the vector's handler returns at once.
+        let got = unsafe { attempt!("wrmsr\nsti\nnop\nnop\nnop\ncli", in("ecx") index, in("rax") value, in("rdx") 0) };
+        write_register(0x80b, 0);
+        report.equal("I01 an interrupt to itself, by MSR", "OK", got, 0x31);
+    }
 }
 
 fn calls(report: &mut Report, plant: u64) {
