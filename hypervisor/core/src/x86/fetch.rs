@@ -71,8 +71,9 @@ impl<W: Copy> Fetched<W> {
         self.find(place, memory)
     }
 
+    /// As [`Fetched::instruction`], by a fresh look.
     #[inline(never)]
-    fn find(&mut self, place: &Place, memory: &impl Memory<Word = W>) -> Option<Instruction> {
+    pub fn find(&mut self, place: &Place, memory: &impl Memory<Word = W>) -> Option<Instruction> {
         let mut reads = Reads { words: [None; READS], count: 0 };
         let instruction = read(place, memory, &mut reads)?;
         if let Some(slot) = self.0.get_mut(slot(place)) {

@@ -77,7 +77,7 @@ impl Cpu {
         let is_delivery = event::is_valid(field::DELIVERING.read());
         let place = guest::place(Control::current());
         let memory = GuestMemory(&self.plan);
-        let instruction = if is_delivery { None } else { self.machine.fetched.instruction(&place, &memory) };
+        let instruction = if is_delivery { None } else { self.machine.fetched.find(&place, &memory) };
         let Some(Instruction { what, bytes, length }) = instruction else {
             return self.refuse(frame, Exit::Memory(address), PROTECTION);
         };

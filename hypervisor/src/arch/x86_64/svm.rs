@@ -159,6 +159,12 @@ fn other_exit(frame: &mut Frame, code: u64) -> *mut Frame {
         guest::advance_in(control, length(Exit::Cpuid));
         return exits::answer_cpuid(cpu, frame, control);
     }
+    long_exit(frame, code)
+}
+
+#[inline(never)]
+fn long_exit(frame: &mut Frame, code: u64) -> *mut Frame {
+    let (cpu, control) = (the_cpu(), Control::current_vmcb());
     field::set_vmcb32(fields::FLUSH, 0);
     let address = field::vmcb(fields::INFO2);
     if code == svm::MEMORY && memory::store_to_controller(cpu, frame, control, address) {

@@ -244,16 +244,22 @@ fn guest_call(frame: &mut Frame) -> *mut Frame {
 #[inline(never)]
 fn other_exit(frame: &mut Frame, reason: u64) -> *mut Frame {
     let cpu = the_cpu();
-    let next = if reason == vmx::CPUID && cpu.gate.is_open(object::CPUID, method::READ) {
-        guest::advance_in(Control::Vmcs, instr::vmread(fields::LENGTH));
-        exits::answer_cpuid(cpu, frame, Control::Vmcs)
+    if reason != vmx::CPUID || !cpu.gate.is_open(object::CPUID, method::READ) {
+        return long_exit(frame, reason);
+    }
+    guest::advance_in(Control::Vmcs, instr::vmread(fields::LENGTH));
+    let next = exits::answer_cpuid(cpu, frame, Control::Vmcs);
+    time::rearm();
+    next
+}
+
+#[inline(never)]
+fn long_exit(frame: &mut Frame, reason: u64) -> *mut Frame {
+    let (cpu, address) = (the_cpu(), instr::vmread(fields::GUEST_ADDRESS));
+    let next = if reason == vmx::MEMORY && memory::store_to_controller(cpu, frame, Control::Vmcs, address) {
+        GUEST
     } else {
-        let address = instr::vmread(fields::GUEST_ADDRESS);
-        if reason == vmx::MEMORY && memory::store_to_controller(cpu, frame, Control::Vmcs, address) {
-            GUEST
-        } else {
-            cpu.exit(frame, vmx::decode(reason, instr::vmread(fields::QUALIFICATION), address))
-        }
+        cpu.exit(frame, vmx::decode(reason, instr::vmread(fields::QUALIFICATION), address))
     };
     time::rearm();
     next
