@@ -46,14 +46,13 @@ const DECLARED: [(u16, u16); 16] = [
     (0x604, 0),
 ];
 /// Registers that the site lets it write, and those that it lets it only read.
-const WRITABLE: [(u32, u32); 10] = [
+const WRITABLE: [(u32, u32); 9] = [
     (0x8b, 1),
     (0x174, 3),
     (0x200, 16),
     (0x250, 32),
     (0x277, 1),
     (0x2ff, 1),
-    (0x6e0, 1),
     (0x800, 0x40),
     (0xc000_0080, 5),
     (0xc000_0100, 4),
