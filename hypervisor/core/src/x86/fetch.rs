@@ -90,7 +90,6 @@ impl<W: Copy> Default for Fetched<W> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a few bits")]
 const fn slot(place: &Place) -> usize {
     (place.rip >> 4) as usize % KEPT
 }
