@@ -67,26 +67,32 @@ pub fn filter(leaf: u32, subleaf: u32, context: Context, cpu: impl Fn(u32, u32) 
     let shown = match leaf {
         0..=BASIC_LAST => true,
         EXTENDED..=EXTENDED_LAST => true,
+        HYPERVISOR => return NAME,
         _ => return own(leaf),
     };
     if shown { masked(leaf, subleaf, context, cpu(leaf, subleaf)) } else { [0; 4] }
 }
 
-/// The hypervisor's own leaves; zero for what does not exist.
+/// The first of the hypervisor's own leaves.
+const NAME: Registers = named(HYPERVISOR_LAST, b"BulkheadWall");
+
+/// The others; zero for what does not exist.
+#[inline(never)]
 const fn own(leaf: u32) -> Registers {
-    const fn named(last: u32, text: &[u8; 12]) -> Registers {
-        const fn word(text: &[u8; 12], at: usize) -> u32 {
-            u32::from_le_bytes([text[at], text[at + 1], text[at + 2], text[at + 3]])
-        }
-        [last, word(text, 0), word(text, 4), word(text, 8)]
-    }
     #[expect(clippy::cast_possible_truncation, reason = "few bits")]
     match leaf {
-        HYPERVISOR => named(HYPERVISOR_LAST, b"BulkheadWall"),
         HYPERVISOR_LAST => [FEATURES_BITS as u32, 0, 0, 0],
         PARAVIRTUAL => named(PARAVIRTUAL + 1, b"KVMKVMKVM\0\0\0"),
         _ => [0; 4],
     }
+}
+
+/// A leaf that names an interface, and its last leaf.
+const fn named(last: u32, text: &[u8; 12]) -> Registers {
+    const fn word(text: &[u8; 12], at: usize) -> u32 {
+        u32::from_le_bytes([text[at], text[at + 1], text[at + 2], text[at + 3]])
+    }
+    [last, word(text, 0), word(text, 4), word(text, 8)]
 }
 
 fn masked(leaf: u32, subleaf: u32, context: Context, [a, b, c, d]: Registers) -> Registers {
