@@ -9,7 +9,9 @@ fn main() {
         ("boot", "boot.ld"),
         ("endless", "guest.ld"),
         ("hostile", "guest.ld"),
+        ("ports", "guest.ld"),
         ("restless", "guest.ld"),
+        ("serial", "guest.ld"),
         ("spinner", "guest.ld"),
     ] {
         println!("cargo:rustc-link-arg-bin=bulkhead-guest-pc-{name}=-T{folder}/{script}");

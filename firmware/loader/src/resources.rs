@@ -148,6 +148,13 @@ fn place(plan: &mut MachinePlan, resource: &Resource, kind: ResourceKind) -> Res
     }
 }
 
+/// Whether the guest gets any of these registers.
+#[must_use]
+pub fn gives(resources: &[Resource], registers: Range) -> bool {
+    let ranges = resources.iter().filter(|resource| resource.kind == ResourceKind::Passthrough as u32);
+    ranges.map(|&Resource { base, bytes, .. }| Range { base, bytes }).any(|range| !range.is_disjoint(registers))
+}
+
 /// First and count, if all of them are below the limit.
 fn bounded(resource: &Resource, kind: ResourceKind, limit: u64) -> Result<(u32, u32), ResourceError> {
     let &Resource { base, bytes, .. } = resource;
@@ -270,6 +277,16 @@ mod tests {
         for (base, count) in [(0x40, 4), (0x43, 1), (0x20, 0x21), (0, 0x1_0000)] {
             assert_eq!(given(time_source::PIT, base, count), Err(ResourceError::Timer));
         }
+    }
+
+    #[test]
+    fn registers_are_the_guests_as_far_as_it_gets_their_memory() {
+        let page = Range { base: 0xfed0_0000, bytes: 0x400 };
+        let gives = |kind, base| gives(&[resource(kind, base, 0x1000, 0)], page);
+        assert!(gives(ResourceKind::Passthrough, 0xfed0_0000));
+        assert!(!gives(ResourceKind::Passthrough, 0xfecf_f000) && !gives(ResourceKind::Passthrough, 0xfed0_1000));
+        assert!(!gives(ResourceKind::Driven, 0xfed0_0000), "an app's");
+        assert!(!gives(ResourceKind::Msrs, 0xfed0_0000), "registers of the CPU by the same number");
     }
 
     #[test]

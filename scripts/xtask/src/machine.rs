@@ -113,7 +113,8 @@ fn virt(command: &mut Command, options: &Options, files: &Files) -> Streams {
 }
 
 fn q35(command: &mut Command, options: &Options, files: &Files, cpu: &[&str]) -> Result<Streams> {
-    command.args(["qemu-system-x86_64", "-M", "q35"]).args(cpu);
+    // No VGA: nobody looks at it.
+    command.args(["qemu-system-x86_64", "-M", "q35", "-vga", "none"]).args(cpu);
     if options.firmware == Firmware::Uefi {
         // What it remembers is a copy: each run finds it as it was made.
         let variables = files.image.with_file_name("ovmf-variables.fd");

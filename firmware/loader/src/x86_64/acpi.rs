@@ -1,5 +1,6 @@
 //! What ACPI's static tables say of the machine (ACPI 6.5 §5.2). No byte code is run.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -40,6 +41,17 @@ pub struct Acpi {
     pub has_iommu: bool,
     /// Whether there is a TPM (table TPM2, or TCPA for the older kind).
     pub has_tpm: bool,
+    /// The tables that tell of registers in memory.
+    pub told: Vec<Told>,
+}
+
+/// A table that tells of registers in memory, which a guest may have or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Where the table lies.
+    pub table: u64,
+    /// The registers; none for an IOMMU, which is never a guest's.
+    pub registers: Vec<Range>,
 }
 
 /// Why the tables cannot be used.
@@ -73,6 +85,12 @@ const MAX_TABLE: usize = 1 << 20;
 /// The most tables.
 const MAX_TABLES: usize = 256;
 const HEADER_BYTES: usize = 36;
+/// IA-PC HPET 1.0a §2.2: as much as all registers take.
+const HPET_BYTES: u64 = 1024;
+/// The name of a table that a guest is not told of. No specification has it, so that nobody looks into it.
+const NOBODYS: &[u8; 4] = b"NONE";
+/// The bytes of a header that a new name changes: name, length, revision, sum (§5.2.6).
+pub const NAMED_BYTES: usize = 10;
 
 /// Reads the tables that the root pointer leads to.
 ///
@@ -93,9 +111,19 @@ pub fn read(rsdp: &[u8], memory: &impl Physical) -> Result<Acpi, AcpiError> {
                 fadt(table(address, memory)?, memory, &mut acpi).ok_or(AcpiError::Table(*name))?;
                 has_fadt = true;
             }
-            b"HPET" => acpi.hpet = hpet(table(address, memory)?).ok_or(AcpiError::Table(*name))?,
-            b"MCFG" => acpi.pci_config = mcfg(table(address, memory)?).ok_or(AcpiError::Table(*name))?,
-            b"DMAR" | b"IVRS" => acpi.has_iommu = true,
+            b"HPET" => {
+                acpi.hpet = hpet(table(address, memory)?).ok_or(AcpiError::Table(*name))?;
+                let registers = vec![Range { base: acpi.hpet, bytes: HPET_BYTES }];
+                acpi.told.push(Told { table: address, registers });
+            }
+            b"MCFG" => {
+                acpi.pci_config = mcfg(table(address, memory)?).ok_or(AcpiError::Table(*name))?;
+                acpi.told.push(Told { table: address, registers: acpi.pci_config.clone() });
+            }
+            b"DMAR" | b"IVRS" => {
+                acpi.has_iommu = true;
+                acpi.told.push(Told { table: address, registers: Vec::new() });
+            }
             b"TPM2" | b"TCPA" => acpi.has_tpm = true,
             _ => {}
         }
@@ -132,6 +160,15 @@ fn table(address: u64, memory: &impl Physical) -> Result<&[u8], AcpiError> {
     let length = u32_at(header, 4).and_then(|length| usize::try_from(length).ok());
     let length = length.filter(|length| (HEADER_BYTES..=MAX_TABLE).contains(length)).ok_or(AcpiError::Table(name))?;
     memory.bytes(address, length).filter(|bytes| sum(bytes) == 0).ok_or(AcpiError::Table(name))
+}
+
+/// The start of a table under a name that means nothing; the sum of the whole table stays 0.
+#[must_use]
+pub fn unnamed(mut start: [u8; NAMED_BYTES]) -> [u8; NAMED_BYTES] {
+    let before = sum(&start);
+    start[..4].copy_from_slice(NOBODYS);
+    start[9] = start[9].wrapping_add(before.wrapping_sub(sum(&start)));
+    start
 }
 
 fn sum(bytes: &[u8]) -> u8 {
@@ -303,9 +340,39 @@ mod tests {
                 pci_config: vec![Range { base: 0xb000_0000, bytes: 0x1000_0000 }],
                 has_iommu: false,
                 has_tpm: false,
+                told: vec![
+                    Told { table: 0x6000, registers: vec![Range { base: 0xfed0_0000, bytes: 0x400 }] },
+                    Told { table: 0x7000, registers: vec![Range { base: 0xb000_0000, bytes: 0x1000_0000 }] },
+                ],
             }
         );
         assert_eq!(read(&rsdp(0), &machine), Ok(acpi));
+    }
+
+    #[test]
+    fn a_table_that_is_nobodys_stays_sound_and_is_found_no_more() {
+        let mut machine = machine(&[CPU, IO_APIC]);
+        let acpi = read(&rsdp(2), &machine).unwrap();
+        for told in &acpi.told {
+            let (_, bytes) = machine.0.iter_mut().find(|(base, _)| *base == told.table).unwrap();
+            let start = unnamed(*bytes.first_chunk().unwrap());
+            bytes[..NAMED_BYTES].copy_from_slice(&start);
+            assert!(bytes.starts_with(b"NONE") && sum(bytes) == 0, "{:#x}", told.table);
+            assert_eq!(bytes[4..9], start[4..9], "length and revision stay");
+        }
+        let left = read(&rsdp(2), &machine).unwrap();
+        assert_eq!((left.hpet, left.pci_config.len(), left.told.len()), (0, 0, 0));
+        assert_eq!((left.io_apics, left.pm1a_control), (acpi.io_apics, acpi.pm1a_control), "all else is told");
+    }
+
+    #[test]
+    fn an_iommu_is_never_a_guests() {
+        for name in [b"DMAR", b"IVRS"] {
+            let mut machine = machine(&[CPU, IO_APIC]);
+            machine.0[5].1 = table_of(name, &[]);
+            let acpi = read(&rsdp(2), &machine).unwrap();
+            assert_eq!((acpi.has_iommu, acpi.told[0].registers.len()), (true, 0));
+        }
     }
 
     #[test]

@@ -10,6 +10,9 @@ pub type Registers = [u32; 4];
 pub const HYPERVISOR: u32 = 0x4000_0000;
 /// The last of them.
 const HYPERVISOR_LAST: u32 = HYPERVISOR + 1;
+/// KVM's interface to its guests (Linux Documentation/virt/kvm/x86/cpuid.rst), behind the wall's own, without one of its features: a kernel that finds
+/// it looks no further, and knows that it may use an x2APIC though nothing remaps interrupts (docs/decisions/0024).
+const PARAVIRTUAL: u32 = 0x4000_0100;
 /// The highest basic and extended leaf that is shown.
 const BASIC_LAST: u32 = 0xd;
 const EXTENDED: u32 = 0x8000_0000;
@@ -20,14 +23,17 @@ const EXTENDED_LAST: u32 = 0x8000_0008;
 pub struct Context {
     /// CR4.OSXSAVE as the guest set it.
     pub has_osxsave: bool,
-    /// The policy opens the local APIC's deadline register to it.
-    pub has_deadline: bool,
+    /// [`DEADLINE`] and [`X2APIC`], as far as the policy gives them to it and the CPU has them.
+    pub given: u32,
 }
 
 /// Leaf 1, ECX: SSE3 PCLMUL SSSE3 FMA CX16 PCID SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND. Not: MONITOR, VMX, SMX,
 /// SpeedStep, x2APIC, performance monitors.
 const FEATURES_ECX: u32 = bits(&[0, 1, 9, 12, 13, 17, 19, 20, 22, 23, 25, 26, 28, 29, 30]);
-const DEADLINE: u32 = 1 << 24;
+/// The local APIC's timer at a time of the TSC.
+pub const DEADLINE: u32 = 1 << 24;
+/// The local APIC's registers as MSRs.
+pub const X2APIC: u32 = 1 << 21;
 const OSXSAVE: u32 = 1 << 27;
 /// Told to the guest: it runs beneath a hypervisor.
 const IS_GUEST: u32 = 1 << 31;
@@ -61,33 +67,41 @@ pub fn filter(leaf: u32, subleaf: u32, context: Context, cpu: impl Fn(u32, u32) 
     let shown = match leaf {
         0..=BASIC_LAST => true,
         EXTENDED..=EXTENDED_LAST => true,
+        HYPERVISOR => return NAME,
         _ => return own(leaf),
     };
     if shown { masked(leaf, subleaf, context, cpu(leaf, subleaf)) } else { [0; 4] }
 }
 
-/// The hypervisor's own leaves; zero for what does not exist.
+/// The first of the hypervisor's own leaves.
+const NAME: Registers = named(HYPERVISOR_LAST, b"BulkheadWall");
+
+/// The others; zero for what does not exist.
+#[inline(never)]
 const fn own(leaf: u32) -> Registers {
+    #[expect(clippy::cast_possible_truncation, reason = "few bits")]
+    match leaf {
+        HYPERVISOR_LAST => [FEATURES_BITS as u32, 0, 0, 0],
+        PARAVIRTUAL => named(PARAVIRTUAL + 1, b"KVMKVMKVM\0\0\0"),
+        _ => [0; 4],
+    }
+}
+
+/// A leaf that names an interface, and its last leaf.
+const fn named(last: u32, text: &[u8; 12]) -> Registers {
     const fn word(text: &[u8; 12], at: usize) -> u32 {
         u32::from_le_bytes([text[at], text[at + 1], text[at + 2], text[at + 3]])
     }
-    const NAME: &[u8; 12] = b"BulkheadWall";
-    #[expect(clippy::cast_possible_truncation, reason = "few bits")]
-    match leaf {
-        HYPERVISOR => [HYPERVISOR_LAST, word(NAME, 0), word(NAME, 4), word(NAME, 8)],
-        HYPERVISOR_LAST => [FEATURES_BITS as u32, 0, 0, 0],
-        _ => [0; 4],
-    }
+    [last, word(text, 0), word(text, 4), word(text, 8)]
 }
 
 fn masked(leaf: u32, subleaf: u32, context: Context, [a, b, c, d]: Registers) -> Registers {
     match leaf {
         0 => [a.min(BASIC_LAST), b, c, d],
         1 => {
-            let deadline = if context.has_deadline { c & DEADLINE } else { 0 };
             let osxsave = if context.has_osxsave { OSXSAVE } else { 0 };
             // One logical processor, number 0.
-            [a, b & 0xffff | 1 << 16, c & FEATURES_ECX | deadline | osxsave | IS_GUEST, d & FEATURES_EDX]
+            [a, b & 0xffff | 1 << 16, c & FEATURES_ECX | context.given | osxsave | IS_GUEST, d & FEATURES_EDX]
         }
         2 | EXTENDED_FIRST_NAME..=0x8000_0006 => [a, b, c, d],
         // Caches, shared by one thread of one core.
@@ -115,7 +129,7 @@ const EXTENDED_FIRST_NAME: u32 = 0x8000_0002;
 mod tests {
     use super::*;
 
-    const PLAIN: Context = Context { has_osxsave: false, has_deadline: false };
+    const PLAIN: Context = Context { has_osxsave: false, given: 0 };
 
     fn all_ones(leaf: u32, subleaf: u32) -> Registers {
         filter(leaf, subleaf, PLAIN, |_, _| [u32::MAX; 4])
@@ -123,7 +137,12 @@ mod tests {
 
     #[test]
     fn what_is_not_listed_is_zero_whatever_the_cpu_has() {
-        for leaf in (0xe..0x100).chain(0x4000_0002..0x4000_0100).chain(0x8000_0009..0x8000_0100).chain([0xc000_0000]) {
+        for leaf in (0xe..0x100)
+            .chain(0x4000_0002..0x4000_0100)
+            .chain(0x4000_0101..0x4000_1000)
+            .chain(0x8000_0009..0x8000_0100)
+            .chain([0xc000_0000])
+        {
             assert_eq!(all_ones(leaf, 0), [0; 4], "{leaf:#x}");
         }
         for leaf in [3, 5, 8, 9, 0xa, 0xb, 0xc] {
@@ -146,12 +165,20 @@ mod tests {
     }
 
     #[test]
-    fn osxsave_is_the_guests_own_and_the_deadline_the_policys() {
+    fn osxsave_is_the_guests_own_and_what_is_given_the_policys() {
         let shown = |context| filter(1, 0, context, |_, _| [u32::MAX; 4])[2];
         assert_eq!(shown(Context { has_osxsave: true, ..PLAIN }) >> 27 & 1, 1);
-        assert_eq!(shown(Context { has_deadline: true, ..PLAIN }) >> 24 & 1, 1);
-        let none = filter(1, 0, Context { has_osxsave: false, has_deadline: true }, |_, _| [0; 4]);
-        assert_eq!(none[2] >> 24 & 1, 0, "the CPU has none");
+        for feature in [DEADLINE, X2APIC] {
+            assert_eq!(shown(PLAIN) & feature, 0);
+            assert_eq!(shown(Context { given: feature, ..PLAIN }) & (DEADLINE | X2APIC), feature);
+        }
+    }
+
+    #[test]
+    fn a_known_interface_without_any_feature_stands_behind_the_walls_own() {
+        let [last, b, c, d] = all_ones(PARAVIRTUAL, 0);
+        assert_eq!((last, [b, c, d].map(u32::to_le_bytes).concat()), (PARAVIRTUAL + 1, b"KVMKVMKVM\0\0\0".to_vec()));
+        assert_eq!(all_ones(PARAVIRTUAL + 1, 0), [0; 4], "no feature of it");
     }
 
     #[test]

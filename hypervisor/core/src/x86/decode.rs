@@ -1,6 +1,9 @@
 //! The few instructions by which a guest reaches a register in memory that traps (SDM 2 chapter 2): moves between a general register, or
 //! a constant, and memory. The address is not decoded: the hardware told it. All else is refused.
 
+use super::control::cr0;
+use super::walk::{LMA, Regime};
+
 /// How the code that exited is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -10,6 +13,19 @@ pub enum Mode {
     Bits32,
     /// 64-bit mode.
     Bits64,
+}
+
+impl Mode {
+    /// Of a partition that translates so, with these attributes of its code segment (L: bit 9, D: bit 10).
+    #[must_use]
+    pub const fn of(regime: &Regime, attributes: u16) -> Self {
+        let is_long = regime.efer & LMA != 0;
+        match (is_long && attributes >> 9 & 1 != 0, attributes >> 10 & 1 != 0 && regime.cr0 & cr0::PE != 0) {
+            (true, _) => Self::Bits64,
+            (false, true) => Self::Bits32,
+            (false, false) => Self::Bits16,
+        }
+    }
 }
 
 /// What moves.

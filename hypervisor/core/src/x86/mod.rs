@@ -6,6 +6,7 @@ pub mod control;
 pub mod cpuid;
 pub mod decode;
 pub mod event;
+pub mod fetch;
 pub mod msr;
 pub mod pci;
 pub mod pic;

@@ -7,6 +7,12 @@ use crate::plan::Msrs;
 
 /// IA32_APIC_BASE.
 pub const APIC_BASE: u32 = 0x1b;
+/// In it: the local APIC's registers are MSRs (SDM 3 §11.12.1).
+pub const X2APIC_MODE: u64 = 1 << 10;
+/// The first of these; each stands for 16 bytes of the page.
+pub const X2APIC: u32 = 0x800;
+/// Its end of interrupt.
+pub const X2APIC_END: u32 = 0x80b;
 /// IA32_TSC_DEADLINE.
 pub const TSC_DEADLINE: u32 = 0x6e0;
 /// IA32_PAT.
@@ -29,8 +35,10 @@ pub enum Action {
     Efer,
     /// The guest's own PAT.
     Pat,
-    /// A write that changes nothing is taken, any other is a fault.
-    Fixed,
+    /// The local APIC's base: a write that changes nothing is taken, one that goes to x2APIC mode too if the guest has that; any other is a fault.
+    ApicBase,
+    /// A register of the local APIC, at this place of its page: a write that could stop the wall is not made.
+    Apic(u32),
     /// A read gives this value, a write is dropped.
     Emulate(u64),
     /// A read goes to the CPU, a write is dropped.
@@ -45,12 +53,16 @@ pub const fn decide(index: u32) -> Action {
     match index {
         EFER => Action::Efer,
         PAT => Action::Pat,
-        // The page never moves, the mode never changes.
-        APIC_BASE => Action::Fixed,
+        APIC_BASE => Action::ApicBase,
+        // The x2APIC's registers (SDM 3 table 11-6): commands and local vectors; all others that it has. Those that are read only fault by themselves.
+        0x82f | 0x830 | 0x832..=0x837 => Action::Apic((index - X2APIC) << 4),
+        0x802 | 0x803 | 0x808 | 0x80a | 0x80b | 0x80d | 0x80f..=0x828 | 0x838 | 0x839 | 0x83e | 0x83f => {
+            Action::Forward
+        }
         MICROCODE => Action::Emulate(0),
         // Memory types under nested paging don't come from MTRRs; MISC_ENABLE and the clock are the machine's.
         TSC | MISC_ENABLE | 0xfe | 0x200..=0x26f | 0x2ff => Action::ReadOnly,
-        // Feature control, SMM's base, microcode, VM control, the x2APIC's registers.
+        // Feature control, SMM's base, microcode, VM control, what is not there of the x2APIC.
         0x3a
         | 0x79
         | 0x9e
@@ -115,7 +127,8 @@ pub fn is_open(opened: &[Msrs], index: u32, is_write: bool) -> bool {
     };
     // A read of what is read only costs nothing to give; a write has to be dropped by the wall.
     let action = decide(index);
-    let is_plain = matches!(action, Action::Forward) || matches!(action, Action::ReadOnly) && !is_write;
+    let is_plain =
+        matches!(action, Action::Forward) || matches!(action, Action::ReadOnly | Action::Apic(_)) && !is_write;
     is_plain && opened.iter().any(is_listed)
 }
 
@@ -139,10 +152,25 @@ mod tests {
 
     #[test]
     fn what_would_undo_the_wall_is_never_given() {
-        for index in [0x3a, 0x79, 0x830, 0x9e, 0xc001_0114, 0xc001_0117] {
+        for index in [0x3a, 0x79, 0x801, 0x831, 0x840, 0xbff, 0x9e, 0xc001_0114, 0xc001_0117] {
             assert_eq!(decide(index), Action::Never, "{index:#x}");
             assert!(!is_open(&[Msrs { first: index, count: 1, read_only: 0 }], index, false));
         }
+    }
+
+    #[test]
+    fn what_an_x2apic_sends_and_delivers_is_looked_at_and_its_ends_of_interrupts_are_not() {
+        let all = [Msrs { first: 0x800, count: 0x400, read_only: 0 }];
+        for index in [0x808, X2APIC_END, 0x80f, 0x838, 0x83f] {
+            assert!(is_open(&all, index, true) && is_open(&all, index, false), "{index:#x}");
+        }
+        for index in [0x82f, 0x830, 0x832, 0x833, 0x834, 0x835, 0x836, 0x837] {
+            assert!(is_open(&all, index, false) && !is_open(&all, index, true), "{index:#x}");
+            assert_eq!(decide(index), Action::Apic((index & 0xff) << 4));
+        }
+        let open = (0x800..0xc00).filter(|index| is_open(&all, *index, true)).count();
+        assert_eq!(open, 8 + 26 + 2, "and no more");
+        assert!(!is_open(&[Msrs { first: APIC_BASE, count: 1, read_only: 0 }], APIC_BASE, true));
     }
 
     #[test]

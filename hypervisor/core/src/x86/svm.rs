@@ -6,6 +6,8 @@ use super::{Exit, PortAccess, control, event};
 pub const VMMCALL: u64 = 0x81;
 /// The exit that user space of the guest causes most.
 pub const CPUID: u64 = 0x72;
+/// The exit that its interrupt controllers cause most.
+pub const MEMORY: u64 = 0x400;
 
 /// Decodes an exit, with EXITINFO1 and EXITINFO2. Never fails: what is not known is [`Exit::Other`].
 #[must_use]

@@ -9,6 +9,8 @@ pub const VMCALL: u64 = 18;
 pub const CPUID: u64 = 10;
 /// An exception or a non-maskable interrupt: [`event`] tells which.
 pub const EVENT: u64 = 0;
+/// The exit that its interrupt controllers cause most.
+pub const MEMORY: u64 = 48;
 
 /// Decodes an exit. `qualification` is the exit qualification, `address` the guest-physical address (of EPT violations).
 /// Never fails: what is not known is [`Exit::Other`].

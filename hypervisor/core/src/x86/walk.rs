@@ -17,7 +17,7 @@ pub struct Regime {
 }
 
 /// EFER.LMA.
-const LMA: u64 = 1 << 10;
+pub(super) const LMA: u64 = 1 << 10;
 const PRESENT: u64 = 1;
 const LARGE: u64 = 1 << 7;
 /// The address of an entry of 8 bytes.
@@ -26,7 +26,7 @@ const FRAME: u64 = 0x000f_ffff_ffff_f000;
 /// The guest-physical address of a linear one. `read` gives `bytes` (4 or 8) of guest memory, if it is the guest's. `None`: the guest has
 /// no translation, or its tables lie where it has no memory.
 #[must_use]
-pub fn translate(regime: &Regime, linear: u64, read: impl Fn(u64, u8) -> Option<u64>) -> Option<u64> {
+pub fn translate(regime: &Regime, linear: u64, mut read: impl FnMut(u64, u8) -> Option<u64>) -> Option<u64> {
     if regime.cr0 & cr0::PG == 0 {
         return Some(linear & 0xffff_ffff);
     }
@@ -56,7 +56,7 @@ pub fn translate(regime: &Regime, linear: u64, read: impl Fn(u64, u8) -> Option<
     }
 }
 
-fn two_levels(regime: &Regime, linear: u64, read: impl Fn(u64, u8) -> Option<u64>) -> Option<u64> {
+fn two_levels(regime: &Regime, linear: u64, mut read: impl FnMut(u64, u8) -> Option<u64>) -> Option<u64> {
     let directory = read((regime.cr3 & 0xffff_f000) + (linear >> 22) * 4, 4)?;
     if directory & PRESENT == 0 {
         return None;

@@ -1,36 +1,62 @@
-//! How often each kind of exit happened, told when the machine ends: in images that are built to count (`count-exits`), and only there,
-//! as counting costs each exit some instructions.
+//! How often each kind of exit happened, until the guest's first program ran and until the machine ended: in images that are built to count
+//! (`count-exits`), and only there, as counting costs each exit some instructions.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bulkhead_hypervisor_core::x86::{Exit, svm, vmx};
+use bulkhead_hypervisor_core::x86::{Exit, port, svm, vmx};
 
 use super::entry::Frame;
-use super::{Next, field, instr};
+use super::field::Control;
+use super::{Next, field, guest, instr};
 use crate::console::Console;
 use crate::console::Piece::{Decimal, Text};
+use crate::run::the_cpu;
 
 /// The kinds that are told apart; the last two are everything else, and the secure partition's exits.
-const KINDS: [&str; 12] = [
-    " call", " cpuid", " port", " msr", " memory", " control", " xcr", " caches", " time", " window", " other",
+const KINDS: [&str; 16] = [
+    " call",
+    " cpuid",
+    " port",
+    " pci",
+    " msr",
+    " local_apic_end",
+    " local_apic",
+    " io_apic",
+    " memory",
+    " control",
+    " xcr",
+    " caches",
+    " time",
+    " window",
+    " other",
     " secure",
 ];
 
-static COUNTS: [AtomicU64; KINDS.len()] = [const { AtomicU64::new(0) }; KINDS.len()];
+type Counts = [AtomicU64; KINDS.len()];
+static COUNTS: Counts = [const { AtomicU64::new(0) }; KINDS.len()];
+/// What they were when the guest's first program ran: when it left an instruction of CPL 3.
+static AT_FIRST_PROGRAM: Counts = [const { AtomicU64::new(0) }; KINDS.len()];
+static HAS_PROGRAM: AtomicBool = AtomicBool::new(false);
 
-const fn kind(exit: Exit) -> usize {
+fn kind(exit: Exit) -> usize {
     match exit {
         Exit::Call => 0,
         Exit::Cpuid => 1,
+        Exit::Port(access) if (port::PCI_ADDRESS..=port::PCI_DATA + 3).contains(&access.port) => 3,
         Exit::Port(_) | Exit::PortString => 2,
-        Exit::ReadMsr | Exit::WriteMsr => 3,
-        Exit::Memory(_) => 4,
-        Exit::Control(_) => 5,
-        Exit::SetXcr => 6,
-        Exit::Caches => 7,
-        Exit::Nmi | Exit::Timer => 8,
-        Exit::Window => 9,
-        _ => 10,
+        Exit::ReadMsr | Exit::WriteMsr => 4,
+        Exit::Memory(address) => match the_cpu().plan.x86 {
+            x86 if address == x86.local_apic + 0xb0 => 5,
+            x86 if address & !0xfff == x86.local_apic => 6,
+            x86 if address & !0xfff == x86.io_apic => 7,
+            _ => 8,
+        },
+        Exit::Control(_) => 9,
+        Exit::SetXcr => 10,
+        Exit::Caches => 11,
+        Exit::Nmi | Exit::Timer => 12,
+        Exit::Window => 13,
+        _ => 14,
     }
 }
 
@@ -38,6 +64,18 @@ fn count(place: usize) {
     if let Some(slot) = COUNTS.get(place) {
         slot.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// The guest was left.
+fn count_guest(exit: Exit) {
+    let is_program = matches!(exit, Exit::Cpuid) && !guest::is_kernel(Control::current());
+    if is_program && !HAS_PROGRAM.swap(true, Ordering::Relaxed) {
+        AT_FIRST_PROGRAM
+            .iter()
+            .zip(&COUNTS)
+            .for_each(|(to, from)| to.store(from.load(Ordering::Relaxed), Ordering::Relaxed));
+    }
+    count(kind(exit));
 }
 
 /// Both partitions' exits lead here first.
@@ -51,7 +89,7 @@ extern "C" fn guest_exit(frame: &mut Frame) -> Next {
     if field::is_svm() {
         let fields = [super::svm::fields::CODE, super::svm::fields::INFO1, super::svm::fields::INFO2];
         let [code, info1, info2] = fields.map(field::vmcb);
-        count(kind(svm::decode(code, info1, info2)));
+        count_guest(svm::decode(code, info1, info2));
         return super::svm::guest_exit(frame);
     }
     let fields = [super::vmx::fields::REASON, super::vmx::fields::QUALIFICATION, super::vmx::fields::GUEST_ADDRESS];
@@ -60,7 +98,7 @@ extern "C" fn guest_exit(frame: &mut Frame) -> Next {
         vmx::EVENT => vmx::event(instr::vmread(super::vmx::fields::EVENT)),
         _ => vmx::decode(reason, qualification, address),
     };
-    count(kind(exit));
+    count_guest(exit);
     super::vmx::guest_exit(frame)
 }
 
@@ -71,9 +109,11 @@ extern "C" fn secure_exit(frame: &mut Frame) -> Next {
 
 /// Says them.
 pub(crate) fn tell(console: &mut Console) {
-    let mut pieces = [Text("exits:"); 1 + 3 * KINDS.len()];
-    for (slots, (name, count)) in pieces[1..].chunks_exact_mut(3).zip(KINDS.iter().zip(&COUNTS)) {
-        slots.copy_from_slice(&[Text(name), Text(" "), Decimal(count.load(Ordering::Relaxed))]);
+    for (title, counts) in [("exits to the first program:", &AT_FIRST_PROGRAM), ("exits:", &COUNTS)] {
+        let mut pieces = [Text(title); 1 + 3 * KINDS.len()];
+        for (slots, (name, count)) in pieces[1..].chunks_exact_mut(3).zip(KINDS.iter().zip(counts)) {
+            slots.copy_from_slice(&[Text(name), Text(" "), Decimal(count.load(Ordering::Relaxed))]);
+        }
+        console.say(&pieces);
     }
-    console.say(&pieces);
 }

@@ -1,21 +1,19 @@
 //! Exits: from what the back end says to the call that it is, and back to the guest. Both back ends decode into one `Exit`.
-#![expect(unsafe_code, reason = "guest memory and the partitions' frames are reached by address")]
+#![expect(unsafe_code, reason = "the partitions' frames are reached by address")]
 
 use core::sync::atomic::Ordering;
 
 use bulkhead_abi::audit::Kind;
 use bulkhead_abi::{Message, wall};
-use bulkhead_hypervisor_core::plan::Range;
 use bulkhead_hypervisor_core::x86::control::{self, cr4};
-use bulkhead_hypervisor_core::x86::decode::{self, Instruction, LONGEST, Mode, Move};
-use bulkhead_hypervisor_core::x86::{Exit, PortAccess, cpuid, event, msr, port, walk};
+use bulkhead_hypervisor_core::x86::{Exit, PortAccess, apic, cpuid, event, msr, port};
 use bulkhead_model::{method, object, subject};
 
 use super::entry::{Frame, GUEST_FRAME};
 use super::faults;
 use super::field::{self, Control};
 use super::guest::{self, PROTECTION, UNDEFINED};
-use super::{GUEST, Load, Next, instr, secure, svm, time, vmx};
+use super::{GUEST, Load, Next, instr, memory, secure, svm, time, vmx};
 use crate::partition::Waiting;
 use crate::run::{Admission, Cpu, the_cpu};
 
@@ -30,7 +28,7 @@ pub(crate) fn answer_cpuid(cpu: &Cpu, frame: &mut Frame, control: Control) -> Ne
     #[expect(clippy::cast_possible_truncation, reason = "EAX and ECX")]
     let (leaf, subleaf) = (frame.get(0) as u32, frame.get(4) as u32);
     let has_osxsave = field::CR4.read_in(control) & cr4::OSXSAVE != 0;
-    let context = cpuid::Context { has_osxsave, has_deadline: cpu.machine.has_deadline };
+    let context = cpuid::Context { has_osxsave, given: cpu.machine.given };
     let [a, b, c, d] = cpuid::filter(leaf, subleaf, context, instr::cpuid).map(u64::from);
     frame.set(0, a);
     frame.set(13, b);
@@ -88,7 +86,7 @@ impl Cpu {
     }
 
     /// An exception instead of what the guest tried, or of what was being delivered to it, on record.
-    fn refuse(&mut self, frame: &mut Frame, exit: Exit, vector: u8) -> Next {
+    pub(super) fn refuse(&mut self, frame: &mut Frame, exit: Exit, vector: u8) -> Next {
         self.guest_fault(exit);
         let Some(vector) = event::combine(field::DELIVERING.read(), vector) else {
             guest::drop_event();
@@ -281,7 +279,9 @@ impl Cpu {
             msr::Action::Efer => Some(guest::efer()),
             msr::Action::Pat => Some(field::PAT.read()),
             msr::Action::Emulate(value) => Some(value),
-            msr::Action::Forward | msr::Action::Fixed | msr::Action::ReadOnly => faults::rdmsr_checked(index),
+            msr::Action::Forward | msr::Action::ApicBase | msr::Action::Apic(_) | msr::Action::ReadOnly => {
+                faults::rdmsr_checked(index)
+            }
             msr::Action::Never => None,
         };
         let Some(value) = value else { return self.protection() };
@@ -308,7 +308,8 @@ impl Cpu {
                 is_sound
             }
             msr::Action::Emulate(_) | msr::Action::ReadOnly => true,
-            msr::Action::Fixed => faults::rdmsr_checked(index) == Some(value),
+            msr::Action::ApicBase => self.machine.set_apic_mode(value),
+            msr::Action::Apic(register) => self.write_apic(index, register, value),
             msr::Action::Forward => faults::wrmsr_checked(index, value),
             msr::Action::Never => false,
         };
@@ -317,6 +318,15 @@ impl Cpu {
         }
         guest::advance(length(Exit::WriteMsr));
         GUEST
+    }
+
+    /// A write to the local APIC as MSR: what could stop the wall is not made, and recorded, as at its page.
+    fn write_apic(&mut self, index: u32, register: u32, value: u64) -> bool {
+        let is_harmless = apic::allows_local(register, (value & 0xffff_ffff) as u32);
+        if !is_harmless {
+            self.judge_guest(&msr::message(index, Some(value)));
+        }
+        !is_harmless || faults::wrmsr_checked(index, value)
     }
 
     /// A resource that names the register, or a rule.
@@ -358,7 +368,13 @@ impl Cpu {
         let regime = guest::regime();
         let fits = |value: &u64| {
             let has_lme = regime.efer & LME != 0;
-            control::fits_paging(now, *value, regime.cr4, has_lme, field::CS.attributes() & LONG_CODE != 0)
+            control::fits_paging(
+                now,
+                *value,
+                regime.cr4,
+                has_lme,
+                field::CS.attributes(Control::current()) & LONG_CODE != 0,
+            )
         };
         match value.and_then(control::cr0).filter(|value| !field::is_svm() && fits(value)) {
             Some(value) => {
@@ -381,7 +397,7 @@ impl Cpu {
             return;
         }
         for place in 0..4_u32 {
-            let entry = self.guest_memory((regime.cr3 & 0xffff_ffe0) + u64::from(place) * 8, 8).unwrap_or(0);
+            let entry = memory::word(&self.plan, (regime.cr3 & 0xffff_ffe0) + u64::from(place) * 8).unwrap_or(0);
             instr::vmwrite(vmx::fields::PDPTE0 + place * 2, entry);
         }
     }
@@ -396,109 +412,6 @@ impl Cpu {
         instr::xsetbv(value);
         guest::advance(length(Exit::SetXcr));
         GUEST
-    }
-
-    /// An access to memory that is not mapped so for the guest: its interrupt controllers' registers, or nothing.
-    #[inline(never)]
-    fn memory(&mut self, frame: &mut Frame, address: u64) -> Next {
-        // What was being delivered reached no memory: no instruction did.
-        let is_delivery = event::is_valid(field::DELIVERING.read());
-        let instruction = if is_delivery { None } else { self.instruction() };
-        let Some(Instruction { what, bytes, length }) = instruction else {
-            return self.refuse(frame, Exit::Memory(address), PROTECTION);
-        };
-        let value = match what {
-            Move::Load { .. } => None,
-            Move::Store { register: 4, .. } | Move::Exchange { register: 4 } => Some(field::RSP.read()),
-            Move::Store { register, is_high } => Some(frame.numbered(register) >> if is_high { 8 } else { 0 }),
-            Move::Exchange { register } => Some(frame.numbered(register)),
-            Move::Constant(value) => Some(value.into()),
-        };
-        let before = if self.machine.is_controller(address) {
-            self.controller(address, bytes, value)
-        } else {
-            let mask = u64::MAX >> (64 - 8 * u32::from(bytes.clamp(1, 8)));
-            let (method, len, value) = value.map_or((method::READ, 2, 0), |value| (method::WRITE, 3, value & mask));
-            let words = [address, bytes.into(), value, 0, 0, 0];
-            self.judge_guest(&Message { object: object::MMIO, method, len, words });
-            u64::MAX
-        };
-        match what {
-            Move::Load { register: 4, .. } | Move::Exchange { register: 4 } => {
-                return self.refuse(frame, Exit::Memory(address), PROTECTION);
-            }
-            Move::Load { register, .. } => {
-                frame.set_numbered(register, what.loaded(frame.numbered(register), before, bytes));
-            }
-            Move::Exchange { register } => {
-                let load = Move::Load { register, is_high: false, width: bytes, is_signed: false };
-                frame.set_numbered(register, load.loaded(frame.numbered(register), before, bytes));
-            }
-            Move::Store { .. } | Move::Constant(_) => {}
-        }
-        guest::advance(length.into());
-        GUEST
-    }
-
-    /// A register of one of its interrupt controllers, 32 bits wide and aligned; what it held.
-    fn controller(&mut self, address: u64, bytes: u8, value: Option<u64>) -> u64 {
-        let is_given =
-            self.plan.guest_mmio.iter().any(|range| self.plan.x86.is_watched(*range) && range.base == address & !0xfff);
-        let is_register = is_given && bytes == 4 && address.is_multiple_of(4);
-        #[expect(clippy::cast_possible_truncation, reason = "four bytes")]
-        let is_made = match value {
-            Some(value) => is_register && self.machine.write(address, value as u32),
-            None => is_register,
-        };
-        if !is_made {
-            let (method, len) = if value.is_some() { (method::WRITE, 3) } else { (method::READ, 2) };
-            let words = [address, bytes.into(), value.unwrap_or(0), 0, 0, 0];
-            self.judge_guest(&Message { object: object::MMIO, method, len, words });
-        }
-        if is_register && value.is_none() { super::interrupts::read(address).into() } else { u64::MAX }
-    }
-
-    /// The instruction at which the guest was left, if it is one that moves.
-    fn instruction(&mut self) -> Option<Instruction> {
-        let mode = guest::mode();
-        let base = if mode == Mode::Bits64 { 0 } else { field::CS.base() };
-        let at = base.wrapping_add(field::RIP.read());
-        let at = if mode == Mode::Bits64 { at } else { at & 0xffff_ffff };
-        let regime = guest::regime();
-        let mut bytes = [0; LONGEST];
-        let mut known = 0;
-        // At the most two pages.
-        while known < LONGEST {
-            let linear = at.wrapping_add(known as u64);
-            let Some(physical) = walk::translate(&regime, linear, |address, bytes| self.guest_memory(address, bytes))
-            else {
-                break;
-            };
-            let here = usize::try_from(0x1000 - (linear & 0xfff)).unwrap_or(0).min(LONGEST - known);
-            for (place, slot) in (0..).zip(bytes.get_mut(known..known + here)?) {
-                *slot = u8::try_from(self.guest_memory(physical + place, 1)?).ok()?;
-            }
-            known += here;
-        }
-        decode::decode(bytes.get(..known)?, mode)
-    }
-
-    /// One to eight bytes of what is mapped for the guest to read.
-    fn guest_memory(&self, address: u64, bytes: u8) -> Option<u64> {
-        let place = Range { base: address, bytes: bytes.into() };
-        let is_readable = self.plan.guest_ram.iter().chain(&self.plan.x86.guest_rom).any(|range| range.holds(place));
-        if !is_readable || !address.is_multiple_of(bytes.into()) {
-            return None;
-        }
-        // SAFETY: the range is the guest's memory or ROM, mapped for the hypervisor at its own addresses; a volatile read makes no reference,
-        // whatever the guest's devices write there.
-        Some(unsafe {
-            match bytes {
-                1 => (address as *const u8).read_volatile().into(),
-                4 => (address as *const u32).read_volatile().into(),
-                _ => (address as *const u64).read_volatile(),
-            }
-        })
     }
 }
 

@@ -137,16 +137,20 @@ impl Segment {
     }
 
     /// Type, S, DPL, P in bits 0 to 7; AVL, L, D, G in bits 8 to 11.
-    pub(crate) fn attributes(self) -> u16 {
-        let raw = self.of(0x4814, false, 2, 2).read();
+    #[inline(always)]
+    pub(crate) fn attributes(self, control: Control) -> u16 {
+        let raw = self.of(0x4814, false, 2, 2).read_in(control);
         #[expect(clippy::cast_possible_truncation, reason = "twelve bits")]
-        let packed = if is_svm() { raw as u16 & 0xfff } else { (raw & 0xff | raw >> 4 & 0xf00) as u16 };
-        packed
+        match control {
+            Control::Vmcs => (raw & 0xff | raw >> 4 & 0xf00) as u16,
+            Control::Vmcb(_) => raw as u16 & 0xfff,
+        }
     }
 
     /// Its base.
-    pub(crate) fn base(self) -> u64 {
-        self.of(0x6806, true, 8, 8).read()
+    #[inline(always)]
+    pub(crate) fn base(self, control: Control) -> u64 {
+        self.of(0x6806, true, 8, 8).read_in(control)
     }
 
     /// Sets all of it. An absent segment is unusable in a VMCS (bit 16).

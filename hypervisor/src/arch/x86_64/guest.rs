@@ -5,6 +5,7 @@ use bulkhead_abi::wall::x86_64 as secure;
 use bulkhead_hypervisor_core::plan::{MachinePlan, X86, start};
 use bulkhead_hypervisor_core::x86::control::{cr0, cr4, effective_cr0};
 use bulkhead_hypervisor_core::x86::decode::Mode;
+use bulkhead_hypervisor_core::x86::fetch::Place;
 use bulkhead_hypervisor_core::x86::walk::Regime;
 use bulkhead_hypervisor_core::x86::{event, msr, port};
 
@@ -84,18 +85,33 @@ fn advance_at_an_edge(to: u64, shadow: u64) {
 
 /// How the code that was left is to be read.
 pub(crate) fn mode() -> Mode {
-    let attributes = field::CS.attributes();
-    let is_long = field::EFER.read() & LMA != 0;
-    match (is_long && attributes >> 9 & 1 != 0, attributes >> 10 & 1 != 0 && field::CR0.read() & cr0::PE != 0) {
-        (true, _) => Mode::Bits64,
-        (false, true) => Mode::Bits32,
-        (false, false) => Mode::Bits16,
+    place(Control::current()).mode()
+}
+
+/// Where the partition was left.
+#[inline(always)]
+pub(crate) fn place(control: Control) -> Place {
+    Place {
+        rip: field::RIP.read_in(control),
+        regime: regime_in(control),
+        base: field::CS.base(control),
+        attributes: field::CS.attributes(control),
     }
 }
 
 /// How the partition translates.
 pub(crate) fn regime() -> Regime {
-    Regime { cr0: field::CR0.read(), cr3: field::CR3.read(), cr4: field::CR4.read(), efer: field::EFER.read() }
+    regime_in(Control::current())
+}
+
+#[inline(always)]
+fn regime_in(control: Control) -> Regime {
+    Regime {
+        cr0: field::CR0.read_in(control),
+        cr3: field::CR3.read_in(control),
+        cr4: field::CR4.read_in(control),
+        efer: field::EFER.read_in(control),
+    }
 }
 
 /// Gives the partition an exception at its next entry, instead of what was under way.

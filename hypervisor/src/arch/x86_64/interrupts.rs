@@ -3,17 +3,21 @@
 #![expect(unsafe_code, reason = "device registers are reached by volatile accesses")]
 
 use bulkhead_hypervisor_core::plan::MachinePlan;
+use bulkhead_hypervisor_core::x86::fetch::Fetched;
 use bulkhead_hypervisor_core::x86::pci::Functions;
 use bulkhead_hypervisor_core::x86::pic::Pic;
-use bulkhead_hypervisor_core::x86::{apic, msr};
+use bulkhead_hypervisor_core::x86::{apic, cpuid, msr};
 
+use super::memory::Word;
 use super::{guest, instr};
 use crate::partition::Outcome;
 
 /// What the wall keeps of the guest's interrupts.
 pub(crate) struct Machine {
-    local_apic: u64,
+    local_apic: LocalApic,
     io_apic: u64,
+    /// Their pages, if they are the guest's.
+    given_pages: [Option<u64>; 2],
     pins: u32,
     own_pin: Option<u32>,
     /// The lines of emulated devices.
@@ -27,11 +31,14 @@ pub(crate) struct Machine {
     pub(crate) pci_address: u32,
     /// The PCI functions that apps serve.
     pub(crate) functions: Functions,
-    /// The policy opens the local APIC's deadline register to the guest.
-    pub(crate) has_deadline: bool,
+    /// What the policy gives to the guest, and the CPU has, of the features that CPUID hides else.
+    pub(crate) given: u32,
+    /// The instructions by which the guest reached its controllers last.
+    pub(crate) fetched: Fetched<Word>,
 }
 
 /// The local APIC's registers (SDM 3 §11.4.1).
+const PRIORITY: u32 = 0x80;
 const SPURIOUS: u32 = 0xf0;
 const END: u32 = 0xb0;
 const IN_SERVICE: u32 = 0x100;
@@ -47,10 +54,15 @@ impl Machine {
                 *pin = device.pin;
             }
         }
+        let given = |base: u64| plan.guest_mmio.iter().any(|range| range.base == base && plan.x86.is_watched(*range));
+        let is_open = |register: u32| msr::is_open(&plan.x86.guest_msrs, register, true);
+        let features = [(msr::TSC_DEADLINE, cpuid::DEADLINE), (msr::X2APIC_END, cpuid::X2APIC)];
+        let features = features.into_iter().filter(|(register, _)| is_open(*register));
         Self {
             other_pins,
-            local_apic: plan.x86.local_apic,
+            local_apic: LocalApic { page: plan.x86.local_apic, is_x2apic: is_x2apic() },
             io_apic: plan.x86.io_apic,
+            given_pages: [plan.x86.local_apic, plan.x86.io_apic].map(|base| Some(base).filter(|base| given(*base))),
             pins: plan.x86.io_apic_pins,
             own_pin: plan.x86.own_pin(),
             declared,
@@ -58,7 +70,8 @@ impl Machine {
             pic: Pic::new(),
             pci_address: 0,
             functions: Functions::new(&plan.devices),
-            has_deadline: msr::is_open(&plan.x86.guest_msrs, msr::TSC_DEADLINE, true),
+            given: instr::cpuid(1, 0)[2] & features.fold(0, |all, (_, feature)| all | feature),
+            fetched: Fetched::new(),
         }
     }
 
@@ -97,7 +110,7 @@ impl Machine {
             let vector = self.entry_vector(line).or_else(|| self.entry_vector(other?));
             if let Some(vector) = vector {
                 self.raised &= !(1 << line);
-                write(self.local_apic + u64::from(COMMAND), apic::self_command(vector));
+                self.local_apic.write(COMMAND, apic::self_command(vector));
             } else if let Some(vector) = self.pic_vector(line) {
                 if guest::takes_interrupts() {
                     self.raised &= !(1 << line);
@@ -113,7 +126,7 @@ impl Machine {
     /// The vector of a line's pin, if the guest uses its local APIC and has not masked the pin.
     fn entry_vector(&self, line: u32) -> Option<u32> {
         const ENABLED: u32 = 1 << 8;
-        if self.io_apic == 0 || line >= self.pins || read(self.local_apic + u64::from(SPURIOUS)) & ENABLED == 0 {
+        if self.io_apic == 0 || line >= self.pins || self.local_apic.read(SPURIOUS) & ENABLED == 0 {
             return None;
         }
         apic::vector(self.io_read(apic::IO_TABLE + 2 * line))
@@ -138,8 +151,9 @@ impl Machine {
     pub(crate) fn write(&mut self, address: u64, value: u32) -> bool {
         let offset = u32::try_from(address & 0xfff).unwrap_or(0);
         let page = address & !0xfff;
-        let is_allowed = if page == self.local_apic {
-            apic::allows_local(offset, value)
+        let is_allowed = if page == self.local_apic.page {
+            // In x2APIC mode nothing answers at the page: a write would go out to the bus, as an interrupt message.
+            !self.local_apic.is_x2apic && apic::allows_local(offset, value)
         } else {
             match offset {
                 apic::IO_SELECT | apic::IO_END => true,
@@ -156,15 +170,30 @@ impl Machine {
         is_allowed
     }
 
-    /// Whether an address lies in the page of a controller.
-    #[inline]
-    pub(crate) const fn is_controller(&self, address: u64) -> bool {
-        let page = address & !0xfff;
-        page == self.local_apic || page == self.io_apic && page != 0
+    /// Whether an address lies in the page of a controller that is the guest's.
+    #[inline(always)]
+    pub(crate) fn is_controller(&self, address: u64) -> bool {
+        self.given_pages.contains(&Some(address & !0xfff))
+    }
+
+    /// A write of the guest to the register that says how its local APIC is reached: it stays where it is, and goes over to x2APIC mode if
+    /// the guest has that. There is no way back.
+    pub(crate) fn set_apic_mode(&mut self, value: u64) -> bool {
+        let now = instr::rdmsr(msr::APIC_BASE);
+        if value == now {
+            return true;
+        }
+        let is_given = self.given & cpuid::X2APIC != 0 && value == now | msr::X2APIC_MODE;
+        if is_given {
+            instr::wrmsr(msr::APIC_BASE, value);
+            self.local_apic.is_x2apic = true;
+        }
+        is_given
     }
 }
 
-/// All controllers quiet: pins masked but the wall's own, local vectors masked, nothing in service.
+/// All controllers quiet: pins masked but the wall's own, local vectors masked, nothing in service. An x2APIC stays one, as after INIT (SDM 3 §11.12.5.1):
+/// the guest that switched it on finds it so, as after a firmware that did.
 pub(crate) fn reset(plan: &MachinePlan) {
     let x86 = &plan.x86;
     let own = x86.own_pin();
@@ -172,19 +201,50 @@ pub(crate) fn reset(plan: &MachinePlan) {
         write(x86.io_apic, apic::IO_TABLE + 2 * pin);
         write(x86.io_apic + 0x10, 1 << 16);
     }
+    let local = LocalApic { page: x86.local_apic, is_x2apic: is_x2apic() };
     for vector in (0x320..=0x370).step_by(16) {
-        write(x86.local_apic + vector, 1 << 16);
+        local.write(vector, 1 << 16);
     }
     // Each end of interrupt clears one bit of the in-service register.
-    let in_service = || (0..8).any(|word| read(x86.local_apic + u64::from(IN_SERVICE) + word * 16) != 0);
+    let in_service = || (0..8).any(|word| local.read(IN_SERVICE + word * 16) != 0);
     for _ in 0..256 {
         if !in_service() {
             break;
         }
-        write(x86.local_apic + u64::from(END), 0);
+        local.write(END, 0);
     }
-    write(x86.local_apic + 0x80, 0);
-    write(x86.local_apic + u64::from(SPURIOUS), 0xff);
+    local.write(PRIORITY, 0);
+    local.write(SPURIOUS, 0xff);
+}
+
+/// Whether the local APIC's registers are MSRs now.
+fn is_x2apic() -> bool {
+    instr::rdmsr(msr::APIC_BASE) & msr::X2APIC_MODE != 0
+}
+
+/// The local APIC, as it is reached now.
+#[derive(Clone, Copy)]
+struct LocalApic {
+    page: u64,
+    /// Its registers are MSRs (x2APIC mode).
+    is_x2apic: bool,
+}
+
+impl LocalApic {
+    fn read(self, register: u32) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "all but the command are of 32 bits")]
+        match self.is_x2apic {
+            true => instr::rdmsr(msr::X2APIC + (register >> 4)) as u32,
+            false => read(self.page + u64::from(register)),
+        }
+    }
+
+    fn write(self, register: u32, value: u32) {
+        match self.is_x2apic {
+            true => instr::wrmsr(msr::X2APIC + (register >> 4), value.into()),
+            false => write(self.page + u64::from(register), value),
+        }
+    }
 }
 
 pub(crate) fn read(address: u64) -> u32 {

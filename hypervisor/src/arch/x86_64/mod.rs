@@ -9,6 +9,7 @@ mod field;
 mod guest;
 mod instr;
 mod interrupts;
+mod memory;
 mod secure;
 mod svm;
 mod time;

@@ -11,7 +11,7 @@ use bulkhead_model::{method, object};
 
 use super::entry::Frame;
 use super::field::{self, Control, Page};
-use super::{GUEST, exits, guest, instr};
+use super::{GUEST, exits, guest, instr, memory};
 use crate::run::the_cpu;
 use crate::spaces::Roots;
 
@@ -161,8 +161,18 @@ fn other_exit(frame: &mut Frame, code: u64) -> *mut Frame {
         guest::advance_in(control, length(Exit::Cpuid));
         return exits::answer_cpuid(cpu, frame, control);
     }
+    long_exit(frame, code)
+}
+
+#[inline(never)]
+fn long_exit(frame: &mut Frame, code: u64) -> *mut Frame {
+    let (cpu, control) = (the_cpu(), Control::current_vmcb());
     field::set_vmcb32(fields::FLUSH, 0);
-    cpu.exit(frame, svm::decode(code, field::vmcb(fields::INFO1), field::vmcb(fields::INFO2)))
+    let address = field::vmcb(fields::INFO2);
+    if code == svm::MEMORY && memory::store_to_controller(cpu, frame, control, address) {
+        return GUEST;
+    }
+    cpu.exit(frame, svm::decode(code, field::vmcb(fields::INFO1), address))
 }
 
 /// The secure partition was left.

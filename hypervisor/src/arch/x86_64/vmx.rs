@@ -9,7 +9,7 @@ use bulkhead_model::{method, object};
 use super::entry::{self, Frame, GUEST_FRAME, Place, SECURE_FRAME};
 use super::faults::{self, CODE, DATA, TASK};
 use super::field::{self, Control, Page};
-use super::{GUEST, exits, guest, instr, time};
+use super::{GUEST, exits, guest, instr, memory, time};
 use crate::console::Piece::{Decimal, Text};
 use crate::run::the_cpu;
 use crate::spaces::Roots;
@@ -254,14 +254,24 @@ fn guest_call(frame: &mut Frame) -> *mut Frame {
 #[inline(never)]
 fn other_exit(frame: &mut Frame, reason: u64) -> *mut Frame {
     let cpu = the_cpu();
-    let next = if reason == vmx::CPUID && cpu.gate.is_open(object::CPUID, method::READ) {
-        guest::advance_in(Control::Vmcs, instr::vmread(fields::LENGTH));
-        exits::answer_cpuid(cpu, frame, Control::Vmcs)
+    if reason != vmx::CPUID || !cpu.gate.is_open(object::CPUID, method::READ) {
+        return long_exit(frame, reason);
+    }
+    guest::advance_in(Control::Vmcs, instr::vmread(fields::LENGTH));
+    let next = exits::answer_cpuid(cpu, frame, Control::Vmcs);
+    time::rearm();
+    next
+}
+
+#[inline(never)]
+fn long_exit(frame: &mut Frame, reason: u64) -> *mut Frame {
+    let (cpu, address) = (the_cpu(), instr::vmread(fields::GUEST_ADDRESS));
+    let next = if reason == vmx::MEMORY && memory::store_to_controller(cpu, frame, Control::Vmcs, address) {
+        GUEST
     } else if reason == vmx::EVENT {
         cpu.exit(frame, vmx::event(instr::vmread(fields::EVENT)))
     } else {
-        let (qualification, address) = (instr::vmread(fields::QUALIFICATION), instr::vmread(fields::GUEST_ADDRESS));
-        cpu.exit(frame, vmx::decode(reason, qualification, address))
+        cpu.exit(frame, vmx::decode(reason, instr::vmread(fields::QUALIFICATION), address))
     };
     time::rearm();
     next

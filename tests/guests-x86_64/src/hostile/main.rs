@@ -7,6 +7,7 @@
 
 mod access;
 mod calls;
+mod code;
 mod exceptions;
 mod instructions;
 mod interrupts;
@@ -14,6 +15,7 @@ mod memory;
 mod ports;
 mod registers;
 mod report;
+mod x2apic;
 
 use core::fmt::Write;
 
@@ -36,10 +38,12 @@ extern "C" fn guest_main() -> ! {
     interrupts::interrupts(&mut report);
     interrupts::pci(&mut report);
     memory::memory(&mut report);
+    code::changing_code(&mut report);
     match find_service(report.is_svm, "plant") {
         Some(plant) => calls::calls(&mut report, plant),
         None => report.equal("H00 a service called plant", "OK", 0, 1),
     }
+    x2apic::x2apic(&mut report);
     // The secure side's heartbeat is heard while the guest does nothing.
     let _ = writeln!(report.out, "hostile: waits");
     Clock::new().wait_milliseconds(2500);

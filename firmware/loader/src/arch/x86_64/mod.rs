@@ -26,10 +26,12 @@ use core::arch::asm;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use bulkhead_bundle::Resource;
 use bulkhead_hypervisor_core::plan::{MachinePlan, Range, StoredPart, machine as kind, time_source};
 use bulkhead_loader::require::Facts;
+use bulkhead_loader::resources;
 use bulkhead_loader::wall::Sizes;
-use bulkhead_loader::x86_64::acpi::{self, Acpi, Physical};
+use bulkhead_loader::x86_64::acpi::{self, Acpi, NAMED_BYTES, Physical, Told};
 use bulkhead_loader::x86_64::bzimage::{self, COMMAND_LINE, Kernel, START_BYTES, ZERO_PAGE};
 use bulkhead_loader::x86_64::layout::{self, Layout, Machine};
 use bulkhead_loader::x86_64::map::{Entry, Map};
@@ -198,6 +200,7 @@ impl Choice {
         copy(parts.line.as_bytes(), stored_line.base);
         copy(&[0], stored_line.base + parts.line.len() as u64);
         tables.iter().zip(stored_tables).for_each(|(table, stored)| copy(memory(*table), stored.base));
+        hide(&acpi, parts.resources, &tables, &stored_tables);
         let mut info = parts.info(&layout.guest_ram, plan.ticks_per_second);
         info.boot_seconds = machine::boot_seconds(plan.ticks_per_second);
         info.is_svm = u32::from(is_svm);
@@ -239,6 +242,18 @@ fn describe(plan: &mut MachinePlan, acpi: &Acpi) {
     x86.pm1a_control = acpi.pm1a_control;
     x86.smi_command = acpi.smi_command;
     x86.reset_port = acpi.reset_port;
+}
+
+/// The guest's copy of firmware's tables tells nothing of registers that the guest does not get (docs/decisions/0024).
+fn hide(acpi: &Acpi, resources: &[Resource], tables: &[Range], stored: &[Range]) {
+    let is_the_guests = |told: &&Told| told.registers.iter().any(|&registers| resources::gives(resources, registers));
+    for told in acpi.told.iter().filter(|told| !is_the_guests(told)) {
+        let start = Range { base: told.table, bytes: NAMED_BYTES as u64 };
+        let copied = tables.iter().zip(stored).find(|(table, _)| table.holds(start));
+        if let (Some((table, stored)), Some(&bytes)) = (copied, memory(start).first_chunk()) {
+            copy(&acpi::unnamed(bytes), stored.base + (start.base - table.base));
+        }
+    }
 }
 
 /// Registers that are no memory, whatever the memory map says.
