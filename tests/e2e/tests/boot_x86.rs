@@ -15,9 +15,9 @@ fn disk() -> Vec<u8> {
     fs::read(folder().join("disk.iso")).expect("cargo xtask build --arch x86_64 was run")
 }
 
-/// Where a file's bytes lie in the disk: files lie in one piece.
+/// Where a file's bytes lie in the disk: files lie in one piece. The bundle lies there twice, UEFI's copy first (see `boot_uefi.rs`).
 fn place(disk: &[u8], of: &[u8]) -> usize {
-    disk.windows(of.len()).position(|window| window == of).expect("the disk holds it")
+    disk.windows(of.len()).rposition(|window| window == of).expect("the disk holds it")
 }
 
 /// Starts QEMU's q35 from a disk and returns what the wall's console said. A machine that does not end is a failure.
