@@ -7,12 +7,12 @@ use bulkhead_hypervisor_core::gate::Gate;
 use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::share::Share;
 use bulkhead_model::{Phase, subject};
-use bulkhead_monitor::Call;
 
 use crate::arch::{self, Frame, GUEST, Load, Next, Sides};
 
-/// What the guest waits for while the secure partition runs.
+/// What the guest waits for while the secure partition runs. Its layout keeps what answers have in common in one place.
 #[derive(Clone, Copy)]
+#[repr(u8)]
 pub(crate) enum Waiting {
     /// Nothing: the partition runs on its own account.
     Nothing,
@@ -39,7 +39,7 @@ pub(crate) struct Partition {
     /// Its kernel has not failed.
     is_alive: bool,
     /// The registers of both partitions.
-    sides: Sides,
+    pub(crate) sides: Sides,
     share: Share,
     waiting: Waiting,
     /// Of the call in progress; a reply with another one is late.
@@ -159,7 +159,7 @@ impl Partition {
         next
     }
 
-    /// The kernel leaves ([`wall::SWITCH`]): the guest's state is back when this returns.
+    /// The kernel has left ([`wall::SWITCH`]).
     #[inline(always)]
     pub(crate) fn leave(&mut self, registers: &[u64; 12], gate: &mut Gate<'_>, guest: &mut Frame) -> Outcome {
         let &[_, flags, status, .., token, wake, _] = registers;
@@ -169,7 +169,6 @@ impl Partition {
         }
         let has_more = flags & wall::SWITCH_MORE != 0 || self.interrupts != 0;
         self.share.sleep(if has_more { now } else { wake });
-        self.sides.leave_secure();
         self.arm();
         if flags & wall::SWITCH_REPLY == 0 || token != self.token {
             return self.late(gate, guest, now);
@@ -213,22 +212,22 @@ impl Partition {
         guest: &mut Frame,
         now: u64,
     ) -> Outcome {
-        match core::mem::replace(&mut self.waiting, Waiting::Nothing) {
-            Waiting::Nothing => {}
-            Waiting::Call(object, method) => {
-                let fits = fits(object, method, status, len, words, gate, now);
-                let (status, words) = if fits { (status, words) } else { (Status::Failed, NOTHING) };
-                guest.set(0, status.raw().cast_unsigned());
-                (1..).zip(words).for_each(|(register, &word)| guest.set(register, word));
-            }
-            Waiting::Load(object, method, load) => {
-                let is_good = status == Status::Ok && fits(object, method, status, len, words, gate, now);
-                let value = if is_good { words[0] } else { u64::MAX };
-                load.deliver(guest, value);
-            }
-            Waiting::Store if status == Status::Gone => return Outcome::DeadDevice,
-            Waiting::Store => {}
+        let waiting = core::mem::replace(&mut self.waiting, Waiting::Nothing);
+        let (Waiting::Call(object, method) | Waiting::Load(object, method, _)) = waiting else {
+            let is_store = matches!(waiting, Waiting::Store);
+            return if is_store && status == Status::Gone { Outcome::DeadDevice } else { Outcome::Done };
+        };
+        let fits = match status {
+            Status::Ok => gate.judge_reply(object, method, len, words, now),
+            _ => gate.judge_answer(Phase::Error, object, method, len, words, now),
+        };
+        if let Waiting::Load(_, _, load) = waiting {
+            load.deliver(guest, if fits && status == Status::Ok { words[0] } else { u64::MAX });
+            return Outcome::Done;
         }
+        let (status, words) = if fits { (status, words) } else { (Status::Failed, NOTHING) };
+        guest.set(0, status.raw().cast_unsigned());
+        (1..).zip(words).for_each(|(register, &word)| guest.set(register, word));
         Outcome::Done
     }
 
@@ -256,15 +255,5 @@ impl Partition {
         self.sides.signal(false);
         arch::set_timer(self.limit.min(at));
         self.is_overdue
-    }
-}
-
-/// Whether an answer fits its interface; the gate has recorded it if it does not.
-#[inline(always)]
-fn fits(object: u16, method: u16, status: Status, len: u8, words: &[u64; 6], gate: &mut Gate<'_>, now: u64) -> bool {
-    let call = |phase| Call { subject: subject::GUEST, object, method, phase, len, args: words };
-    match status {
-        Status::Ok => gate.judge_reply(&call(Phase::Reply), now),
-        _ => gate.judge(&call(Phase::Error), 0, now).is_allowed(),
     }
 }

@@ -4,7 +4,7 @@
 use bulkhead_abi::Message;
 use bulkhead_abi::audit::Kind;
 use bulkhead_model::{MAX_ARGS, NONE, Phase, Policy, Reason, Row, object, subject};
-use bulkhead_monitor::{Call, Clock, Verdict, decide, redacted};
+use bulkhead_monitor::{Call, Clock, Left, Verdict, decide, look, redacted};
 
 use crate::audit::{Key, Trail};
 use crate::sysreg;
@@ -84,21 +84,38 @@ impl<'a> Gate<'a> {
         Some([u64::from(object) | u64::from(row.method_count) << 16, word(0)?, word(8)?, word(16)?])
     }
 
-    /// Whether an answer to an allowed request fits its interface; one that does not is put on record.
+    /// Whether an answer to an allowed request fits its interface; one that does not is put on record. Where rules are about replies,
+    /// or values depend on each other, the monitor is asked.
     #[inline(always)]
-    pub fn judge_reply(&mut self, call: &Call<'_>, now: u64) -> bool {
-        let object = self.policy.object(call.object).filter(|_| !self.policy.judges_replies());
-        if let Some((_, method)) = object.and_then(|object| self.policy.method(object, call.method)) {
+    pub fn judge_reply(&mut self, object: u16, method: u16, len: u8, words: &[u64; MAX_ARGS], now: u64) -> bool {
+        let named = self.policy.object(object).filter(|_| !self.policy.judges_replies());
+        let found = named.and_then(|object| self.policy.method(object, method));
+        if let Some((_, method)) = found.filter(|(_, method)| method.flags == 0) {
             let fields = self.policy.fields(method, true);
-            let mut fits = fields.len() == usize::from(call.len);
-            for (field, &value) in fields.iter().zip(call.args) {
+            let mut fits = fields.len() == usize::from(len);
+            for (field, &value) in fields.iter().zip(words) {
                 fits &= bulkhead_monitor::fits(field, value);
             }
             if fits {
                 return true;
             }
         }
-        self.judge(call, 0, now).is_allowed()
+        self.judge_answer(Phase::Reply, object, method, len, words, now)
+    }
+
+    /// Puts an answer to an allowed request of the guest to the monitor.
+    #[inline(never)]
+    pub fn judge_answer(
+        &mut self,
+        phase: Phase,
+        object: u16,
+        method: u16,
+        len: u8,
+        words: &[u64; MAX_ARGS],
+        now: u64,
+    ) -> bool {
+        let call = Call { subject: subject::GUEST, object, method, phase, len, args: words };
+        self.judge(&call, 0, now).is_allowed()
     }
 
     /// Decides and records, where the verdict says so.
@@ -112,7 +129,22 @@ impl<'a> Gate<'a> {
     #[must_use]
     #[inline(never)]
     pub fn decide(&mut self, call: &Call<'_>) -> Verdict {
-        decide(&self.policy, self.state, self.clock, call)
+        self.decide_here(call)
+    }
+
+    /// As [`Gate::decide`], in the caller's own code.
+    #[must_use]
+    #[inline(always)]
+    pub fn decide_here(&mut self, call: &Call<'_>) -> Verdict {
+        match look(&self.policy, call) {
+            Ok(verdict) => verdict,
+            Err(left) => self.decide_left(left, call),
+        }
+    }
+
+    #[inline(never)]
+    fn decide_left(&mut self, left: Left<'_>, call: &Call<'_>) -> Verdict {
+        left.decide(&self.policy, self.state, self.clock, call)
     }
 
     /// Lets the policy remember what happens to a subject: a method of [`object::LIFE`].

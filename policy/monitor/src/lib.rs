@@ -77,35 +77,64 @@ impl Verdict {
 #[must_use]
 #[inline(always)]
 pub fn decide(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &Call<'_>) -> Verdict {
+    look(policy, call).unwrap_or_else(|left| left.decide(policy, state, clock, call))
+}
+
+/// What [`look`] leaves to be decided with state and clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Left<'a> {
+    /// A request that was found in order, and whose rules have instructions; none: all else.
+    cell: Option<&'a Cell>,
+}
+
+impl Left<'_> {
+    /// As the function [`decide`].
+    #[must_use]
+    #[inline(always)]
+    pub fn decide(self, policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &Call<'_>) -> Verdict {
+        match self.cell {
+            Some(cell) => weigh(policy, state, clock, call, cell, UNNAMED),
+            None => decide_slowly(policy, state, clock, call),
+        }
+    }
+}
+
+/// No rule names the request.
+const UNNAMED: Verdict = Verdict::refuse(Reason::NoRule, NO_RULE);
+
+/// As [`decide`], where neither state nor clock matters: a request, whose values do not depend on each other, and whose rules
+/// neither compute nor remember.
+///
+/// # Errors
+/// What is left to do.
+#[inline(always)]
+pub fn look<'a>(policy: &Policy<'a>, call: &Call<'_>) -> Result<Verdict, Left<'a>> {
     if call.phase != Phase::Request {
-        return decide_slowly(policy, state, clock, call);
+        return Err(Left { cell: None });
     }
     let (place, method) = match named(policy, call) {
         Ok(found) => found,
-        Err(verdict) => return verdict,
+        Err(verdict) => return Ok(verdict),
     };
     if method.flags != 0 {
-        return decide_slowly(policy, state, clock, call);
+        return Err(Left { cell: None });
     }
     if !fit(policy.fields(method, false), call) {
-        return Verdict::refuse(Reason::Malformed, NO_RULE);
+        return Ok(Verdict::refuse(Reason::Malformed, NO_RULE));
     }
-    let unnamed = Verdict::refuse(Reason::NoRule, NO_RULE);
-    let Some(cell) = policy.cell(call.subject, place) else { return unnamed };
+    let Some(cell) = policy.cell(call.subject, place) else { return Ok(UNNAMED) };
     if cell.has_code != 0 {
-        return weigh(policy, state, clock, call, cell, unnamed);
+        return Err(Left { cell: Some(cell) });
     }
     for &reference in policy.candidates(cell, call.args) {
         let Some((row, _)) = policy.row(reference).filter(|(_, tests)| pass(policy, tests, call.args)) else {
             continue;
         };
         // Denying rows stand first in their cell, so the first match is a denial if there is one.
-        return match row.is_deny() {
-            false => Verdict { reason: Reason::Allowed, rule: row.source, audit: row.flags & Row::AUDIT != 0 },
-            true => Verdict { reason: Reason::DeniedByRule, rule: row.source, audit: row.flags & Row::AUDIT != 0 },
-        };
+        let reason = if row.is_deny() { Reason::DeniedByRule } else { Reason::Allowed };
+        return Ok(Verdict { reason, rule: row.source, audit: row.flags & Row::AUDIT != 0 });
     }
-    unnamed
+    Ok(UNNAMED)
 }
 
 /// As [`decide`], for a reply or an error, where what no rule refuses is allowed; for questions; and for messages whose values
@@ -125,7 +154,7 @@ fn decide_slowly(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call
         return Verdict::refuse(Reason::Malformed, NO_RULE);
     }
     let unnamed = match call.phase {
-        Phase::Request | Phase::Question => Verdict::refuse(Reason::NoRule, NO_RULE),
+        Phase::Request | Phase::Question => UNNAMED,
         Phase::Reply | Phase::Error => Verdict { reason: Reason::Allowed, rule: NO_RULE, audit: false },
     };
     let cell = policy.answer_cell(call.subject, place, call.phase);

@@ -4,6 +4,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use bulkhead_abi::wall;
 use bulkhead_hypervisor_core::call::{self, Hot};
 use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::x86::{Exit, svm};
@@ -11,7 +12,7 @@ use bulkhead_model::{method, object};
 
 use super::entry::Frame;
 use super::field::{self, Control, Page};
-use super::{GUEST, exits, guest, instr};
+use super::{GUEST, exits, guest, instr, secure};
 use crate::run::the_cpu;
 use crate::spaces::Roots;
 
@@ -115,13 +116,30 @@ pub(crate) fn controls() -> [u64; 2] {
     [GUEST_VMCB.address(), SECURE_VMCB.address()]
 }
 
-/// From one partition to the other.
+/// From the guest to the secure partition.
 #[inline(always)]
-pub(crate) fn switch(to_secure: bool) {
+fn to_secure() {
     let [guest, secure] = controls();
-    let (from, to) = if to_secure { (guest, secure) } else { (secure, guest) };
-    instr::swap_segments(from, to);
-    field::set_current(to);
+    instr::swap_segments(guest, secure);
+    field::set_current(secure);
+    secure::begin(Control::Vmcb(secure));
+}
+
+/// Back to the guest.
+#[inline(always)]
+pub(crate) fn to_guest() {
+    let [guest, secure] = controls();
+    instr::swap_segments(secure, guest);
+    field::set_current(guest);
+}
+
+/// Ends a handler of the guest's exits: on to where it leads.
+#[inline(always)]
+fn go_on(next: *mut Frame) -> *mut Frame {
+    if next != GUEST {
+        to_secure();
+    }
+    next
 }
 
 /// How long the instruction was that exited.
@@ -147,9 +165,14 @@ pub(crate) extern "C" fn guest_exit(frame: &mut Frame) -> *mut Frame {
             frame.set(0, bits);
             return GUEST;
         }
-        return the_cpu().register_call(frame);
+        return guest_call(frame);
     }
     other_exit(frame, code)
+}
+
+#[inline(never)]
+fn guest_call(frame: &mut Frame) -> *mut Frame {
+    go_on(the_cpu().register_call(frame))
 }
 
 #[inline(never)]
@@ -160,7 +183,7 @@ fn other_exit(frame: &mut Frame, code: u64) -> *mut Frame {
         return exits::answer_cpuid(cpu, frame, control);
     }
     field::set_vmcb32(fields::FLUSH, 0);
-    cpu.exit(frame, svm::decode(code, field::vmcb(fields::INFO1), field::vmcb(fields::INFO2)))
+    go_on(cpu.exit(frame, svm::decode(code, field::vmcb(fields::INFO1), field::vmcb(fields::INFO2))))
 }
 
 /// The secure partition was left.
@@ -168,10 +191,12 @@ pub(crate) extern "C" fn secure_exit(frame: &mut Frame) -> *mut Frame {
     let control = Control::current_vmcb();
     let code = field::vmcb(fields::CODE);
     if code == svm::VMMCALL && guest::is_kernel(control) {
-        if exits::comes_back(frame) {
-            guest::advance_in(control, length(Exit::Call));
+        if frame.get(0) == wall::SWITCH {
+            to_guest();
+            return exits::secure_left(frame);
         }
-        return exits::secure_call(frame);
+        guest::advance_in(control, length(Exit::Call));
+        return exits::secure_question(frame);
     }
     field::set_vmcb32(fields::FLUSH, 0);
     exits::secure_exit(frame, svm::decode(code, field::vmcb(fields::INFO1), field::vmcb(fields::INFO2)))
