@@ -16,7 +16,7 @@ use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::psci;
 use bulkhead_model::code::STATE_WORDS;
 use bulkhead_model::{Phase, Policy, method, object, subject};
-use bulkhead_monitor::{Call, Clock};
+use bulkhead_monitor::{Call, Clock, Look};
 
 use crate::arch::{self, Frame, GUEST, Machine, Next};
 use crate::console::Console;
@@ -253,12 +253,19 @@ impl Cpu {
             return refuse(frame, Status::Malformed, NO_RULE);
         };
         let call = Call { subject: subject::GUEST, object, method, phase: Phase::Request, len, args: frame.words() };
-        let verdict = self.gate.decide_here(&call);
-        if verdict.audit {
-            self.gate.recorded(&call, verdict, arch::pc(), arch::now());
-        }
-        if !verdict.is_allowed() {
-            return refuse(frame, Status::refusal(verdict.reason), gate::rule_number(&verdict).into());
+        // Copies, so that the call itself needs no memory where it simply goes on.
+        let verdict = match self.gate.look(&call) {
+            Look::Allowed(_) => None,
+            Look::Decided(verdict) => Some(verdict),
+            Look::Left(left) => Some(self.gate.decide_left(left, &{ call })),
+        };
+        if let Some(verdict) = verdict {
+            if verdict.audit {
+                self.gate.recorded(&{ call }, verdict, arch::pc(), arch::now());
+            }
+            if !verdict.is_allowed() {
+                return refuse(frame, Status::refusal(verdict.reason), gate::rule_number(&verdict).into());
+            }
         }
         if !self.gate.is_served(object) {
             return refuse(frame, Status::Unknown, NO_RULE);

@@ -4,7 +4,7 @@
 use bulkhead_abi::Message;
 use bulkhead_abi::audit::Kind;
 use bulkhead_model::{MAX_ARGS, NONE, Phase, Policy, Reason, Row, object, subject};
-use bulkhead_monitor::{Call, Clock, Left, Verdict, decide, look, redacted};
+use bulkhead_monitor::{Call, Clock, Left, Look, Verdict, decide, look, redacted};
 
 use crate::audit::{Key, Trail};
 use crate::sysreg;
@@ -129,21 +129,20 @@ impl<'a> Gate<'a> {
     #[must_use]
     #[inline(never)]
     pub fn decide(&mut self, call: &Call<'_>) -> Verdict {
-        self.decide_here(call)
+        decide(&self.policy, self.state, self.clock, call)
     }
 
-    /// As [`Gate::decide`], in the caller's own code.
+    /// The first look at a call, in the caller's own code.
     #[must_use]
     #[inline(always)]
-    pub fn decide_here(&mut self, call: &Call<'_>) -> Verdict {
-        match look(&self.policy, call) {
-            Ok(verdict) => verdict,
-            Err(left) => self.decide_left(left, call),
-        }
+    pub fn look(&self, call: &Call<'_>) -> Look<'a> {
+        look(&self.policy, call)
     }
 
+    /// The verdict where a first look left something.
+    #[must_use]
     #[inline(never)]
-    fn decide_left(&mut self, left: Left<'_>, call: &Call<'_>) -> Verdict {
+    pub fn decide_left(&mut self, left: Left<'_>, call: &Call<'_>) -> Verdict {
         left.decide(&self.policy, self.state, self.clock, call)
     }
 

@@ -77,10 +77,25 @@ impl Verdict {
 #[must_use]
 #[inline(always)]
 pub fn decide(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &Call<'_>) -> Verdict {
-    look(policy, call).unwrap_or_else(|left| left.decide(policy, state, clock, call))
+    match look(policy, call) {
+        Look::Allowed(rule) => Verdict { reason: Reason::Allowed, rule, audit: false },
+        Look::Decided(verdict) => verdict,
+        Look::Left(left) => left.decide(policy, state, clock, call),
+    }
 }
 
-/// What [`look`] leaves to be decided with state and clock.
+/// What a first look at a call says.
+#[derive(Clone, Copy, Debug)]
+pub enum Look<'a> {
+    /// This rule allows it, and no record is made.
+    Allowed(u32),
+    /// Any other verdict.
+    Decided(Verdict),
+    /// State or clock may matter.
+    Left(Left<'a>),
+}
+
+/// What a first look leaves to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Left<'a> {
     /// A request that was found in order, and whose rules have instructions; none: all else.
@@ -102,39 +117,40 @@ impl Left<'_> {
 /// No rule names the request.
 const UNNAMED: Verdict = Verdict::refuse(Reason::NoRule, NO_RULE);
 
-/// As [`decide`], where neither state nor clock matters: a request, whose values do not depend on each other, and whose rules
+/// As [`decide`], as far as neither state nor clock matters: a request whose values do not depend on each other, and whose rules
 /// neither compute nor remember.
-///
-/// # Errors
-/// What is left to do.
+#[must_use]
 #[inline(always)]
-pub fn look<'a>(policy: &Policy<'a>, call: &Call<'_>) -> Result<Verdict, Left<'a>> {
+pub fn look<'a>(policy: &Policy<'a>, call: &Call<'_>) -> Look<'a> {
     if call.phase != Phase::Request {
-        return Err(Left { cell: None });
+        return Look::Left(Left { cell: None });
     }
     let (place, method) = match named(policy, call) {
         Ok(found) => found,
-        Err(verdict) => return Ok(verdict),
+        Err(verdict) => return Look::Decided(verdict),
     };
     if method.flags != 0 {
-        return Err(Left { cell: None });
+        return Look::Left(Left { cell: None });
     }
     if !fit(policy.fields(method, false), call) {
-        return Ok(Verdict::refuse(Reason::Malformed, NO_RULE));
+        return Look::Decided(Verdict::refuse(Reason::Malformed, NO_RULE));
     }
-    let Some(cell) = policy.cell(call.subject, place) else { return Ok(UNNAMED) };
+    let Some(cell) = policy.cell(call.subject, place) else { return Look::Decided(UNNAMED) };
     if cell.has_code != 0 {
-        return Err(Left { cell: Some(cell) });
+        return Look::Left(Left { cell: Some(cell) });
     }
     for &reference in policy.candidates(cell, call.args) {
         let Some((row, _)) = policy.row(reference).filter(|(_, tests)| pass(policy, tests, call.args)) else {
             continue;
         };
         // Denying rows stand first in their cell, so the first match is a denial if there is one.
+        if row.flags & (Row::DENY | Row::AUDIT) == 0 {
+            return Look::Allowed(row.source);
+        }
         let reason = if row.is_deny() { Reason::DeniedByRule } else { Reason::Allowed };
-        return Ok(Verdict { reason, rule: row.source, audit: row.flags & Row::AUDIT != 0 });
+        return Look::Decided(Verdict { reason, rule: row.source, audit: row.flags & Row::AUDIT != 0 });
     }
-    Ok(UNNAMED)
+    Look::Decided(UNNAMED)
 }
 
 /// As [`decide`], for a reply or an error, where what no rule refuses is allowed; for questions; and for messages whose values

@@ -20,6 +20,17 @@ pub enum Next {
 }
 
 impl Kernel {
+    /// Whether the guest's call is answered, nothing else is ready and nobody counts time: the CPU is given back at once, until
+    /// the time that is told. Else ask [`Kernel::next`].
+    #[inline(always)]
+    pub fn answered(&mut self) -> Option<u64> {
+        let is_answered = self.has_reply && self.ready == 0 && self.limited == 0;
+        is_answered.then(|| {
+            self.has_reply = false;
+            self.earliest
+        })
+    }
+
     /// Decides at time `now`. `is_time_up`: the partition has to leave whatever is ready.
     #[inline(always)]
     pub fn next(&mut self, now: u64, is_time_up: bool) -> Next {

@@ -111,7 +111,7 @@ impl Machine {
         let x = &mut self.kernel.registers().x;
         x[..8].copy_from_slice(&arguments);
         x[8] = number;
-        self.kernel.syscall(&mut self.monitor, self.now);
+        self.kernel.syscall(&mut self.monitor, || self.now);
     }
 
     fn call(&mut self, target: &str, method: u16, argument: Option<u64>, flags: u64) {

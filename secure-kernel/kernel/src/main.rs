@@ -85,8 +85,11 @@ fn start(slot: &mut Option<Kernel>) -> &mut Kernel {
 extern "C" fn task_sync() -> ! {
     let kernel = the_kernel();
     match traps::fault(kernel.registers()) {
-        None => kernel.syscall(&mut Wall, instr::read_counter()),
+        None => kernel.syscall(&mut Wall, instr::read_counter),
         Some(details) => kernel.fault(&mut Wall, details),
+    }
+    if let Some(wake) = kernel.answered() {
+        instr::switch(wall::SWITCH_REPLY, kernel.reply_to_guest(), wake);
     }
     go_on(kernel, false)
 }

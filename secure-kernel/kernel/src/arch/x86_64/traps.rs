@@ -191,10 +191,12 @@ const PAGE_FAULT: u64 = 14;
 /// What the task did wrong: vector and error code, and an address; `None`: it made a system call.
 #[inline(always)]
 pub(crate) fn fault(registers: &Registers) -> Option<[u64; 2]> {
+    if registers.vector == u64::from(SYSCALL) { None } else { Some(details(registers)) }
+}
+
+#[inline(never)]
+fn details(registers: &Registers) -> [u64; 2] {
     let Registers { vector, error, pc, .. } = *registers;
-    if vector == u64::from(SYSCALL) {
-        return None;
-    }
     let address = if vector == PAGE_FAULT { instr::read_cr2() } else { pc };
-    Some([vector | error << 8, address])
+    [vector | error << 8, address]
 }
