@@ -119,20 +119,17 @@ impl<'a> Gate<'a> {
     }
 
     /// Decides and records, where the verdict says so.
-    #[inline(always)]
+    #[inline(never)]
     pub fn judge(&mut self, call: &Call<'_>, pc: u64, now: u64) -> Verdict {
-        let verdict = self.decide(call);
+        let verdict = match self.look(call) {
+            Look::Allowed(rule) => return Verdict { reason: Reason::Allowed, rule, audit: false },
+            Look::Decided(verdict) => verdict,
+            Look::Left(left) => self.decide_left(left, call),
+        };
         if verdict.audit { self.recorded(call, verdict, pc, now) } else { verdict }
     }
 
-    /// Decides alone; what says so must be [`Gate::recorded`].
-    #[must_use]
-    #[inline(never)]
-    pub fn decide(&mut self, call: &Call<'_>) -> Verdict {
-        decide(&self.policy, self.state, self.clock, call)
-    }
-
-    /// The first look at a call, in the caller's own code.
+    /// The first look at a call; a verdict that says so must be [`Gate::recorded`].
     #[must_use]
     #[inline(always)]
     pub fn look(&self, call: &Call<'_>) -> Look<'a> {
