@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use bulkhead_abi::audit::{Kind, RING_RECORDS, Record, RingHeader};
 use bulkhead_abi::{Message, Status, wall};
 use bulkhead_hypervisor_core::audit::Trail;
-use bulkhead_hypervisor_core::call::{self, Function, Hot};
+use bulkhead_hypervisor_core::call::{self, Function};
 use bulkhead_hypervisor_core::clock::SiteTime;
 use bulkhead_hypervisor_core::gate::{self, Gate};
 use bulkhead_hypervisor_core::plan::MachinePlan;
@@ -167,19 +167,6 @@ fn refuse(frame: &mut Frame, status: Status, rule: u64) -> Next {
 }
 
 impl Cpu {
-    /// A call of the guest by registers, its number in the first.
-    #[inline(always)]
-    pub(crate) fn register_call(&mut self, frame: &mut Frame) -> Next {
-        match call::hot(frame.get(0)) {
-            Hot::Null(bits) => {
-                frame.set(0, bits);
-                GUEST
-            }
-            Hot::Service => self.service(frame),
-            Hot::Other => self.call(frame),
-        }
-    }
-
     /// The guest's calls: discovery, services, PSCI.
     #[inline(never)]
     pub(crate) fn call(&mut self, frame: &mut Frame) -> Next {
@@ -248,7 +235,7 @@ impl Cpu {
 
     /// A call of a service by registers.
     #[inline(never)]
-    fn service(&mut self, frame: &mut Frame) -> Next {
+    pub(crate) fn service(&mut self, frame: &mut Frame) -> Next {
         let Some((object, method, len)) = Message::unpack(frame.get(1)) else {
             return refuse(frame, Status::Malformed, NO_RULE);
         };

@@ -310,6 +310,40 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_holds_more_than_its_length_says_is_none_and_is_put_on_record() {
+        let rules = "interface Q { method n() -> (t: text max 8) }\napp y\nservice t: Q by y\nallow guest t.n";
+        let (header, _) = with_gate(rules, |gate| {
+            let mut fits =
+                |object, len, words: [u64; 2]| gate.judge_reply(object, 0, len, &[words[0], words[1], 0, 0, 0, 0], 5);
+            assert!(fits(SERVICE + 1, 2, [3, 0x6162_6300_0000_0000]));
+            assert!(!fits(SERVICE + 1, 2, [3, 0x6162_6364_0000_0000]), "a fourth byte");
+            assert!(!fits(SERVICE + 1, 2, [9, 0]), "too long");
+            assert!(!fits(SERVICE + 1, 1, [3, 0]), "a word too few");
+            assert!(fits(SERVICE, 0, [0, 0]));
+            assert!(!fits(SERVICE, 1, [0, 0]), "a word too many");
+        });
+        assert_eq!(header.events, 4);
+    }
+
+    #[test]
+    fn a_first_look_allows_only_what_needs_neither_record_nor_state() {
+        let rules = "counter calls in 0..2\nallow guest s.m when a == 1\nallow guest s.m when a == 2 audit\n\
+            allow guest psci.version then count calls";
+        with_gate(rules, |gate| {
+            let look = |message: &Message| gate.look(&guest_call(message));
+            let with = |a| Message { words: [a, 9, 0, 0, 0, 0], ..CALL };
+            assert!(matches!(look(&with(1)), Look::Allowed(_)));
+            assert!(matches!(look(&with(2)), Look::Decided(Verdict { reason: Reason::Allowed, audit: true, .. })));
+            assert!(matches!(look(&with(3)), Look::Decided(Verdict { reason: Reason::NoRule, audit: true, .. })));
+            assert!(matches!(look(&Message { len: 1, ..CALL }), Look::Decided(Verdict { audit: true, .. })));
+            let version = Message { object: object::PSCI, method: method::psci::VERSION, ..Message::default() };
+            assert!(matches!(look(&version), Look::Left(_)));
+            let reply = call(subject::GUEST, Phase::Reply, &CALL);
+            assert!(matches!(gate.look(&reply), Look::Left(_)));
+        });
+    }
+
+    #[test]
     fn an_audited_rule_records_what_it_allows() {
         let (header, records) = with_gate("allow guest s.m audit", |gate| {
             assert!(gate.judge(&guest_call(&CALL), 0, 5).is_allowed());

@@ -2,6 +2,7 @@
 
 use bulkhead_abi::audit::Kind;
 use bulkhead_abi::{Message, wall};
+use bulkhead_hypervisor_core::call::{self, Hot};
 use bulkhead_hypervisor_core::esr::{Exit, MemoryAccess, fault_address};
 use bulkhead_hypervisor_core::gic::{Frame as GicFrame, self_sgi};
 use bulkhead_hypervisor_core::sysreg;
@@ -26,7 +27,14 @@ pub(crate) extern "C" fn guest_sync(frame: &mut Frame) -> Next {
             None => cpu.trap(frame, syndrome),
         };
     }
-    cpu.register_call(frame)
+    match call::hot(frame.get(0)) {
+        Hot::Null(bits) => {
+            frame.set(0, bits);
+            GUEST
+        }
+        Hot::Service => cpu.service(frame),
+        Hot::Other => cpu.call(frame),
+    }
 }
 
 /// An interrupt while the guest ran.
