@@ -3,8 +3,8 @@
 
 use core::sync::atomic::Ordering;
 
-use bulkhead_abi::audit::Kind;
 use bulkhead_abi::Message;
+use bulkhead_abi::audit::Kind;
 use bulkhead_hypervisor_core::plan::Range;
 use bulkhead_hypervisor_core::x86::control::{self, cr4};
 use bulkhead_hypervisor_core::x86::decode::{self, Instruction, LONGEST, Mode, Move};

@@ -121,18 +121,7 @@ stack_top:
 );
 
 /// From the upcall entry: x0-x8.
-#[expect(clippy::too_many_arguments, reason = "each is a register's")]
-extern "C" fn upcall(
-    reason: u64,
-    header: u64,
-    w0: u64,
-    w1: u64,
-    w2: u64,
-    w3: u64,
-    w4: u64,
-    w5: u64,
-    token: u64,
-) -> ! {
+extern "C" fn upcall(reason: u64, header: u64, w0: u64, w1: u64, w2: u64, w3: u64, w4: u64, w5: u64, token: u64) -> ! {
     crate::upcall(reason, header, [w0, w1, w2, w3, w4, w5], token)
 }
 
