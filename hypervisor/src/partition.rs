@@ -89,10 +89,11 @@ impl Partition {
     }
 
     /// The timer fired in the guest: enters the partition if its share allows.
+    #[inline(never)]
     pub(crate) fn tick(&mut self) -> Next {
         let now = arch::now();
         match self.share.enter(now).filter(|_| self.is_alive) {
-            Some(until) => self.enter(Waiting::Nothing, [wall::UPCALL_RUN, 0, 0, 0, 0, 0, 0, 0, 0], until, now),
+            Some(until) => self.enter_itself(wall::UPCALL_RUN, until, now),
             None => {
                 self.arm();
                 GUEST
@@ -134,7 +135,13 @@ impl Partition {
         if !self.is_alive {
             return GUEST;
         }
-        self.enter(Waiting::Nothing, [wall::UPCALL_GUEST_RESET, 0, 0, 0, 0, 0, 0, 0, 0], now + self.call_limit, now)
+        self.enter_itself(wall::UPCALL_GUEST_RESET, now + self.call_limit, now)
+    }
+
+    /// On its own account.
+    #[inline(never)]
+    fn enter_itself(&mut self, reason: u64, until: u64, now: u64) -> Next {
+        self.enter(Waiting::Nothing, [reason, 0, 0, 0, 0, 0, 0, 0, 0], until, now)
     }
 
     /// A call of the guest that the gate allows. Ask [`Partition::is_alive`] first.
@@ -186,7 +193,14 @@ impl Partition {
         if !matches!(self.waiting, Waiting::Nothing) {
             gate.record(Kind::CallTimedOut, subject::GUEST, [self.token, 0, 0], now);
         }
-        self.finish(Status::TimedOut, 0, NOTHING, gate, guest, now)
+        self.finish_without(Status::TimedOut, gate, guest, now)
+    }
+
+    /// There is no answer.
+    #[cold]
+    #[inline(never)]
+    fn finish_without(&mut self, status: Status, gate: &mut Gate<'_>, guest: &mut Frame, now: u64) -> Outcome {
+        self.finish(status, 0, NOTHING, gate, guest, now)
     }
 
     /// The partition is not entered again: its kernel failed, or did not leave in time.
@@ -198,7 +212,7 @@ impl Partition {
         gate.record(Kind::KernelFatal, subject::KERNEL, cause, now);
         self.sides.leave_secure();
         self.arm();
-        self.finish(Status::Gone, 0, NOTHING, gate, guest, now)
+        self.finish_without(Status::Gone, gate, guest, now)
     }
 
     /// Gives the guest what it waits for, after the gate has judged it. A reply that does not fit its interface is none.
