@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use bulkhead_abi::audit::{Kind, RING_RECORDS, Record, RingHeader};
 use bulkhead_abi::{Message, Status, wall};
 use bulkhead_hypervisor_core::audit::Trail;
-use bulkhead_hypervisor_core::call::{self, Function};
+use bulkhead_hypervisor_core::call::{self, Function, Hot};
 use bulkhead_hypervisor_core::clock::SiteTime;
 use bulkhead_hypervisor_core::gate::{self, Gate};
 use bulkhead_hypervisor_core::plan::MachinePlan;
@@ -167,6 +167,12 @@ fn refuse(frame: &mut Frame, status: Status, rule: u64) -> Next {
 }
 
 impl Cpu {
+    /// A call of the guest by registers, its number in the first, that the handler has not answered itself.
+    #[inline(always)]
+    pub(crate) fn register_call(&mut self, frame: &mut Frame) -> Next {
+        if matches!(call::hot(frame.get(0)), Hot::Service) { self.service(frame) } else { self.call(frame) }
+    }
+
     /// The guest's calls: discovery, services, PSCI.
     #[inline(never)]
     pub(crate) fn call(&mut self, frame: &mut Frame) -> Next {
@@ -235,7 +241,7 @@ impl Cpu {
 
     /// A call of a service by registers.
     #[inline(never)]
-    pub(crate) fn service(&mut self, frame: &mut Frame) -> Next {
+    fn service(&mut self, frame: &mut Frame) -> Next {
         let Some((object, method, len)) = Message::unpack(frame.get(1)) else {
             return refuse(frame, Status::Malformed, NO_RULE);
         };

@@ -27,14 +27,11 @@ pub(crate) extern "C" fn guest_sync(frame: &mut Frame) -> Next {
             None => cpu.trap(frame, syndrome),
         };
     }
-    match call::hot(frame.get(0)) {
-        Hot::Null(bits) => {
-            frame.set(0, bits);
-            GUEST
-        }
-        Hot::Service => cpu.service(frame),
-        Hot::Other => cpu.call(frame),
+    if let Hot::Null(bits) = call::hot(frame.get(0)) {
+        frame.set(0, bits);
+        return GUEST;
     }
+    cpu.register_call(frame)
 }
 
 /// An interrupt while the guest ran.

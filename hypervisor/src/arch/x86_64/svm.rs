@@ -161,26 +161,18 @@ pub(crate) extern "C" fn guest_exit(frame: &mut Frame) -> *mut Frame {
     let code = field::vmcb(fields::CODE);
     if code == svm::VMMCALL && guest::is_kernel(control) {
         guest::advance_in(control, length(Exit::Call));
-        return match call::hot(frame.get(0)) {
-            Hot::Null(bits) => {
-                frame.set(0, bits);
-                GUEST
-            }
-            Hot::Service => service_call(frame),
-            Hot::Other => other_call(frame),
-        };
+        if let Hot::Null(bits) = call::hot(frame.get(0)) {
+            frame.set(0, bits);
+            return GUEST;
+        }
+        return guest_call(frame);
     }
     other_exit(frame, code)
 }
 
 #[inline(never)]
-fn service_call(frame: &mut Frame) -> *mut Frame {
-    go_on(the_cpu().service(frame))
-}
-
-#[inline(never)]
-fn other_call(frame: &mut Frame) -> *mut Frame {
-    go_on(the_cpu().call(frame))
+fn guest_call(frame: &mut Frame) -> *mut Frame {
+    go_on(the_cpu().register_call(frame))
 }
 
 #[inline(never)]

@@ -248,27 +248,19 @@ pub(crate) extern "C" fn guest_exit(frame: &mut Frame) -> *mut Frame {
     let reason = instr::vmread(fields::REASON);
     if reason == vmx::VMCALL && guest::is_kernel(Control::Vmcs) {
         guest::advance_in(Control::Vmcs, instr::vmread(fields::LENGTH));
-        return match call::hot(frame.get(0)) {
-            Hot::Null(bits) => {
-                frame.set(0, bits);
-                time::rearm();
-                GUEST
-            }
-            Hot::Service => service_call(frame),
-            Hot::Other => other_call(frame),
-        };
+        if let Hot::Null(bits) = call::hot(frame.get(0)) {
+            frame.set(0, bits);
+            time::rearm();
+            return GUEST;
+        }
+        return guest_call(frame);
     }
     other_exit(frame, reason)
 }
 
 #[inline(never)]
-fn service_call(frame: &mut Frame) -> *mut Frame {
-    go_on(the_cpu().service(frame))
-}
-
-#[inline(never)]
-fn other_call(frame: &mut Frame) -> *mut Frame {
-    go_on(the_cpu().call(frame))
+fn guest_call(frame: &mut Frame) -> *mut Frame {
+    go_on(the_cpu().register_call(frame))
 }
 
 #[inline(never)]
