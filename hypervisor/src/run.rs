@@ -250,7 +250,7 @@ impl Cpu {
         let verdict = match self.gate.look(&call) {
             Look::Allowed(_) => None,
             Look::Decided(verdict) => Some(verdict),
-            Look::Left(left) => Some(self.gate.decide_left(left, &{ call })),
+            Look::Left(cell) => Some(self.gate.decide_left(&{ call }, cell)),
         };
         if let Some(verdict) = verdict {
             if verdict.audit {

@@ -3,8 +3,8 @@
 
 use bulkhead_abi::Message;
 use bulkhead_abi::audit::Kind;
-use bulkhead_model::{MAX_ARGS, NONE, Phase, Policy, Reason, Row, object, subject};
-use bulkhead_monitor::{Call, Clock, Left, Look, Verdict, decide, look, redacted};
+use bulkhead_model::{Cell, MAX_ARGS, NONE, Phase, Policy, Reason, Row, object, subject};
+use bulkhead_monitor::{Call, Clock, Look, Verdict, decide, decide_left, look, redacted};
 
 use crate::audit::{Key, Trail};
 use crate::sysreg;
@@ -124,7 +124,7 @@ impl<'a> Gate<'a> {
         let verdict = match self.look(call) {
             Look::Allowed(rule) => return Verdict { reason: Reason::Allowed, rule, audit: false },
             Look::Decided(verdict) => verdict,
-            Look::Left(left) => self.decide_left(left, call),
+            Look::Left(cell) => self.decide_left(call, cell),
         };
         if verdict.audit { self.recorded(call, verdict, pc, now) } else { verdict }
     }
@@ -139,8 +139,8 @@ impl<'a> Gate<'a> {
     /// The verdict where a first look left something.
     #[must_use]
     #[inline(never)]
-    pub fn decide_left(&mut self, left: Left<'_>, call: &Call<'_>) -> Verdict {
-        left.decide(&self.policy, self.state, self.clock, call)
+    pub fn decide_left(&mut self, call: &Call<'_>, cell: Option<&Cell>) -> Verdict {
+        decide_left(&self.policy, self.state, self.clock, call, cell)
     }
 
     /// Lets the policy remember what happens to a subject: a method of [`object::LIFE`].

@@ -80,7 +80,7 @@ pub fn decide(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &
     match look(policy, call) {
         Look::Allowed(rule) => Verdict { reason: Reason::Allowed, rule, audit: false },
         Look::Decided(verdict) => verdict,
-        Look::Left(left) => left.decide(policy, state, clock, call),
+        Look::Left(cell) => decide_left(policy, state, clock, call, cell),
     }
 }
 
@@ -91,26 +91,23 @@ pub enum Look<'a> {
     Allowed(u32),
     /// Any other verdict.
     Decided(Verdict),
-    /// State or clock may matter.
-    Left(Left<'a>),
+    /// State or clock may matter: [`decide_left`]. A request that was found in order has the cell of its rules, which have instructions.
+    Left(Option<&'a Cell>),
 }
 
-/// What a first look leaves to do.
-#[derive(Clone, Copy, Debug)]
-pub struct Left<'a> {
-    /// A request that was found in order, and whose rules have instructions; none: all else.
-    cell: Option<&'a Cell>,
-}
-
-impl Left<'_> {
-    /// As the function [`decide`].
-    #[must_use]
-    #[inline(always)]
-    pub fn decide(self, policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &Call<'_>) -> Verdict {
-        match self.cell {
-            Some(cell) => weigh(policy, state, clock, call, cell, UNNAMED),
-            None => decide_slowly(policy, state, clock, call),
-        }
+/// As [`decide`], after a first look that left this to be done.
+#[must_use]
+#[inline(always)]
+pub fn decide_left(
+    policy: &Policy<'_>,
+    state: &mut [u64],
+    clock: &dyn Clock,
+    call: &Call<'_>,
+    cell: Option<&Cell>,
+) -> Verdict {
+    match cell {
+        Some(cell) => weigh(policy, state, clock, call, cell, UNNAMED),
+        None => decide_slowly(policy, state, clock, call),
     }
 }
 
@@ -123,21 +120,21 @@ const UNNAMED: Verdict = Verdict::refuse(Reason::NoRule, NO_RULE);
 #[inline(always)]
 pub fn look<'a>(policy: &Policy<'a>, call: &Call<'_>) -> Look<'a> {
     if call.phase != Phase::Request {
-        return Look::Left(Left { cell: None });
+        return Look::Left(None);
     }
     let (place, method) = match named(policy, call) {
         Ok(found) => found,
         Err(verdict) => return Look::Decided(verdict),
     };
     if method.flags != 0 {
-        return Look::Left(Left { cell: None });
+        return Look::Left(None);
     }
     if !fit(policy.fields(method, false), call) {
         return Look::Decided(Verdict::refuse(Reason::Malformed, NO_RULE));
     }
     let Some(cell) = policy.cell(call.subject, place) else { return Look::Decided(UNNAMED) };
     if cell.has_code != 0 {
-        return Look::Left(Left { cell: Some(cell) });
+        return Look::Left(Some(cell));
     }
     for &reference in policy.candidates(cell, call.args) {
         let Some((row, _)) = policy.row(reference).filter(|(_, tests)| pass(policy, tests, call.args)) else {
