@@ -7,12 +7,12 @@ use bulkhead_hypervisor_core::gate::Gate;
 use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::share::Share;
 use bulkhead_model::{Phase, subject};
-use bulkhead_monitor::Call;
 
 use crate::arch::{self, Frame, GUEST, Load, Next, Sides};
 
-/// What the guest waits for while the secure partition runs.
+/// What the guest waits for while the secure partition runs. Its layout keeps what answers have in common in one place.
 #[derive(Clone, Copy)]
+#[repr(u8)]
 pub(crate) enum Waiting {
     /// Nothing: the partition runs on its own account.
     Nothing,
@@ -39,7 +39,7 @@ pub(crate) struct Partition {
     /// Its kernel has not failed.
     is_alive: bool,
     /// The registers of both partitions.
-    sides: Sides,
+    pub(crate) sides: Sides,
     share: Share,
     waiting: Waiting,
     /// Of the call in progress; a reply with another one is late.
@@ -89,10 +89,11 @@ impl Partition {
     }
 
     /// The timer fired in the guest: enters the partition if its share allows.
+    #[inline(never)]
     pub(crate) fn tick(&mut self) -> Next {
         let now = arch::now();
         match self.share.enter(now).filter(|_| self.is_alive) {
-            Some(until) => self.enter(Waiting::Nothing, [wall::UPCALL_RUN, 0, 0, 0, 0, 0, 0, 0, 0], until, now),
+            Some(until) => self.enter_itself(wall::UPCALL_RUN, until, now),
             None => {
                 self.arm();
                 GUEST
@@ -134,7 +135,13 @@ impl Partition {
         if !self.is_alive {
             return GUEST;
         }
-        self.enter(Waiting::Nothing, [wall::UPCALL_GUEST_RESET, 0, 0, 0, 0, 0, 0, 0, 0], now + self.call_limit, now)
+        self.enter_itself(wall::UPCALL_GUEST_RESET, now + self.call_limit, now)
+    }
+
+    /// On its own account.
+    #[inline(never)]
+    fn enter_itself(&mut self, reason: u64, until: u64, now: u64) -> Next {
+        self.enter(Waiting::Nothing, [reason, 0, 0, 0, 0, 0, 0, 0, 0], until, now)
     }
 
     /// A call of the guest that the gate allows. Ask [`Partition::is_alive`] first.
@@ -159,7 +166,7 @@ impl Partition {
         next
     }
 
-    /// The kernel leaves ([`wall::SWITCH`]): the guest's state is back when this returns.
+    /// The kernel has left ([`wall::SWITCH`]).
     #[inline(always)]
     pub(crate) fn leave(&mut self, registers: &[u64; 12], gate: &mut Gate<'_>, guest: &mut Frame) -> Outcome {
         let &[_, flags, status, .., token, wake, _] = registers;
@@ -169,7 +176,6 @@ impl Partition {
         }
         let has_more = flags & wall::SWITCH_MORE != 0 || self.interrupts != 0;
         self.share.sleep(if has_more { now } else { wake });
-        self.sides.leave_secure();
         self.arm();
         if flags & wall::SWITCH_REPLY == 0 || token != self.token {
             return self.late(gate, guest, now);
@@ -187,7 +193,14 @@ impl Partition {
         if !matches!(self.waiting, Waiting::Nothing) {
             gate.record(Kind::CallTimedOut, subject::GUEST, [self.token, 0, 0], now);
         }
-        self.finish(Status::TimedOut, 0, NOTHING, gate, guest, now)
+        self.finish_without(Status::TimedOut, gate, guest, now)
+    }
+
+    /// There is no answer.
+    #[cold]
+    #[inline(never)]
+    fn finish_without(&mut self, status: Status, gate: &mut Gate<'_>, guest: &mut Frame, now: u64) -> Outcome {
+        self.finish(status, 0, NOTHING, gate, guest, now)
     }
 
     /// The partition is not entered again: its kernel failed, or did not leave in time.
@@ -199,7 +212,7 @@ impl Partition {
         gate.record(Kind::KernelFatal, subject::KERNEL, cause, now);
         self.sides.leave_secure();
         self.arm();
-        self.finish(Status::Gone, 0, NOTHING, gate, guest, now)
+        self.finish_without(Status::Gone, gate, guest, now)
     }
 
     /// Gives the guest what it waits for, after the gate has judged it. A reply that does not fit its interface is none.
@@ -213,22 +226,22 @@ impl Partition {
         guest: &mut Frame,
         now: u64,
     ) -> Outcome {
-        match core::mem::replace(&mut self.waiting, Waiting::Nothing) {
-            Waiting::Nothing => {}
-            Waiting::Call(object, method) => {
-                let fits = fits(object, method, status, len, words, gate, now);
-                let (status, words) = if fits { (status, words) } else { (Status::Failed, NOTHING) };
-                guest.set(0, status.raw().cast_unsigned());
-                (1..).zip(words).for_each(|(register, &word)| guest.set(register, word));
-            }
-            Waiting::Load(object, method, load) => {
-                let is_good = status == Status::Ok && fits(object, method, status, len, words, gate, now);
-                let value = if is_good { words[0] } else { u64::MAX };
-                load.deliver(guest, value);
-            }
-            Waiting::Store if status == Status::Gone => return Outcome::DeadDevice,
-            Waiting::Store => {}
+        let waiting = core::mem::replace(&mut self.waiting, Waiting::Nothing);
+        let (Waiting::Call(object, method) | Waiting::Load(object, method, _)) = waiting else {
+            let is_store = matches!(waiting, Waiting::Store);
+            return if is_store && status == Status::Gone { Outcome::DeadDevice } else { Outcome::Done };
+        };
+        let fits = match status {
+            Status::Ok => gate.judge_reply(object, method, len, words, now),
+            _ => gate.judge_answer(Phase::Error, object, method, len, words, now),
+        };
+        if let Waiting::Load(_, _, load) = waiting {
+            load.deliver(guest, if fits && status == Status::Ok { words[0] } else { u64::MAX });
+            return Outcome::Done;
         }
+        let (status, words) = if fits { (status, words) } else { (Status::Failed, NOTHING) };
+        guest.set(0, status.raw().cast_unsigned());
+        (1..).zip(words).for_each(|(register, &word)| guest.set(register, word));
         Outcome::Done
     }
 
@@ -256,15 +269,5 @@ impl Partition {
         self.sides.signal(false);
         arch::set_timer(self.limit.min(at));
         self.is_overdue
-    }
-}
-
-/// Whether an answer fits its interface; the gate has recorded it if it does not.
-#[inline(always)]
-fn fits(object: u16, method: u16, status: Status, len: u8, words: &[u64; 6], gate: &mut Gate<'_>, now: u64) -> bool {
-    let call = |phase| Call { subject: subject::GUEST, object, method, phase, len, args: words };
-    match status {
-        Status::Ok => gate.judge_reply(&call(Phase::Reply), now),
-        _ => gate.judge(&call(Phase::Error), 0, now).is_allowed(),
     }
 }

@@ -16,7 +16,7 @@ use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::psci;
 use bulkhead_model::code::STATE_WORDS;
 use bulkhead_model::{Phase, Policy, method, object, subject};
-use bulkhead_monitor::{Call, Clock};
+use bulkhead_monitor::{Call, Clock, Look};
 
 use crate::arch::{self, Frame, GUEST, Machine, Next};
 use crate::console::Console;
@@ -167,17 +167,10 @@ fn refuse(frame: &mut Frame, status: Status, rule: u64) -> Next {
 }
 
 impl Cpu {
-    /// A call of the guest by registers, its number in the first.
+    /// A call of the guest by registers, its number in the first, that the handler has not answered itself.
     #[inline(always)]
     pub(crate) fn register_call(&mut self, frame: &mut Frame) -> Next {
-        match call::hot(frame.get(0)) {
-            Hot::Null(bits) => {
-                frame.set(0, bits);
-                GUEST
-            }
-            Hot::Service => self.service(frame),
-            Hot::Other => self.call(frame),
-        }
+        if matches!(call::hot(frame.get(0)), Hot::Service) { self.service(frame) } else { self.call(frame) }
     }
 
     /// The guest's calls: discovery, services, PSCI.
@@ -253,19 +246,20 @@ impl Cpu {
             return refuse(frame, Status::Malformed, NO_RULE);
         };
         let call = Call { subject: subject::GUEST, object, method, phase: Phase::Request, len, args: frame.words() };
-        let verdict = self.gate.decide(&call);
-        if verdict.audit {
-            self.gate.recorded(&call, verdict, arch::pc(), arch::now());
+        // Copies, so that the call itself needs no memory where it simply goes on.
+        let verdict = match self.gate.look(&call) {
+            Look::Allowed(_) => None,
+            Look::Decided(verdict) => Some(verdict),
+            Look::Left(cell) => Some(self.gate.decide_left(&{ call }, cell)),
+        };
+        if let Some(verdict) = verdict {
+            if verdict.audit {
+                self.gate.recorded(&{ call }, verdict, arch::pc(), arch::now());
+            }
+            if !verdict.is_allowed() {
+                return refuse(frame, Status::refusal(verdict.reason), gate::rule_number(&verdict).into());
+            }
         }
-        if !verdict.is_allowed() {
-            return refuse(frame, Status::refusal(verdict.reason), gate::rule_number(&verdict).into());
-        }
-        self.forward(frame, object, method)
-    }
-
-    /// An allowed call goes to its server.
-    #[inline(never)]
-    fn forward(&mut self, frame: &mut Frame, object: u16, method: u16) -> Next {
         if !self.gate.is_served(object) {
             return refuse(frame, Status::Unknown, NO_RULE);
         }
@@ -321,20 +315,16 @@ impl Cpu {
         arch::park()
     }
 
-    /// A call of the secure kernel (`bulkhead_abi::wall`). True if the guest goes on.
+    /// The secure kernel gave the CPU back ([`wall::SWITCH`]), and the guest's state is back.
     #[inline(always)]
-    pub(crate) fn secure_call(&mut self, registers: &mut [u64; 12], frame: &mut Frame) -> bool {
-        if registers[0] == wall::SWITCH {
-            let outcome = self.partition.leave(registers, &mut self.gate, frame);
-            self.machine.back_to_guest(outcome);
-            return true;
-        }
-        self.secure_question(registers, frame)
+    pub(crate) fn secure_left(&mut self, registers: &[u64; 12], frame: &mut Frame) {
+        let outcome = self.partition.leave(registers, &mut self.gate, frame);
+        self.machine.back_to_guest(outcome);
     }
 
     /// The kernel's calls from which it comes back. True if it does not, and the guest goes on.
     #[inline(never)]
-    fn secure_question(&mut self, registers: &mut [u64; 12], frame: &mut Frame) -> bool {
+    pub(crate) fn secure_question(&mut self, registers: &mut [u64; 12], frame: &mut Frame) -> bool {
         let &mut [number, first, w0, w1, w2, w3, w4, w5, ..] = registers;
         let words = [w0, w1, w2, w3, w4, w5];
         let result = match number {

@@ -3,8 +3,8 @@
 
 use bulkhead_abi::Message;
 use bulkhead_abi::audit::Kind;
-use bulkhead_model::{MAX_ARGS, NONE, Phase, Policy, Reason, Row, object, subject};
-use bulkhead_monitor::{Call, Clock, Verdict, decide, redacted};
+use bulkhead_model::{Cell, MAX_ARGS, NONE, Phase, Policy, Reason, Row, object, subject};
+use bulkhead_monitor::{Call, Clock, Look, Verdict, decide, decide_left, look, redacted};
 
 use crate::audit::{Key, Trail};
 use crate::sysreg;
@@ -84,35 +84,63 @@ impl<'a> Gate<'a> {
         Some([u64::from(object) | u64::from(row.method_count) << 16, word(0)?, word(8)?, word(16)?])
     }
 
-    /// Whether an answer to an allowed request fits its interface; one that does not is put on record.
+    /// Whether an answer to an allowed request fits its interface; one that does not is put on record. Where rules are about replies,
+    /// or values depend on each other, the monitor is asked.
     #[inline(always)]
-    pub fn judge_reply(&mut self, call: &Call<'_>, now: u64) -> bool {
-        let object = self.policy.object(call.object).filter(|_| !self.policy.judges_replies());
-        if let Some((_, method)) = object.and_then(|object| self.policy.method(object, call.method)) {
+    pub fn judge_reply(&mut self, object: u16, method: u16, len: u8, words: &[u64; MAX_ARGS], now: u64) -> bool {
+        let named = self.policy.object(object).filter(|_| !self.policy.judges_replies());
+        let found = named.and_then(|object| self.policy.method(object, method));
+        if let Some((_, method)) = found.filter(|(_, method)| method.flags == 0) {
             let fields = self.policy.fields(method, true);
-            let mut fits = fields.len() == usize::from(call.len);
-            for (field, &value) in fields.iter().zip(call.args) {
+            let mut fits = fields.len() == usize::from(len);
+            for (field, &value) in fields.iter().zip(words) {
                 fits &= bulkhead_monitor::fits(field, value);
             }
             if fits {
                 return true;
             }
         }
-        self.judge(call, 0, now).is_allowed()
+        self.judge_answer(Phase::Reply, object, method, len, words, now)
+    }
+
+    /// Puts an answer to an allowed request of the guest to the monitor.
+    #[inline(never)]
+    pub fn judge_answer(
+        &mut self,
+        phase: Phase,
+        object: u16,
+        method: u16,
+        len: u8,
+        words: &[u64; MAX_ARGS],
+        now: u64,
+    ) -> bool {
+        let call = Call { subject: subject::GUEST, object, method, phase, len, args: words };
+        self.judge(&call, 0, now).is_allowed()
     }
 
     /// Decides and records, where the verdict says so.
-    #[inline(always)]
+    #[inline(never)]
     pub fn judge(&mut self, call: &Call<'_>, pc: u64, now: u64) -> Verdict {
-        let verdict = self.decide(call);
+        let verdict = match self.look(call) {
+            Look::Allowed(rule) => return Verdict { reason: Reason::Allowed, rule, audit: false },
+            Look::Decided(verdict) => verdict,
+            Look::Left(cell) => self.decide_left(call, cell),
+        };
         if verdict.audit { self.recorded(call, verdict, pc, now) } else { verdict }
     }
 
-    /// Decides alone; what says so must be [`Gate::recorded`].
+    /// The first look at a call; a verdict that says so must be [`Gate::recorded`].
+    #[must_use]
+    #[inline(always)]
+    pub fn look(&self, call: &Call<'_>) -> Look<'a> {
+        look(&self.policy, call)
+    }
+
+    /// The verdict where a first look left something.
     #[must_use]
     #[inline(never)]
-    pub fn decide(&mut self, call: &Call<'_>) -> Verdict {
-        decide(&self.policy, self.state, self.clock, call)
+    pub fn decide_left(&mut self, call: &Call<'_>, cell: Option<&Cell>) -> Verdict {
+        decide_left(&self.policy, self.state, self.clock, call, cell)
     }
 
     /// Lets the policy remember what happens to a subject: a method of [`object::LIFE`].
@@ -278,6 +306,40 @@ mod tests {
             assert_eq!([ask(gate), ask(gate), ask(gate)], [true, true, false]);
             gate.happens(subject::GUEST, method::GUEST_START, 6);
             assert_eq!([ask(gate), ask(gate), ask(gate)], [true, true, false]);
+        });
+    }
+
+    #[test]
+    fn an_answer_that_holds_more_than_its_length_says_is_none_and_is_put_on_record() {
+        let rules = "interface Q { method n() -> (t: text max 8) }\napp y\nservice t: Q by y\nallow guest t.n";
+        let (header, _) = with_gate(rules, |gate| {
+            let mut fits =
+                |object, len, words: [u64; 2]| gate.judge_reply(object, 0, len, &[words[0], words[1], 0, 0, 0, 0], 5);
+            assert!(fits(SERVICE + 1, 2, [3, 0x6162_6300_0000_0000]));
+            assert!(!fits(SERVICE + 1, 2, [3, 0x6162_6364_0000_0000]), "a fourth byte");
+            assert!(!fits(SERVICE + 1, 2, [9, 0]), "too long");
+            assert!(!fits(SERVICE + 1, 1, [3, 0]), "a word too few");
+            assert!(fits(SERVICE, 0, [0, 0]));
+            assert!(!fits(SERVICE, 1, [0, 0]), "a word too many");
+        });
+        assert_eq!(header.events, 4);
+    }
+
+    #[test]
+    fn a_first_look_allows_only_what_needs_neither_record_nor_state() {
+        let rules = "counter calls in 0..2\nallow guest s.m when a == 1\nallow guest s.m when a == 2 audit\n\
+            allow guest psci.version then count calls";
+        with_gate(rules, |gate| {
+            let look = |message: &Message| gate.look(&guest_call(message));
+            let with = |a| Message { words: [a, 9, 0, 0, 0, 0], ..CALL };
+            assert!(matches!(look(&with(1)), Look::Allowed(_)));
+            assert!(matches!(look(&with(2)), Look::Decided(Verdict { reason: Reason::Allowed, audit: true, .. })));
+            assert!(matches!(look(&with(3)), Look::Decided(Verdict { reason: Reason::NoRule, audit: true, .. })));
+            assert!(matches!(look(&Message { len: 1, ..CALL }), Look::Decided(Verdict { audit: true, .. })));
+            let version = Message { object: object::PSCI, method: method::psci::VERSION, ..Message::default() };
+            assert!(matches!(look(&version), Look::Left(_)));
+            let reply = call(subject::GUEST, Phase::Reply, &CALL);
+            assert!(matches!(gate.look(&reply), Look::Left(_)));
         });
     }
 

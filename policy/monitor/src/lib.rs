@@ -77,35 +77,77 @@ impl Verdict {
 #[must_use]
 #[inline(always)]
 pub fn decide(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call: &Call<'_>) -> Verdict {
+    match look(policy, call) {
+        Look::Allowed(rule) => Verdict { reason: Reason::Allowed, rule, audit: false },
+        Look::Decided(verdict) => verdict,
+        Look::Left(cell) => decide_left(policy, state, clock, call, cell),
+    }
+}
+
+/// What a first look at a call says.
+#[derive(Clone, Copy, Debug)]
+pub enum Look<'a> {
+    /// This rule allows it, and no record is made.
+    Allowed(u32),
+    /// Any other verdict.
+    Decided(Verdict),
+    /// State or clock may matter: [`decide_left`]. A request that was found in order has the cell of its rules, which have instructions.
+    Left(Option<&'a Cell>),
+}
+
+/// As [`decide`], after a first look that left this to be done.
+#[must_use]
+#[inline(always)]
+pub fn decide_left(
+    policy: &Policy<'_>,
+    state: &mut [u64],
+    clock: &dyn Clock,
+    call: &Call<'_>,
+    cell: Option<&Cell>,
+) -> Verdict {
+    match cell {
+        Some(cell) => weigh(policy, state, clock, call, cell, UNNAMED),
+        None => decide_slowly(policy, state, clock, call),
+    }
+}
+
+/// No rule names the request.
+const UNNAMED: Verdict = Verdict::refuse(Reason::NoRule, NO_RULE);
+
+/// As [`decide`], as far as neither state nor clock matters: a request whose values do not depend on each other, and whose rules
+/// neither compute nor remember.
+#[must_use]
+#[inline(always)]
+pub fn look<'a>(policy: &Policy<'a>, call: &Call<'_>) -> Look<'a> {
     if call.phase != Phase::Request {
-        return decide_slowly(policy, state, clock, call);
+        return Look::Left(None);
     }
     let (place, method) = match named(policy, call) {
         Ok(found) => found,
-        Err(verdict) => return verdict,
+        Err(verdict) => return Look::Decided(verdict),
     };
     if method.flags != 0 {
-        return decide_slowly(policy, state, clock, call);
+        return Look::Left(None);
     }
     if !fit(policy.fields(method, false), call) {
-        return Verdict::refuse(Reason::Malformed, NO_RULE);
+        return Look::Decided(Verdict::refuse(Reason::Malformed, NO_RULE));
     }
-    let unnamed = Verdict::refuse(Reason::NoRule, NO_RULE);
-    let Some(cell) = policy.cell(call.subject, place) else { return unnamed };
+    let Some(cell) = policy.cell(call.subject, place) else { return Look::Decided(UNNAMED) };
     if cell.has_code != 0 {
-        return weigh(policy, state, clock, call, cell, unnamed);
+        return Look::Left(Some(cell));
     }
     for &reference in policy.candidates(cell, call.args) {
         let Some((row, _)) = policy.row(reference).filter(|(_, tests)| pass(policy, tests, call.args)) else {
             continue;
         };
         // Denying rows stand first in their cell, so the first match is a denial if there is one.
-        return match row.is_deny() {
-            false => Verdict { reason: Reason::Allowed, rule: row.source, audit: row.flags & Row::AUDIT != 0 },
-            true => Verdict { reason: Reason::DeniedByRule, rule: row.source, audit: row.flags & Row::AUDIT != 0 },
-        };
+        if row.flags & (Row::DENY | Row::AUDIT) == 0 {
+            return Look::Allowed(row.source);
+        }
+        let reason = if row.is_deny() { Reason::DeniedByRule } else { Reason::Allowed };
+        return Look::Decided(Verdict { reason, rule: row.source, audit: row.flags & Row::AUDIT != 0 });
     }
-    unnamed
+    Look::Decided(UNNAMED)
 }
 
 /// As [`decide`], for a reply or an error, where what no rule refuses is allowed; for questions; and for messages whose values
@@ -125,7 +167,7 @@ fn decide_slowly(policy: &Policy<'_>, state: &mut [u64], clock: &dyn Clock, call
         return Verdict::refuse(Reason::Malformed, NO_RULE);
     }
     let unnamed = match call.phase {
-        Phase::Request | Phase::Question => Verdict::refuse(Reason::NoRule, NO_RULE),
+        Phase::Request | Phase::Question => UNNAMED,
         Phase::Reply | Phase::Error => Verdict { reason: Reason::Allowed, rule: NO_RULE, audit: false },
     };
     let cell = policy.answer_cell(call.subject, place, call.phase);

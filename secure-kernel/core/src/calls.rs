@@ -11,6 +11,14 @@ use crate::{GuestCall, Kernel, MAX_APPS, Platform, Reply, Verdict};
 /// The rule number of "no rule".
 const NO_RULE: u16 = 0xffff;
 
+/// What became of a reply.
+pub(crate) enum Answered {
+    /// It names no status, or has too many words: whoever waits still does.
+    Open,
+    /// Nobody waits for an answer of the task any more: how its reply ended.
+    Done(Status),
+}
+
 impl Kernel {
     /// The running task calls: refused, it goes on with the status; allowed, it blocks until the reply.
     pub(crate) fn call(&mut self, platform: &mut impl Platform) {
@@ -120,6 +128,13 @@ impl Kernel {
             // A request may not be left unanswered.
             return self.finish(current, Status::Busy, NO_RULE);
         }
+        self.listen();
+    }
+
+    /// As [`Kernel::receive`], of a task that owes no answer.
+    #[inline(always)]
+    pub(crate) fn listen(&mut self) {
+        let current = self.current;
         self.set_state(current, State::Receiving);
         self.deliver_next(current);
     }
@@ -173,18 +188,17 @@ impl Kernel {
 
     /// The running task answers. A reply to a task is judged here, one to the guest at the gate: once each.
     #[inline(always)]
-    pub(crate) fn reply(&mut self, platform: &mut impl Platform) -> Status {
+    pub(crate) fn reply(&mut self, platform: &mut impl Platform) -> Answered {
         let current = self.current;
         let task = self.task(current);
         let (status, len) = (task.registers.x[0], task.registers.x[7]);
-        let Some(status) = Status::from_raw(status.cast_signed()) else { return Status::Malformed };
-        if len > 6 {
-            return Status::Malformed;
-        }
+        let Some(status) = Status::from_raw(status.cast_signed()).filter(|_| len <= 6) else {
+            return if task.open.client == Client::None { Answered::Done(Status::Malformed) } else { Answered::Open };
+        };
         #[expect(clippy::cast_possible_truncation, reason = "at most six")]
         let len = len as u8;
         let kept = task.registers.words_up_to(len);
-        match core::mem::replace(&mut task.open.client, Client::None) {
+        Answered::Done(match core::mem::replace(&mut task.open.client, Client::None) {
             Client::None => Status::Malformed,
             Client::Guest(token) => {
                 self.answer_guest(Reply { status, len, words: kept, token });
@@ -195,7 +209,7 @@ impl Kernel {
                 let message = Message { object, method, len, words: kept };
                 self.reply_to_task(platform, caller.into(), status, subject, &message)
             }
-        }
+        })
     }
 
     #[inline(never)]

@@ -30,6 +30,7 @@ impl Kernel {
         task.restarts = restarts;
         task.notifications = kept;
         task.registers = Registers::start(app.entry, APP_STACK_TOP, index as u64);
+        task.root = app.root;
         // The bundle brings every app's memory ready for its first start.
         if restarts > 0 {
             self.loads |= 1 << index;

@@ -151,7 +151,7 @@ impl Kernel {
         &mut self.task(current).registers
     }
 
-    /// The answer to the guest that [`Next::Leave`] announces.
+    /// The answer to the guest that [`Kernel::answered`] or [`Next::Leave`] announces.
     #[must_use]
     pub const fn reply_to_guest(&self) -> &Reply {
         &self.reply
@@ -159,8 +159,8 @@ impl Kernel {
 
     /// The translation table of the task that runs.
     #[must_use]
-    pub fn root(&self) -> u64 {
-        self.running().map_or(0, |app| app.root)
+    pub fn root(&mut self) -> u64 {
+        self.task(self.current).root
     }
 
     /// Whether [`Kernel::take_load`] has any.

@@ -20,28 +20,53 @@ pub enum Next {
 }
 
 impl Kernel {
+    /// Whether the guest's call is answered, nothing else is ready and nobody counts time: the CPU is given back at once, until
+    /// the time that is told. Else ask [`Kernel::next`].
+    #[inline(always)]
+    pub fn answered(&mut self) -> Option<u64> {
+        let is_answered = self.has_reply && self.ready == 0 && self.limited == 0;
+        is_answered.then(|| {
+            self.has_reply = false;
+            self.earliest
+        })
+    }
+
     /// Decides at time `now`. `is_time_up`: the partition has to leave whatever is ready.
     #[inline(always)]
     pub fn next(&mut self, now: u64, is_time_up: bool) -> Next {
-        if self.limited != 0 {
-            self.charge(now);
+        if self.limited != 0 || now >= self.earliest {
+            return self.next_by_the_clock(now, is_time_up);
         }
+        // All that are ready may run.
+        let first = (self.ready != 0).then(|| self.ready.trailing_zeros() as usize);
+        self.choose(first, first.map_or(self.earliest, |_| now), is_time_up)
+    }
+
+    /// As [`Kernel::next`], where a timer is due, or budgets count.
+    #[inline(never)]
+    fn next_by_the_clock(&mut self, now: u64, is_time_up: bool) -> Next {
+        self.charge(now);
         if now >= self.earliest {
             self.fire_timers(now);
         }
         let chosen = self.pick(now);
-        if let Some(index) = chosen.filter(|_| !self.has_reply && !is_time_up) {
-            self.current = index;
-            self.entered = now;
-            return Next::Run;
-        }
-        // Nobody runs until the next entry: time away is charged to none.
-        self.entered = u64::MAX;
         let wake = match chosen {
             Some(_) => now,
             None if self.ready == 0 => self.earliest,
             None => self.earliest.min(self.next_budget()),
         };
+        let next = self.choose(chosen, wake, is_time_up);
+        // When nobody runs until the next entry, time away is charged to none.
+        self.entered = if next == Next::Run { now } else { u64::MAX };
+        next
+    }
+
+    #[inline(always)]
+    fn choose(&mut self, chosen: Option<usize>, wake: u64, is_time_up: bool) -> Next {
+        if let Some(index) = chosen.filter(|_| !self.has_reply && !is_time_up) {
+            self.current = index;
+            return Next::Run;
+        }
         Next::Leave { has_reply: core::mem::take(&mut self.has_reply), has_more: chosen.is_some(), wake }
     }
 

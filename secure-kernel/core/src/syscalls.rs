@@ -6,6 +6,7 @@ use bulkhead_abi::{Message, Status};
 
 use bulkhead_model::{Phase, Reason, method, object, subject};
 
+use crate::calls::Answered;
 use crate::task::{LOG_CREDIT, State};
 use crate::{Kernel, Platform};
 
@@ -13,16 +14,16 @@ use crate::{Kernel, Platform};
 const LOG_PERIOD_US: u64 = 100_000;
 
 impl Kernel {
-    /// The running task made a system call. Call [`Kernel::next`] afterwards.
+    /// The running task made a system call; `clock` tells the time. Call [`Kernel::next`] afterwards.
     #[inline(always)]
-    pub fn syscall(&mut self, platform: &mut impl Platform, now: u64) {
+    pub fn syscall(&mut self, platform: &mut impl Platform, clock: impl FnOnce() -> u64) {
         match self.registers().x[8] {
             // A reply that the server got wrong is its own affair; the next request is delivered all the same.
-            number::REPLY_RECEIVE => {
-                let _ = self.reply(platform);
-                self.receive();
-            }
-            number => self.other_syscall(platform, now, number),
+            number::REPLY_RECEIVE => match self.reply(platform) {
+                Answered::Open => self.receive(),
+                Answered::Done(_) => self.listen(),
+            },
+            number => self.other_syscall(platform, clock(), number),
         }
     }
 
@@ -33,7 +34,10 @@ impl Kernel {
             number::CALL => self.call(platform),
             number::RECEIVE => self.receive(),
             number::REPLY => {
-                let status = self.reply(platform);
+                let status = match self.reply(platform) {
+                    Answered::Open => Status::Malformed,
+                    Answered::Done(status) => status,
+                };
                 self.done(status);
             }
             number::SET_TIMER => self.set_timer(),

@@ -42,6 +42,8 @@ pub(crate) const LOG_CREDIT: u32 = 64;
 #[repr(align(512))]
 pub(crate) struct Task {
     pub(crate) registers: Registers,
+    /// The translation table of its address space.
+    pub(crate) root: u64,
     pub(crate) state: State,
     pub(crate) open: Open,
     /// Its request in flight is the guest's.
@@ -62,6 +64,7 @@ impl Task {
     pub(crate) const fn new() -> Self {
         Self {
             registers: Registers::start(0, 0, 0),
+            root: 0,
             state: State::Down,
             open: Open { client: Client::None, object: 0, method: 0, subject: 0 },
             speaks_for_guest: false,

@@ -111,7 +111,7 @@ impl Machine {
         let x = &mut self.kernel.registers().x;
         x[..8].copy_from_slice(&arguments);
         x[8] = number;
-        self.kernel.syscall(&mut self.monitor, self.now);
+        self.kernel.syscall(&mut self.monitor, || self.now);
     }
 
     fn call(&mut self, target: &str, method: u16, argument: Option<u64>, flags: u64) {
@@ -291,6 +291,54 @@ fn timers_become_notifications_and_wake_the_partition() {
         (machine.next(), machine.x(0), machine.x(1)),
         (Some(HMI), syscall::RECEIVED_NOTIFICATION, syscall::NOTIFY_TIMER)
     );
+}
+
+#[test]
+fn an_answer_goes_out_at_once_and_a_timer_that_is_due_by_then_is_served_at_the_next_entry() {
+    let mut machine = machine();
+    assert_eq!(machine.next(), Some(HMI));
+    machine.syscall(syscall::SET_TIMER, [5000, 0, 0, 0, 0, 0, 0, 0]);
+    machine.syscall(syscall::RECEIVE, [0; 8]);
+    assert_eq!(machine.next(), Some(BRIDGE));
+    machine.guest_call(5, 77);
+    assert_eq!(machine.kernel.answered(), None, "nobody has answered");
+    assert_eq!(machine.next(), Some(PLANT));
+    machine.now = 6000;
+    machine.syscall(syscall::REPLY_RECEIVE, [0, 1, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(machine.kernel.answered(), None, "the bridge is ready");
+    let Next::Leave { has_reply: true, has_more: true, .. } = machine.kernel.next(6000, false) else {
+        panic!("answered")
+    };
+    machine.now = 4000;
+    assert_eq!(machine.next(), Some(HMI), "the timer was due");
+    machine.syscall(syscall::SET_TIMER, [7000, 0, 0, 0, 0, 0, 0, 0]);
+    machine.syscall(syscall::RECEIVE, [0; 8]);
+    assert_eq!(machine.next(), Some(BRIDGE));
+    machine.syscall(syscall::RECEIVE, [0; 8]);
+    machine.guest_call(6, 78);
+    assert_eq!(machine.next(), Some(PLANT));
+    machine.syscall(syscall::REPLY_RECEIVE, [0, 1, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(machine.kernel.answered(), Some(7000), "when the timer is due");
+    assert_eq!(machine.kernel.answered(), None, "once");
+    machine.now = 7000;
+    assert_eq!((machine.next(), machine.x(1)), (Some(HMI), syscall::NOTIFY_TIMER));
+}
+
+#[test]
+fn where_budgets_count_an_answer_waits_for_the_account() {
+    let mut machine = Machine::new(SITE, |info| (info.apps[PLANT].budget_us, info.apps[PLANT].period_us) = (100, 1000));
+    for task in [HMI, BRIDGE] {
+        assert_eq!(machine.next(), Some(task));
+        machine.syscall(syscall::RECEIVE, [0; 8]);
+    }
+    machine.guest_call(5, 77);
+    assert_eq!(machine.next(), Some(PLANT));
+    machine.now += 100;
+    machine.syscall(syscall::REPLY_RECEIVE, [0, 1, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(machine.kernel.answered(), None);
+    assert!(matches!(machine.kernel.next(machine.now, false), Next::Leave { has_reply: true, .. }));
+    machine.guest_call(6, 78);
+    assert_eq!(machine.next(), None, "its time was charged");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use arch::{instr, traps};
 use bulkhead_abi::audit::Kind;
 use bulkhead_abi::boot::{AppInfo, BootInfo};
 use bulkhead_abi::{Message, Status, wall};
-use bulkhead_kernel_core::{Kernel, Next, Platform, Registers, Verdict};
+use bulkhead_kernel_core::{Kernel, Next, Platform, Verdict};
 use bulkhead_model::{Phase, Reason};
 
 struct Slot(UnsafeCell<Option<Kernel>>);
@@ -55,23 +55,15 @@ impl Platform for Wall {
     }
 }
 
-/// Entered by the wall: reason, then what it brings. The first one starts the kernel.
-extern "C" fn upcall(
-    reason: u64,
-    header: u64,
-    w0: u64,
-    w1: u64,
-    w2: u64,
-    w3: u64,
-    w4: u64,
-    w5: u64,
-    token: u64,
-) -> *const Registers {
+/// Entered by the wall: reason, then what it brings. The first one starts the kernel. As all ways in it does not return, and so
+/// saves nothing for who called it.
+#[inline(always)]
+fn upcall(reason: u64, header: u64, words: [u64; 6], token: u64) -> ! {
     // SAFETY: see `Slot`.
     let slot = unsafe { &mut *KERNEL.0.get() };
-    let Some(kernel) = slot else { return go_on(start(slot), false) };
+    let Some(kernel) = slot else { go_on(start(slot), false) };
     match reason {
-        wall::UPCALL_CALL => kernel.guest_call(header, [w0, w1, w2, w3, w4, w5], token),
+        wall::UPCALL_CALL => kernel.guest_call(header, words, token),
         wall::UPCALL_GUEST_RESET => kernel.guest_reset(),
         _ => take_interrupts(kernel),
     }
@@ -90,24 +82,25 @@ fn start(slot: &mut Option<Kernel>) -> &mut Kernel {
 }
 
 /// A task made a system call or faulted.
-extern "C" fn task_sync() -> *const Registers {
-    with_kernel(|kernel| {
-        match traps::fault(kernel.registers()) {
-            None => kernel.syscall(&mut Wall, instr::read_counter()),
-            Some(_) if traps::can_retry(kernel) => {}
-            Some(details) => kernel.fault(&mut Wall, details),
-        }
-        go_on(kernel, false)
-    })
+extern "C" fn task_sync() -> ! {
+    let kernel = the_kernel();
+    match traps::fault(kernel.registers()) {
+        None => kernel.syscall(&mut Wall, instr::read_counter),
+        Some(_) if traps::can_retry(kernel) => {}
+        Some(details) => kernel.fault(&mut Wall, details),
+    }
+    if let Some(wake) = kernel.answered() {
+        instr::switch(wall::SWITCH_REPLY, kernel.reply_to_guest(), wake);
+    }
+    go_on(kernel, false)
 }
 
 /// The virtual interrupt: a timer of a task, or the partition's time is up.
-extern "C" fn task_irq() -> *const Registers {
-    with_kernel(|kernel| {
-        let is_time_up = instr::call(wall::SET_TIMER, u64::MAX, [0; 6]) != 0;
-        take_interrupts(kernel);
-        go_on(kernel, is_time_up)
-    })
+extern "C" fn task_irq() -> ! {
+    let kernel = the_kernel();
+    let is_time_up = instr::call(wall::SET_TIMER, u64::MAX, [0; 6]) != 0;
+    take_interrupts(kernel);
+    go_on(kernel, is_time_up)
 }
 
 /// Interrupts of devices that apps drive; each comes once until it is done, so this ends.
@@ -117,21 +110,23 @@ fn take_interrupts(kernel: &mut Kernel) {
     }
 }
 
-fn with_kernel(act: impl FnOnce(&mut Kernel) -> *const Registers) -> *const Registers {
+/// The kernel's state, for a trap: each takes it once.
+#[inline(always)]
+fn the_kernel() -> &'static mut Kernel {
     // SAFETY: see `Slot`; a task runs only after `start` has filled it.
-    act(unsafe { (*KERNEL.0.get()).as_mut().unwrap_unchecked() })
+    unsafe { (*KERNEL.0.get()).as_mut().unwrap_unchecked() }
 }
 
 /// Runs the next task, or gives the CPU back.
 #[inline(always)]
-fn go_on(kernel: &mut Kernel, is_time_up: bool) -> *const Registers {
+fn go_on(kernel: &mut Kernel, is_time_up: bool) -> ! {
     if kernel.has_loads() {
         load_all(kernel);
     }
     match kernel.next(instr::read_counter(), is_time_up) {
         Next::Run => {
             instr::write_root(kernel.root());
-            kernel.registers()
+            traps::resume(kernel.registers())
         }
         Next::Leave { has_reply, has_more, wake } => {
             let more = if has_more { wall::SWITCH_MORE } else { 0 };

@@ -1,7 +1,8 @@
 //! Traps and interrupts: from the syndrome to the call that it is, and back to the guest.
 
-use bulkhead_abi::Message;
 use bulkhead_abi::audit::Kind;
+use bulkhead_abi::{Message, wall};
+use bulkhead_hypervisor_core::call::{self, Hot};
 use bulkhead_hypervisor_core::esr::{Exit, MemoryAccess, fault_address};
 use bulkhead_hypervisor_core::gic::{Frame as GicFrame, self_sgi};
 use bulkhead_hypervisor_core::sysreg;
@@ -26,6 +27,10 @@ pub(crate) extern "C" fn guest_sync(frame: &mut Frame) -> Next {
             None => cpu.trap(frame, syndrome),
         };
     }
+    if let Hot::Null(bits) = call::hot(frame.get(0)) {
+        frame.set(0, bits);
+        return GUEST;
+    }
     cpu.register_call(frame)
 }
 
@@ -48,10 +53,15 @@ pub(crate) extern "C" fn guest_serror(_frame: &mut Frame) -> Next {
 pub(crate) extern "C" fn secure_sync(secure: &mut SecureFrame, frame: &mut Frame) -> u64 {
     let cpu = the_cpu();
     let syndrome = instr::read_esr_el2();
-    if Exit::is_hvc(syndrome) {
-        return cpu.secure_call(&mut secure.0, frame).into();
+    if !Exit::is_hvc(syndrome) {
+        return cpu.secure_fault(syndrome, frame).into();
     }
-    cpu.secure_fault(syndrome, frame).into()
+    if secure.0[0] != wall::SWITCH {
+        return cpu.secure_question(&mut secure.0, frame).into();
+    }
+    cpu.partition.sides.leave_secure();
+    cpu.secure_left(&secure.0, frame);
+    1
 }
 
 /// An interrupt while the secure partition ran. Returns 1 if the guest goes on.

@@ -47,7 +47,7 @@ impl Frame {
 
 global_asm!(
     r#"
-    .section .text.entry, "ax"
+    .section .text.entry, "ax"              // all of it, so that only the tables' alignment leaves a gap
     .global _start
 _start:                                 // x0: the MachinePlan
     msr   daifset, #0xf
@@ -79,7 +79,6 @@ _start:                                 // x0: the MachinePlan
     b     leave
     .endm
 
-    .text
 leave:                                  // x0: null, or the arguments of an upcall to the secure partition
     cbnz  x0, upcall
 leave_to_guest:

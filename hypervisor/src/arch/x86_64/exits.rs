@@ -3,8 +3,8 @@
 
 use core::sync::atomic::Ordering;
 
+use bulkhead_abi::Message;
 use bulkhead_abi::audit::Kind;
-use bulkhead_abi::{Message, wall};
 use bulkhead_hypervisor_core::x86::control::{self, cr4};
 use bulkhead_hypervisor_core::x86::{Exit, PortAccess, apic, cpuid, event, msr, port};
 use bulkhead_model::{method, object, subject};
@@ -425,18 +425,20 @@ fn guest_is_stuck() -> bool {
     matches!(exit, Exit::Shutdown | Exit::BadState)
 }
 
-/// Whether the secure kernel's call returns to it: not if it gives the CPU back.
+/// The secure kernel gave the CPU back; the guest's state is back.
 #[inline(always)]
-pub(crate) fn comes_back(registers: &Frame) -> bool {
-    registers.get(0) != wall::SWITCH
+pub(crate) fn secure_left(registers: &mut Frame) -> Next {
+    // SAFETY: the guest does not run, and its handler does not either: nobody holds its frame.
+    the_cpu().secure_left(registers.call(), unsafe { GUEST_FRAME.get() });
+    GUEST
 }
 
-/// A call of the secure kernel; it has been stepped over if it comes back.
-#[inline(always)]
-pub(crate) fn secure_call(registers: &mut Frame) -> Next {
-    // SAFETY: the guest does not run, and its handler does not either: nobody holds its frame.
+/// Any other call of the secure kernel; it has been stepped over.
+#[inline(never)]
+pub(crate) fn secure_question(registers: &mut Frame) -> Next {
+    // SAFETY: as for `secure_left`.
     let frame = unsafe { GUEST_FRAME.get() };
-    if the_cpu().secure_call(registers.call(), frame) { GUEST } else { registers }
+    if the_cpu().secure_question(registers.call(), frame) { GUEST } else { registers }
 }
 
 /// An exit of the secure partition that is no call of its kernel.
@@ -470,7 +472,7 @@ pub(crate) fn secure_exit(registers: &mut Frame, exit: Exit) -> Next {
     }
     let reason = if field::is_svm() { field::vmcb(svm::fields::CODE) } else { instr::vmread(vmx::fields::REASON) };
     let cause = [reason, field::RIP.read(), if let Exit::Memory(address) = exit { address } else { 0 }];
-    // SAFETY: as for `secure_call`.
+    // SAFETY: as for `secure_left`.
     let frame = unsafe { GUEST_FRAME.get() };
     cpu.end_partition(cause, frame);
     GUEST

@@ -130,7 +130,7 @@ pub(crate) fn take_over(plan: &MachinePlan) -> Result<Sides, &'static str> {
     #[cfg(feature = "count-exits")]
     count::begin(guest_frame, secure_frame);
     time::take_over(plan);
-    Ok(Sides::new())
+    Ok(Sides)
 }
 
 /// Starts the guest.

@@ -10,11 +10,8 @@ use super::entry::SECURE_FRAME;
 use super::field::{self, Control};
 use super::{Next, guest, instr, svm, time, vmx};
 
-/// The registers of both partitions.
-pub(crate) struct Sides {
-    /// The guest's CR2, which a VMCS does not hold.
-    guest_fault_address: u64,
-}
+/// The registers of both partitions: in their frames, VMCSs and VMCBs.
+pub(crate) struct Sides;
 
 /// The virtual interrupt is raised and the kernel has not taken it.
 static IS_RAISED: AtomicBool = AtomicBool::new(false);
@@ -25,23 +22,11 @@ const RETRY_TICKS: u64 = 2000;
 const IF: u64 = 1 << 9;
 
 impl Sides {
-    pub(crate) const fn new() -> Self {
-        Self { guest_fault_address: 0 }
-    }
-
-    /// From the guest to the secure partition, which is entered at its upcall entry; nothing of it was kept but its tables.
+    /// From the guest to the secure partition: its frame. The back end's handler switches to it when it is told so ([`begin`]).
     #[inline(always)]
     pub(crate) fn enter_secure(&mut self, upcall: [u64; 9]) -> Next {
-        if field::is_svm() {
-            svm::switch(true);
-        } else {
-            self.guest_fault_address = instr::read_cr2();
-            vmx::switch(true);
-        }
         IS_RAISED.store(false, Ordering::Relaxed);
         IS_WAITING.store(false, Ordering::Relaxed);
-        field::RIP.write(entry::UPCALL_ENTRY);
-        field::RFLAGS.write(2);
         // SAFETY: the secure partition does not run, and nobody holds its frame but who switches to it.
         let frame = unsafe { SECURE_FRAME.get() };
         for (register, value) in upcall.into_iter().enumerate() {
@@ -50,15 +35,9 @@ impl Sides {
         SECURE_FRAME.pointer()
     }
 
-    /// Back to the guest.
-    #[inline(always)]
+    /// Back to the guest, by force.
     pub(crate) fn leave_secure(&mut self) {
-        if field::is_svm() {
-            svm::switch(false);
-        } else {
-            vmx::switch(false);
-            instr::write_cr2(self.guest_fault_address);
-        }
+        if field::is_svm() { svm::to_guest() } else { vmx::to_guest() }
     }
 
     /// The virtual interrupt of the secure kernel, while it runs: raised or taken back.
@@ -66,6 +45,13 @@ impl Sides {
     pub(crate) fn signal(&mut self, is_raised: bool) {
         IS_RAISED.store(is_raised, Ordering::Relaxed);
     }
+}
+
+/// The secure partition is entered at its upcall entry; nothing of it was kept but its tables.
+#[inline(always)]
+pub(crate) fn begin(control: Control) {
+    field::RIP.write_in(control, entry::UPCALL_ENTRY);
+    field::RFLAGS.write_in(control, 2);
 }
 
 /// Gives the virtual interrupt to the task that runs; while the kernel runs, looks again soon.

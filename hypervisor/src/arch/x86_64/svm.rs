@@ -4,6 +4,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use bulkhead_abi::wall;
 use bulkhead_hypervisor_core::call::{self, Hot};
 use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::x86::{Exit, event, svm};
@@ -11,7 +12,7 @@ use bulkhead_model::{method, object};
 
 use super::entry::Frame;
 use super::field::{self, Control, Page};
-use super::{GUEST, exits, guest, instr, memory};
+use super::{GUEST, exits, guest, instr, memory, secure};
 use crate::run::the_cpu;
 use crate::spaces::Roots;
 
@@ -117,13 +118,30 @@ pub(crate) fn controls() -> [u64; 2] {
     [GUEST_VMCB.address(), SECURE_VMCB.address()]
 }
 
-/// From one partition to the other.
+/// From the guest to the secure partition.
 #[inline(always)]
-pub(crate) fn switch(to_secure: bool) {
+fn to_secure() {
     let [guest, secure] = controls();
-    let (from, to) = if to_secure { (guest, secure) } else { (secure, guest) };
-    instr::swap_segments(from, to);
-    field::set_current(to);
+    instr::swap_segments(guest, secure);
+    field::set_current(secure);
+    secure::begin(Control::Vmcb(secure));
+}
+
+/// Back to the guest.
+#[inline(always)]
+pub(crate) fn to_guest() {
+    let [guest, secure] = controls();
+    instr::swap_segments(secure, guest);
+    field::set_current(guest);
+}
+
+/// Ends a handler of the guest's exits: on to where it leads.
+#[inline(always)]
+fn go_on(next: *mut Frame) -> *mut Frame {
+    if next != GUEST {
+        to_secure();
+    }
+    next
 }
 
 /// How long the instruction was that exited.
@@ -149,9 +167,14 @@ pub(crate) extern "C" fn guest_exit(frame: &mut Frame) -> *mut Frame {
             frame.set(0, bits);
             return GUEST;
         }
-        return the_cpu().register_call(frame);
+        return guest_call(frame);
     }
     other_exit(frame, code)
+}
+
+#[inline(never)]
+fn guest_call(frame: &mut Frame) -> *mut Frame {
+    go_on(the_cpu().register_call(frame))
 }
 
 #[inline(never)]
@@ -172,7 +195,7 @@ fn long_exit(frame: &mut Frame, code: u64) -> *mut Frame {
     if code == svm::MEMORY && memory::store_to_controller(cpu, frame, control, address) {
         return GUEST;
     }
-    cpu.exit(frame, svm::decode(code, field::vmcb(fields::INFO1), address))
+    go_on(cpu.exit(frame, svm::decode(code, field::vmcb(fields::INFO1), address)))
 }
 
 /// The secure partition was left.
@@ -180,10 +203,12 @@ pub(crate) extern "C" fn secure_exit(frame: &mut Frame) -> *mut Frame {
     let control = Control::current_vmcb();
     let code = field::vmcb(fields::CODE);
     if code == svm::VMMCALL && guest::is_kernel(control) {
-        if exits::comes_back(frame) {
-            guest::advance_in(control, length(Exit::Call));
+        if frame.get(0) == wall::SWITCH {
+            to_guest();
+            return exits::secure_left(frame);
         }
-        return exits::secure_call(frame);
+        guest::advance_in(control, length(Exit::Call));
+        return exits::secure_question(frame);
     }
     field::set_vmcb32(fields::FLUSH, 0);
     exits::secure_exit(frame, svm::decode(code, field::vmcb(fields::INFO1), field::vmcb(fields::INFO2)))

@@ -7,7 +7,7 @@ use bulkhead_hypervisor_core::plan::{MachinePlan, time_source};
 use bulkhead_hypervisor_core::x86::apic;
 
 use super::interrupts::{read, write};
-use super::{field, instr, vmx};
+use super::{instr, vmx};
 
 /// When it is due; `u64::MAX`: never.
 static DUE: AtomicU64 = AtomicU64::new(u64::MAX);
@@ -21,8 +21,8 @@ static SOURCE: AtomicU32 = AtomicU32::new(0);
 static HPET: AtomicU64 = AtomicU64::new(0);
 /// SVM: the source's ticks in a tick of the TSC, times 2^32.
 static SCALE: AtomicU64 = AtomicU64::new(0);
-/// SVM: what the source is set to interrupt at, in ticks of the TSC.
-static ARMED: AtomicU64 = AtomicU64::new(u64::MAX);
+/// SVM: what the source is set to interrupt at, in ticks of the TSC. VMX has no source: nothing is earlier than 0.
+static ARMED: AtomicU64 = AtomicU64::new(0);
 
 /// The HPET's registers (IA-PC HPET 1.0a §2.3).
 const CAPABILITIES: u64 = 0;
@@ -67,6 +67,7 @@ pub(crate) fn take_over(plan: &MachinePlan) {
     write(x86.io_apic + 0x10, 0xff << 24);
     write(x86.io_apic, apic::IO_TABLE + 2 * pin);
     write(x86.io_apic + 0x10, 4 << 8);
+    ARMED.store(u64::MAX, Ordering::Relaxed);
 }
 
 fn scale(source: u64, counter: u64) {
@@ -79,7 +80,7 @@ fn scale(source: u64, counter: u64) {
 pub(crate) fn set(at: u64) {
     DUE.store(at, Ordering::Relaxed);
     // An earlier interrupt comes first, finds nothing due, and sets the next one.
-    if field::is_svm() && at < ARMED.load(Ordering::Relaxed) {
+    if at < ARMED.load(Ordering::Relaxed) {
         arm(at);
     }
 }

@@ -1,5 +1,8 @@
 //! VMX: the control words, two VMCSs, and what an exit of each leads to (SDM 3 chapters 25 to 28).
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use bulkhead_abi::wall;
 use bulkhead_hypervisor_core::call::{self, Hot};
 use bulkhead_hypervisor_core::plan::MachinePlan;
 use bulkhead_hypervisor_core::x86::event;
@@ -9,7 +12,7 @@ use bulkhead_model::{method, object};
 use super::entry::{self, Frame, GUEST_FRAME, Place, SECURE_FRAME};
 use super::faults::{self, CODE, DATA, TASK};
 use super::field::{self, Control, Page};
-use super::{GUEST, exits, guest, instr, memory, time};
+use super::{GUEST, exits, guest, instr, memory, secure, time};
 use crate::console::Piece::{Decimal, Text};
 use crate::run::the_cpu;
 use crate::spaces::Roots;
@@ -222,11 +225,32 @@ fn exit_address() -> u64 {
     entry::vmx_exit as *const () as u64
 }
 
-/// From one partition to the other.
+/// The guest's CR2 while the secure partition runs: a VMCS does not hold it.
+static GUEST_FAULT_ADDRESS: AtomicU64 = AtomicU64::new(0);
+
+/// From the guest to the secure partition.
 #[inline(always)]
-pub(crate) fn switch(to_secure: bool) {
-    let vmcs = if to_secure { SECURE_VMCS.address() } else { GUEST_VMCS.address() };
-    instr::vmptrld(&vmcs);
+fn to_secure() {
+    GUEST_FAULT_ADDRESS.store(instr::read_cr2(), Ordering::Relaxed);
+    instr::vmptrld(&SECURE_VMCS.address());
+    secure::begin(Control::Vmcs);
+}
+
+/// Back to the guest.
+#[inline(always)]
+pub(crate) fn to_guest() {
+    instr::vmptrld(&GUEST_VMCS.address());
+    instr::write_cr2(GUEST_FAULT_ADDRESS.load(Ordering::Relaxed));
+}
+
+/// Ends a handler of the guest's exits: on to where it leads.
+#[inline(always)]
+fn go_on(next: *mut Frame) -> *mut Frame {
+    if next != GUEST {
+        to_secure();
+    }
+    time::rearm();
+    next
 }
 
 /// The guest was left. Null calls and what is open of CPUID end here; all else goes its longer way.
@@ -246,9 +270,7 @@ pub(crate) extern "C" fn guest_exit(frame: &mut Frame) -> *mut Frame {
 
 #[inline(never)]
 fn guest_call(frame: &mut Frame) -> *mut Frame {
-    let next = the_cpu().register_call(frame);
-    time::rearm();
-    next
+    go_on(the_cpu().register_call(frame))
 }
 
 #[inline(never)]
@@ -273,18 +295,20 @@ fn long_exit(frame: &mut Frame, reason: u64) -> *mut Frame {
     } else {
         cpu.exit(frame, vmx::decode(reason, instr::vmread(fields::QUALIFICATION), address))
     };
-    time::rearm();
-    next
+    go_on(next)
 }
 
 /// The secure partition was left.
 pub(crate) extern "C" fn secure_exit(frame: &mut Frame) -> *mut Frame {
     let reason = instr::vmread(fields::REASON);
     let next = if reason == vmx::VMCALL && guest::is_kernel(Control::Vmcs) {
-        if exits::comes_back(frame) {
+        if frame.get(0) == wall::SWITCH {
+            to_guest();
+            exits::secure_left(frame)
+        } else {
             guest::advance_in(Control::Vmcs, instr::vmread(fields::LENGTH));
+            exits::secure_question(frame)
         }
-        exits::secure_call(frame)
     } else {
         exits::secure_exit(frame, vmx::decode(reason, instr::vmread(fields::QUALIFICATION), 0))
     };

@@ -2,7 +2,7 @@
 //! `Registers`; the kernel itself runs on one stack that starts afresh at each entry.
 #![expect(unsafe_code, reason = "exception vectors are assembly")]
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 
 use bulkhead_kernel_core::{Kernel, Registers};
 
@@ -76,7 +76,8 @@ upcall_entry:                           // wall::aarch64::UPCALL_ENTRY: reason i
     sub   sp, x9, #16                   // the ninth argument of a function lies on the stack
     str   x8, [sp]
     bl    {upcall}
-resume:                                 // x0: the registers of the task to run
+    .global resume_task
+resume_task:                            // x0: the registers of the task to run
     mov   sp, x0
     ldp   x1, x2, [sp, #256]
     ldp   x30, x3, [sp, #240]
@@ -103,11 +104,9 @@ resume:                                 // x0: the registers of the task to run
 sync_entry:
     store
     bl    {sync}
-    b     resume
 irq_entry:
     store
     bl    {irq}
-    b     resume
 
     .section .stack, "aw", %nobits
     .balign 4096
@@ -115,11 +114,23 @@ irq_entry:
 stack_top:
     "#,
     stack_bytes = const bulkhead_abi::wall::KERNEL_STACK_BYTES,
-    upcall = sym crate::upcall,
+    upcall = sym upcall,
     sync = sym crate::task_sync,
     irq = sym crate::task_irq,
     fatal = sym crate::fatal,
 );
+
+/// From the upcall entry: x0-x8.
+extern "C" fn upcall(reason: u64, header: u64, w0: u64, w1: u64, w2: u64, w3: u64, w4: u64, w5: u64, token: u64) -> ! {
+    crate::upcall(reason, header, [w0, w1, w2, w3, w4, w5], token)
+}
+
+/// Runs a task. The stack is given up: the next entry starts from its top.
+#[inline(always)]
+pub(crate) fn resume(registers: &Registers) -> ! {
+    // SAFETY: the code there takes the registers in x0 and leaves to the task; all state that lives on is in the kernel's statics.
+    unsafe { asm!("b resume_task", in("x0") registers, options(noreturn, nostack)) }
+}
 
 /// Nothing: the wall has set VBAR_EL1 to the vector table.
 pub(crate) fn enable() {}

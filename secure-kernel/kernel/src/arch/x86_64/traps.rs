@@ -3,7 +3,7 @@
 //! the task had them: `popfq` clears both, whether the CPU has SMAP or not.
 #![expect(unsafe_code, reason = "trap entries are assembly")]
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 
 use bulkhead_abi::wall::x86_64::{SYSCALL, VIRTUAL_IRQ};
@@ -45,19 +45,14 @@ global_asm!(
 
     .section .text.vectors, "ax"
 vectors:
-upcall_entry:                           // wall::x86_64::UPCALL_ENTRY: reason in rax, x1-x8
-    lea   rsp, [rip + stack_top - 8]
-    push  r11                           // from the seventh on, a function's arguments lie on the stack
+upcall_entry:                           // wall::x86_64::UPCALL_ENTRY: reason in rax; x1-x6 lie where a function has its first six
+    lea   rsp, [rip + stack_top - 8]    // arguments, the others are on the stack
+    push  rax
+    push  r11
     push  r10
-    push  r9
-    mov   r9, r8
-    mov   r8, rcx
-    mov   rcx, rdx
-    mov   rdx, rsi
-    mov   rsi, rdi
-    mov   rdi, rax
     call  {upcall}
-resume:                                 // rax: the registers of the task to run
+    .global resume_task
+resume_task:                            // rax: the registers of the task to run
     lea   rcx, [rax + {registers_bytes}]
     mov   [rip + {tss} + 4], rcx
     mov   rsp, rax
@@ -121,7 +116,6 @@ sync_entry:
     push  2
     popfq
     call  {sync}
-    jmp   resume
 irq_entry:
     store
     and   dword ptr [rsp + {pstate}], ~0x200    // IF: the wall set it to give this interrupt, and no other may come
@@ -134,7 +128,6 @@ irq_entry:
     push  2
     popfq
     call  {irq}
-    jmp   resume
 kernel_fault:
     pop   rax
     pop   rdi
@@ -158,11 +151,23 @@ stack_top:
     virtual_irq = const VIRTUAL_IRQ,
     syscall = const SYSCALL,
     stack_bytes = const bulkhead_abi::wall::KERNEL_STACK_BYTES,
-    upcall = sym crate::upcall,
+    upcall = sym upcall,
     sync = sym crate::task_sync,
     irq = sym crate::task_irq,
     fatal = sym crate::fatal,
 );
+
+/// From the upcall entry: the registers of a call from x1 on, last x0, the reason.
+extern "C" fn upcall(header: u64, w0: u64, w1: u64, w2: u64, w3: u64, w4: u64, w5: u64, token: u64, reason: u64) -> ! {
+    crate::upcall(reason, header, [w0, w1, w2, w3, w4, w5], token)
+}
+
+/// Runs a task. The stack is given up: the next entry starts from its top.
+#[inline(always)]
+pub(crate) fn resume(registers: &Registers) -> ! {
+    // SAFETY: the code there takes the registers in RAX and leaves to the task; all state that lives on is in the kernel's statics.
+    unsafe { asm!("jmp resume_task", in("rax") registers, options(noreturn, nostack)) }
+}
 
 /// Loads the descriptor tables through which tasks enter.
 pub(crate) fn enable() {
@@ -184,10 +189,12 @@ const PAGE_FAULT: u64 = 14;
 /// What the task did wrong: vector and error code, and an address; `None`: it made a system call.
 #[inline(always)]
 pub(crate) fn fault(registers: &Registers) -> Option<[u64; 2]> {
+    if registers.vector == u64::from(SYSCALL) { None } else { Some(details(registers)) }
+}
+
+#[inline(never)]
+fn details(registers: &Registers) -> [u64; 2] {
     let Registers { vector, error, pc, .. } = *registers;
-    if vector == u64::from(SYSCALL) {
-        return None;
-    }
     let address = if vector == PAGE_FAULT { instr::read_cr2() } else { pc };
-    Some([vector | error << 8, address])
+    [vector | error << 8, address]
 }
