@@ -225,7 +225,9 @@ pub(crate) fn test_guests(arch: Arch) -> Result<()> {
     let folder = root().join("target/run/guests");
     let names: &[&str] = match arch {
         Arch::Aarch64 => &["bench", "broken", "hostile", "native", "restless", "spinner"],
-        Arch::X86_64 => &["pc-bench", "pc-boot", "pc-endless", "pc-hostile", "pc-ports", "pc-restless", "pc-serial", "pc-spinner"],
+        Arch::X86_64 => {
+            &["pc-bench", "pc-boot", "pc-endless", "pc-hostile", "pc-ports", "pc-restless", "pc-serial", "pc-spinner"]
+        }
     };
     for name in names {
         let image = plain_image(&programs.join(format!("bulkhead-guest-{name}")))?;

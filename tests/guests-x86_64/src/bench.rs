@@ -41,11 +41,15 @@ fn report(out: &mut Uart, name: &str, hundredths: u64) {
     let _ = writeln!(out, "bench: {name} {}.{:02}", hundredths / 100, hundredths % 100);
 }
 
-/// Hundredths of an instruction a turn, without the loop's own.
+/// Hundredths of an instruction a turn, without the loop's own: the least of three, as the secure side's time may come due during one.
 fn measure(act: impl Fn(), own: u64) -> u64 {
-    let start = ticks();
-    act();
-    ((ticks() - start) * 100 / TURNS).saturating_sub(own * 100)
+    let times = [(); 3].map(|()| {
+        let start = ticks();
+        act();
+        ticks() - start
+    });
+    let [first, others @ ..] = times;
+    (others.into_iter().fold(first, u64::min) * 100 / TURNS).saturating_sub(own * 100)
 }
 
 /// What a turn does.
