@@ -427,10 +427,13 @@ impl Module<'_> {
             };
             let errors = match other {
                 "" => "error".to_string(),
-                _ => format!(
-                    "error @ ({})",
-                    own.iter().map(|name| format!("Error::{name}")).collect::<Vec<_>>().join(" | ")
-                ),
+                _ => match own.as_slice() {
+                    [only] => format!("error @ Error::{only}"),
+                    own => {
+                        let names: Vec<String> = own.iter().map(|name| format!("Error::{name}")).collect();
+                        format!("error @ ({})", names.join(" | "))
+                    }
+                },
             };
             let answer = match (own.is_empty(), method.replies.is_empty()) {
                 (false, _) => format!(

@@ -564,6 +564,13 @@ mod tests {
         assert_eq!(effect(&[with(Operation::Commit, 0, 2)]).2, changed(10, &[1, 7, 71]));
         assert_eq!(effect(&[with(Operation::RollBack, 0, 2)]).2, changed(13, &[1, 7, 70]));
         assert_eq!(effect(&[with(Operation::StartTimer, 0, 4)]).2, changed(18, &[1_000_001]));
+        // Above all signed numbers: nothing remembers it, neither as value nor as key.
+        let large = with(Operation::Number, 0, 1);
+        assert_eq!(effect(&[large, with(Operation::Insert, 0, 1)]).0, None);
+        assert_eq!(effect(&[large, with(Operation::Put, 1, 2)]).0, None);
+        assert_eq!(effect(&[small(5), large, with(Operation::Put, 0, 2)]).0, None);
+        assert_eq!(effect(&[large, keys[0], keys[1], plain(Operation::SetTo)]).0, None);
+        assert_eq!(effect(&[small(50), keys[0], large, plain(Operation::SetTo)]).0, None);
         let refused = [with(Operation::Become, 0, 1), with(Operation::Put, 1, 1), with(Operation::Take, 0, 9)];
         assert_eq!(refused.map(|instruction| effect(&[small(1), instruction]).0), [None; 3]);
         let without = run(&[small(5), keys[0], keys[1], plain(Operation::SetTo), end], false);

@@ -19,13 +19,13 @@ const BUDGETS: &[Part] = &[
     ("secure kernel: core and abi", &["secure-kernel/abi/src", "secure-kernel/core/src"], 1_500, None),
     ("secure kernel: port to AArch64", &["secure-kernel/kernel/src"], 500, AARCH64),
     ("secure kernel: port to x86-64", &["secure-kernel/kernel/src"], 500, X86_64),
-    ("policy: monitor and model", &["policy/model/src", "policy/monitor/src"], 1_300, None),
+    ("policy: monitor and model", &["policy/model/src", "policy/monitor/src"], 1_350, None),
     ("hypervisor: core", &["hypervisor/core/src"], 2_500, None),
     ("hypervisor: shell, AArch64", &["hypervisor/src"], 1_950, AARCH64),
-    ("hypervisor: shell, x86-64", &["hypervisor/src"], 2_950, X86_64),
+    ("hypervisor: shell, x86-64", &["hypervisor/src"], 3_200, X86_64),
 ];
-/// All of it, of each architecture: x86-64 has two back ends, of which one runs (docs/decisions/0023).
-const TOTALS: [usize; 2] = [7_500, 8_300];
+/// All of it, of each architecture: x86-64 has two back ends, of which one runs (docs/decisions/0023, 0031).
+const TOTALS: [usize; 2] = [7_500, 8_500];
 /// Features that the hypervisor lacks. Of the policy's model: for the host, which writes tables; for the loader, which checks
 /// one; for apps that tell people of rules. Of its own: what counts exits for the figures.
 const NOT_RESIDENT: &[&str] = &[
@@ -77,7 +77,7 @@ fn count_folder(folder: &Path, architecture: Option<&str>) -> Result<usize> {
         let path = entry.map_err(failed)?.path();
         if path.is_dir() {
             lines += if is_other(&path) { 0 } else { count_folder(&path, architecture)? };
-        } else if NOT_RESIDENT.iter().any(|file| path.ends_with(file)) {
+        } else if path.ends_with("tests.rs") || NOT_RESIDENT.iter().any(|file| path.ends_with(file)) {
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             lines += count(&fs::read_to_string(&path).map_err(failed)?);
         }
