@@ -170,8 +170,10 @@ pub(crate) fn fetch_from(source: &Source, folder: &str, packages: &str, files: &
     let (listed, options) = release.map_or((String::new(), options.clone()), |release| {
         // Not among the lists, where apt removes what it does not know.
         let list = cache.join(folder).join("sources.list").display().to_string();
-        let mirror = "$mirror";
-        let entry = format!("mirror={MIRROR} && echo \"deb [signed-by={KEYS}] {mirror} {release} main\" > '{list}'");
+        let entry = format!(
+            "mirror={MIRROR} && test -n \"$mirror\" || {{ echo 'no source of Debian packages is configured: {release} needs one' >&2; exit 1; }} \
+             && echo \"deb [signed-by={KEYS}] $mirror {release} main\" > '{list}'"
+        );
         (format!("{entry} && "), format!("{options} -oDir::Etc::SourceList={list} -oDir::Etc::SourceParts=/dev/null"))
     });
     run_shell(&format!(
