@@ -16,8 +16,8 @@ pub const REPLY_RECEIVE: u64 = 3;
 /// Asks for [`NOTIFY_TIMER`] at a time. In: x0 = ticks, absolute; `u64::MAX` cancels. Out: x0 = status.
 pub const SET_TIMER: u64 = 4;
 /// Writes text to the secure side's console, where it stands behind the caller's name. In: x0 = length (at most
-/// [`LOG_MAX`]), x1-x6 = the bytes, little-endian. A newline ends a line; other control characters become '.'. Out: x0 =
-/// status; `Busy` when the caller has written too much in this period.
+/// [`LOG_MAX`]), x1-x6 = the bytes, little-endian. A newline ends a line, and the line is written; after [`LINE_MAX`] bytes it
+/// ends by itself. Other control characters become '.'. Out: x0 = status; `Busy` when the caller has written too much in this period.
 pub const LOG: u64 = 5;
 /// Raises an interrupt of a guest device that the manifest gives to the caller. In: x0 = INTID. Out: x0 = status.
 pub const GUEST_IRQ: u64 = 6;
@@ -54,3 +54,5 @@ pub const NOTIFY_IRQ: u64 = 1 << 2;
 
 /// The longest text that one [`LOG`] takes, in bytes.
 pub const LOG_MAX: u64 = 48;
+/// The longest line, in bytes.
+pub const LINE_MAX: usize = 240;

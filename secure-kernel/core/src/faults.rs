@@ -8,6 +8,7 @@ use bulkhead_abi::{Message, Status};
 use bulkhead_model::{Phase, Reason, object, subject};
 
 use crate::calls::number;
+use crate::log::Line;
 use crate::task::{Client, State, Task};
 use crate::{Kernel, MAX_APPS, Platform, Registers, Reply};
 
@@ -25,6 +26,9 @@ impl Kernel {
         }
         let kept = self.task(index).notifications & NOTIFY_GUEST_RESET;
         *self.task(index) = Task::new();
+        if let Some(line) = self.lines.get_mut(index) {
+            *line = Line::new();
+        }
         self.set_state(index, State::Ready);
         let task = self.task(index);
         task.restarts = restarts;

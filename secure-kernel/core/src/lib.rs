@@ -9,6 +9,7 @@
 
 mod calls;
 mod faults;
+mod log;
 mod registers;
 mod schedule;
 mod syscalls;
@@ -24,6 +25,7 @@ use bulkhead_abi::audit;
 use bulkhead_abi::boot::{AppInfo, BootInfo, MAX_APPS, NO_OBJECT};
 use bulkhead_abi::status::Status;
 use bulkhead_model::{Phase, Reason};
+use log::Line;
 use task::{State, Task};
 
 /// The monitor's answer.
@@ -56,6 +58,8 @@ const MAX_OBJECTS: usize = 64;
 pub struct Kernel {
     info: &'static BootInfo,
     tasks: [Task; MAX_APPS],
+    /// What each task has written of a line.
+    lines: [Line; MAX_APPS],
     /// The task whose registers were loaded last.
     current: usize,
     /// When the current task was entered, in ticks.
@@ -118,6 +122,7 @@ impl Kernel {
         Self {
             info,
             tasks: [const { Task::new() }; MAX_APPS],
+            lines: [const { Line::new() }; MAX_APPS],
             current: 0,
             entered: u64::MAX,
             servers,

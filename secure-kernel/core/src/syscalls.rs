@@ -92,7 +92,9 @@ impl Kernel {
             Some(rest) => {
                 task.log_credit = rest;
                 let subject = self.app(current).map_or(0, |app| app.subject);
-                platform.print(subject, len, words);
+                if let Some(line) = self.lines.get_mut(current) {
+                    line.add(len, words, |len, words| platform.print(subject, len, words));
+                }
                 Status::Ok
             }
         };

@@ -409,10 +409,35 @@ fn an_interrupt_reaches_who_drives_the_device_and_nobody_else_ends_it() {
 }
 
 #[test]
+fn what_a_task_writes_between_two_pieces_of_anothers_line_does_not_come_between() {
+    let mut machine = machine();
+    let piece = |text: &[u8; 8], len| [len, u64::from_le_bytes(*text), 0, 0, 0, 0, 0, 0];
+    assert_eq!(machine.next(), Some(HMI));
+    machine.syscall(syscall::LOG, piece(b"pump ON,", 8));
+    machine.syscall(syscall::SET_TIMER, [5000, 0, 0, 0, 0, 0, 0, 0]);
+    machine.syscall(syscall::RECEIVE, [0; 8]);
+    assert_eq!(machine.next(), Some(BRIDGE));
+    machine.syscall(syscall::LOG, piece(b"no, off\n", 8));
+    machine.syscall(syscall::RECEIVE, [0; 8]);
+    machine.now = 6000;
+    assert_eq!(machine.next(), Some(HMI));
+    machine.syscall(syscall::LOG, piece(b" now\n...", 5));
+    assert_eq!(machine.monitor.text, "no, off\npump ON, now\n");
+    machine.syscall(syscall::LOG, piece(b"half of ", 8));
+    machine.kernel.fault(&mut machine.monitor, [0; 2]);
+    assert_eq!(machine.next(), Some(HMI));
+    machine.syscall(syscall::LOG, piece(b"up\n.....", 3));
+    assert_eq!(
+        machine.monitor.text, "no, off\npump ON, now\nup\n",
+        "what it wrote before it fell is no start of a line"
+    );
+}
+
+#[test]
 fn a_task_that_floods_the_console_is_held_back() {
     let mut machine = machine();
     assert_eq!(machine.next(), Some(HMI));
-    let piece = [2, u64::from(u16::from_le_bytes(*b"ab")), 0, 0, 0, 0, 0, 0];
+    let piece = [2, u64::from(u16::from_le_bytes(*b"a\n")), 0, 0, 0, 0, 0, 0];
     (0..1000).for_each(|_| machine.syscall(syscall::LOG, piece));
     assert_eq!((machine.status(), machine.monitor.text.len()), (Some(Status::Busy), 128));
     machine.now += 100_000;

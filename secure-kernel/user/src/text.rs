@@ -2,13 +2,13 @@
 
 use core::fmt::{self, Write};
 
+use bulkhead_abi::syscall::LINE_MAX;
+
 use crate::syscall;
 
 const PIECE: usize = 48;
-/// The longest line; the rest of a longer one is dropped.
-const LINE_MAX: usize = 240;
 
-/// Writes one line.
+/// Writes one line; what is beyond [`LINE_MAX`] is dropped.
 pub fn print(text: fmt::Arguments<'_>) {
     let mut line = Line { piece: [0; PIECE], used: 0, total: 0 };
     // A line that is too long is cut: there is nobody to tell.
