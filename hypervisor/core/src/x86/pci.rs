@@ -85,8 +85,7 @@ impl Function {
         let base = if self.is_sizing { !(u32::from(self.count).wrapping_sub(1)) } else { u32::from(self.first) };
         let word = match register & !3 {
             0x00 => IDENTITY,
-            register::COMMAND if self.is_modern() => HAS_CAPABILITIES | u32::from(self.command),
-            register::COMMAND => self.command.into(),
+            register::COMMAND => u32::from(self.command) | if self.is_modern() { HAS_CAPABILITIES } else { 0 },
             0x08 => CLASS,
             register::BASE => base & !3 | IS_PORTS,
             0x2c => SUBSYSTEM,
@@ -173,16 +172,12 @@ impl Functions {
         self.0.iter_mut().flatten().for_each(|(_, function)| function.reset());
     }
 
-    /// The function that the guest finds at a place of the bus.
-    pub fn find(&mut self, number: u16) -> Option<&mut Function> {
-        self.0.iter_mut().flatten().find(|(known, _)| *known == number).map(|(_, function)| function)
-    }
-
-    /// The device among the plan's, and its register, that an access to a function's configuration space reaches.
-    #[must_use]
-    pub fn windowed(&self, number: u16, register: u16, size: u8) -> Option<(usize, u64)> {
-        let place = self.0.iter().position(|function| function.is_some_and(|(known, _)| known == number))?;
-        Some((place, self.0.get(place)?.as_ref()?.1.through_window(register, size)?))
+    /// The function that the guest finds at a place of the bus, and its place in the plan.
+    pub fn find(&mut self, number: u16) -> Option<(usize, &mut Function)> {
+        self.0.iter_mut().enumerate().find_map(|(place, slot)| {
+            let (known, function) = slot.as_mut()?;
+            (*known == number).then_some((place, function))
+        })
     }
 
     /// The device among the plan's, and its register, that an access to ports reaches.
@@ -392,20 +387,20 @@ mod tests {
         let mut functions = Functions::new(&devices);
         assert!(functions.find(0).is_none() && functions.find(30 << 3 | 1).is_none());
         assert_eq!(functions.reached(0xc052, 1), None, "off");
-        functions.find(30 << 3).unwrap().config_write(4, 2, 1);
+        functions.find(30 << 3).unwrap().1.config_write(4, 2, 1);
         assert_eq!(functions.reached(0xc052, 1), Some((2, 0x12)));
         assert_eq!((functions.reached(0xc07f, 2), functions.reached(0x3f8, 1)), (None, None));
         functions.reset();
         assert_eq!(functions.reached(0xc052, 1), None);
-        // A window of one function is not another's.
+        // The place goes with the function: a window of one is not another's.
         devices[1] = Device { range: Range { base: 0xc080, bytes: 0x80 }, function: 29 << 3, intid: 5, ..devices[2] };
         let mut functions = Functions::new(&devices);
-        for function in [29 << 3, 30 << 3] {
-            functions.find(function).unwrap().config_write(0x98, 4, 0x54);
-            functions.find(function).unwrap().config_write(0x9c, 4, 1);
+        for (number, expected) in [(29 << 3, (1, Some(0x54))), (30 << 3, (2, None))] {
+            let (place, function) = functions.find(number).unwrap();
+            function.config_write(0x98, 4, 0x54);
+            function.config_write(0x9c, 4, 1);
+            assert_eq!((place, function.through_window(0xa0, 1)), expected);
         }
-        assert_eq!(functions.windowed(29 << 3, 0xa0, 1), Some((1, 0x54)));
-        assert_eq!((functions.windowed(30 << 3, 0xa0, 1), functions.windowed(0, 0xa0, 1)), (None, None));
     }
 
     proptest! {

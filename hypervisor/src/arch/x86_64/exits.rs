@@ -218,10 +218,10 @@ impl Cpu {
         let is_sound = address >> 31 != 0 && offset + u32::from(access.bytes) <= 4;
         let [register, low, high, _] = (address & 0xffff_fffc | offset).to_le_bytes();
         let (number, register) = (u16::from_le_bytes([low, high]), u16::from(register));
-        if let Some(reached) = self.machine.functions.windowed(number, register, access.bytes).filter(|_| is_sound) {
-            return self.served_port(frame, access, reached, value.into());
-        }
-        if let Some(function) = self.machine.functions.find(number).filter(|_| is_sound) {
+        if let Some((device, function)) = self.machine.functions.find(number).filter(|_| is_sound) {
+            if let Some(place) = function.through_window(register, access.bytes) {
+                return self.served_port(frame, access, (device, place), value.into());
+            }
             if access.is_in {
                 let value = function.config_read(register, access.bytes);
                 frame.set(0, access.merge(frame.get(0), value.into()));
