@@ -92,9 +92,8 @@ impl<const QUEUES: usize> Transport<QUEUES> {
     /// The driver is done with its set-up and the device works. A legacy driver may use the device as soon as it knows how to.
     pub(crate) const fn is_live(&self) -> bool {
         let wanted = match self.driven_by {
-            Some(Half::Modern) => DRIVER_OK,
             Some(Half::Legacy) => DRIVER,
-            None => return false,
+            _ => DRIVER_OK,
         };
         self.status & wanted != 0 && self.status & NEEDS_RESET == 0
     }
