@@ -122,13 +122,12 @@ pub(crate) fn pci(report: &mut Report) {
 fn window(report: &mut Report) {
     const PORTS: u32 = 0xf0;
     const STATUS: u32 = 0x54;
-    let mut at = config(PORTS, 0x34) & 0xff;
-    let mut left = 8;
-    while left > 0 && config(PORTS, at as u32) >> 8 & 0xff != 0 {
-        at = config(PORTS, at as u32) >> 8 & 0xff;
-        left -= 1;
+    let byte = |register: u32, place: usize| u32::from(config(PORTS, register).to_le_bytes()[place]);
+    let mut at = byte(0x34, 0);
+    for _ in 0..8 {
+        let next = byte(at, 1);
+        at = if next == 0 { at } else { next };
     }
-    let at = at as u32;
     report.equal("P05 the last capability is the window", "OK", config(PORTS, at) >> 24, 5);
     let set = |offset: u32, length: u32| {
         config(PORTS, at + 8);
@@ -144,7 +143,8 @@ fn window(report: &mut Report) {
     report.equal("P05 another width than the window's", "D", config(PORTS, at + 16), 0);
     config(PORTS, 4);
     write_port(0xcfc, 2, 1);
-    let first = (config(PORTS, 0x10) & 0xfffc) as u16;
+    let [low, high, ..] = config(PORTS, 0x10).to_le_bytes();
+    let first = u16::from_le_bytes([low & !3, high]);
     report.equal("P05 the status in the ports of both interfaces", "V", read_port(first + 0x12, 1), 1);
     write_port(first + 0x12, 1, 3);
     report.equal("P05 the other interface's status is written", "D", read_port(first + 0x54, 1), 1);
