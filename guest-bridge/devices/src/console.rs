@@ -1,6 +1,7 @@
 //! The virtio console with named ports (virtio 1.2 §5.3): each port carries lines. Port 0 exists for the numbering only.
 
-use crate::legacy_pci::CONFIGURATION;
+use bulkhead_wire::console::{CONFIGURATION, CONFIGURATION_BYTES, LEGACY_CONFIGURATION};
+
 use crate::line::Line;
 use crate::memory::SharedMem;
 use crate::transport::{Effect, Interface, Transport};
@@ -139,7 +140,7 @@ impl Console {
         self.must_interrupt = false;
     }
 
-    /// The guest reads a register. What the interface does not have reads as all ones. (Legacy: the interrupt's status is
+    /// The guest reads a register. What the interface does not have reads as all ones. (PCI: the interrupt's status is
     /// cleared by being read.)
     #[must_use]
     pub fn read(&mut self, offset: u64, bytes: u64) -> u64 {
@@ -148,7 +149,10 @@ impl Console {
                 (0x100, Some(self.transport.read(offset)))
             }
             Interface::Mmio => (0x100, None),
-            Interface::LegacyPci => (CONFIGURATION, self.transport.read_legacy(offset, bytes)),
+            Interface::Pci if is_legacy(offset) => {
+                (LEGACY_CONFIGURATION.into(), self.transport.read_legacy(offset, bytes))
+            }
+            Interface::Pci => (CONFIGURATION.into(), self.transport.read_modern(offset, bytes)),
         };
         let configuration = || offset.checked_sub(first).and_then(|offset| self.configuration(offset, bytes));
         register.map(u64::from).or_else(configuration).unwrap_or(u64::MAX)
@@ -157,7 +161,8 @@ impl Console {
     /// Columns and rows, which it has not; max_nr_ports; the emergency write register (§5.3.4). Legacy drivers read byte by byte.
     fn configuration(&self, offset: u64, bytes: u64) -> Option<u64> {
         let ports = (self.port_count as u64 + 1) << 32;
-        let is_inside = matches!(bytes, 1 | 2 | 4) && offset.is_multiple_of(bytes) && offset < 12;
+        let is_inside =
+            matches!(bytes, 1 | 2 | 4) && offset.is_multiple_of(bytes) && offset < CONFIGURATION_BYTES.into();
         let word = if offset < 8 { ports } else { 0 };
         is_inside.then(|| word >> (8 * (offset % 8)) & ((1 << (8 * bytes)) - 1))
     }
@@ -170,7 +175,8 @@ impl Console {
                 self.transport.write(offset, value)
             }
             Interface::Mmio => Effect::Nothing,
-            Interface::LegacyPci => self.transport.write_legacy(offset, bytes, value),
+            Interface::Pci if is_legacy(offset) => self.transport.write_legacy(offset, bytes, value),
+            Interface::Pci => self.transport.write_modern(offset, bytes, value),
         };
         let done = match effect {
             Effect::Nothing => Ok(()),
@@ -367,6 +373,11 @@ impl Console {
         self.must_interrupt = true;
         Ok(())
     }
+}
+
+/// Whether a function's port belongs to the legacy interface.
+const fn is_legacy(offset: u64) -> bool {
+    offset < CONFIGURATION as u64
 }
 
 fn pop(queues: &mut [Queue], queue: usize, memory: &impl SharedMem) -> Result<Option<Chain>, Broken> {

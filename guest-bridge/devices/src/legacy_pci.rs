@@ -1,11 +1,11 @@
 //! The legacy interface of virtio over PCI (virtio 1.2 §4.1.4.8, virtio 0.9.5 §2.2): registers in ports, a queue as one area
 //! of guest memory. Drivers from Linux 2.6.25 on know it; what they may do before DRIVER_OK, they may do here (§3.1.2).
 
-use crate::transport::{Effect, Transport};
+use bulkhead_wire::console::LEGACY_CONFIGURATION;
+
+use crate::transport::{Effect, Half, Transport, half};
 use crate::virtqueue::{QUEUE_MAX, Queue};
 
-/// Where the device's own configuration begins, without MSI-X.
-pub(crate) const CONFIGURATION: u64 = 0x14;
 /// A queue's address is told in pages of this size, and its used ring begins at one.
 const PAGE: u64 = 4096;
 
@@ -14,9 +14,11 @@ impl<const QUEUES: usize> Transport<QUEUES> {
     /// status is cleared by being read.
     pub(crate) fn read_legacy(&mut self, offset: u64, bytes: u64) -> Option<u32> {
         Some(match (offset, bytes) {
-            (0x00, 4) => low(self.features),
-            (0x04, 4) => low(self.accepted),
-            (0x08, 4) => self.queue().filter(|queue| queue.is_ready).map_or(0, |queue| low(queue.descriptors / PAGE)),
+            (0x00, 4) => half(self.features, 0),
+            (0x04, 4) => half(self.accepted, 0),
+            (0x08, 4) => {
+                self.queue().filter(|queue| queue.is_ready).map_or(0, |queue| half(queue.descriptors / PAGE, 0))
+            }
             (0x0c, 2) => self.queue().map_or(0, |_| QUEUE_MAX.into()),
             (0x0e, 2) => self.queue_select,
             (0x10, 2) => 0,
@@ -27,13 +29,16 @@ impl<const QUEUES: usize> Transport<QUEUES> {
     }
 
     pub(crate) fn write_legacy(&mut self, offset: u64, bytes: u64, value: u32) -> Effect {
+        let is_reset = (offset, bytes) == (0x12, 1) && value & 0xff == 0;
+        if is_reset || offset >= LEGACY_CONFIGURATION.into() || !self.is_driven_by(Half::Legacy) {
+            return if is_reset { Effect::Reset } else { Effect::Nothing };
+        }
         match (offset, bytes) {
             // There is no FEATURES_OK to refuse with: what was not offered is not accepted.
             (0x04, 4) => self.accepted = u64::from(value) & self.features,
             (0x08, 4) => return self.write_area(value),
             (0x0e, 2) => self.queue_select = value & 0xffff,
             (0x10, 2) if self.is_live() => return u16::try_from(value).map_or(Effect::Nothing, Effect::Kick),
-            (0x12, 1) if value & 0xff == 0 => return Effect::Reset,
             (0x12, 1) => self.status |= value & 0x87,
             _ => {}
         }
@@ -53,9 +58,4 @@ impl<const QUEUES: usize> Transport<QUEUES> {
         queue.used = (available + 2 * (3 + size)).next_multiple_of(PAGE);
         u16::try_from(select).map_or(Effect::Nothing, Effect::Ready)
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the half that this interface has")]
-const fn low(value: u64) -> u32 {
-    value as u32
 }

@@ -8,6 +8,7 @@ mod console;
 mod legacy_pci;
 mod line;
 mod memory;
+mod modern_pci;
 #[cfg(test)]
 mod tests;
 mod transport;

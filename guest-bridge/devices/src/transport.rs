@@ -30,35 +30,45 @@ pub(crate) enum Effect {
 pub enum Interface {
     /// Memory: virtio-mmio, version 2.
     Mmio,
-    /// Ports of a PCI function: the legacy interface.
-    LegacyPci,
+    /// Ports of a PCI function: the legacy interface and the modern one.
+    Pci,
+}
+
+/// The interface of a device, where there are two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Half {
+    Legacy,
+    Modern,
 }
 
 /// Registers and queues.
 #[derive(Debug)]
 pub(crate) struct Transport<const QUEUES: usize> {
     pub(crate) interface: Interface,
+    /// The half by which the driver drives the device: the first that it wrote to since the last reset.
+    driven_by: Option<Half>,
     device: u32,
     pub(crate) features: u64,
     pub(crate) accepted: u64,
-    feature_select: [u32; 2],
+    pub(crate) feature_select: [u32; 2],
     pub(crate) queue_select: u32,
     pub(crate) status: u32,
     pub(crate) interrupt: u32,
     pub(crate) queues: [Queue; QUEUES],
-    queue_count: usize,
+    pub(crate) queue_count: usize,
 }
 
 impl<const QUEUES: usize> Transport<QUEUES> {
     pub(crate) const fn new(interface: Interface, device: u32, features: u64, queue_count: usize) -> Self {
-        let needed = match interface {
-            Interface::Mmio => VERSION_1,
-            Interface::LegacyPci => 0,
+        let driven_by = match interface {
+            Interface::Mmio => Some(Half::Modern),
+            Interface::Pci => None,
         };
         Self {
             interface,
+            driven_by,
             device,
-            features: features | needed,
+            features: features | VERSION_1,
             accepted: 0,
             feature_select: [0; 2],
             queue_select: 0,
@@ -73,11 +83,17 @@ impl<const QUEUES: usize> Transport<QUEUES> {
         *self = Self::new(self.interface, self.device, self.features, self.queue_count);
     }
 
+    /// Whether a write to a register of this half counts. Those of the other half are dropped until the next reset, which either can ask for: no
+    /// queue is set up by two sets of rules.
+    pub(crate) fn is_driven_by(&mut self, half: Half) -> bool {
+        *self.driven_by.get_or_insert(half) == half
+    }
+
     /// The driver is done with its set-up and the device works. A legacy driver may use the device as soon as it knows how to.
     pub(crate) const fn is_live(&self) -> bool {
-        let wanted = match self.interface {
-            Interface::Mmio => DRIVER_OK,
-            Interface::LegacyPci => DRIVER,
+        let wanted = match self.driven_by {
+            Some(Half::Legacy) => DRIVER,
+            _ => DRIVER_OK,
         };
         self.status & wanted != 0 && self.status & NEEDS_RESET == 0
     }
@@ -180,7 +196,7 @@ impl<const QUEUES: usize> Transport<QUEUES> {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "halves of 64 bits")]
-const fn half(value: u64, select: u32) -> u32 {
+pub(crate) const fn half(value: u64, select: u32) -> u32 {
     match select {
         0 => value as u32,
         1 => (value >> 32) as u32,

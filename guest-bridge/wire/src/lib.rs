@@ -6,4 +6,5 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+pub mod console;
 pub mod port;

@@ -169,6 +169,17 @@ fn the_demonstration_runs_beneath_vmx() {
     run("intel", None);
 }
 
+/// Debian's kernel has both drivers; the older one alone is what kernels before 4.0 have.
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn the_named_ports_serve_a_driver_of_the_legacy_interface_as_well() {
+    let said = run_with("amd", "legacy", &["--any", "--append", "virtio_pci.force_legacy=1"]);
+    expect(&said, "demo: the named ports' driver: legacy");
+    expect(&said, "services: clock historian plant");
+    expect(&said, "demo: done");
+    assert!(!said.contains("UNEXPECTED") && !said.contains("driver: virtio 1"), "{said}");
+}
+
 #[test]
 #[ignore = "needs the emulator: cargo xtask test"]
 fn a_hostile_guest_beneath_svm_gets_a_defined_answer_to_everything() {

@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 
 use bulkhead_abi::Message;
 use bulkhead_abi::audit::Kind;
+use bulkhead_hypervisor_core::plan::Device;
 use bulkhead_hypervisor_core::x86::control::{self, cr4};
 use bulkhead_hypervisor_core::x86::{Exit, PortAccess, apic, cpuid, event, msr, port};
 use bulkhead_model::{method, object, subject};
@@ -141,12 +142,10 @@ impl Cpu {
         }
         let reached = self.machine.functions.reached(access.port, access.bytes);
         let reached = reached.or_else(|| port::served(&self.plan.devices, access.port, access.bytes));
-        if let Some((device, register)) =
-            reached.and_then(|(at, register)| Some((self.plan.devices.get(at)?, register)))
-        {
-            return self.served_port(frame, access, (device.object, register), value, length);
-        }
         guest::advance(length);
+        if let Some(reached) = reached {
+            return self.served_port(frame, access, reached, value);
+        }
         // A resource's ports are looked at where they mean power or vectors; what is left of them goes through.
         let is_declared = port::is_declared(&self.plan.x86.guest_ports, access.port, access.bytes);
         if is_declared || self.judge_guest(&port::message(access, value)) {
@@ -180,14 +179,13 @@ impl Cpu {
         &mut self,
         frame: &mut Frame,
         access: PortAccess,
-        (target, place): (u16, u64),
+        (device, place): (usize, u64),
         value: u64,
-        length: u64,
     ) -> Next {
+        let Some(&Device { object: target, .. }) = self.plan.devices.get(device) else { return GUEST };
         let size = u64::from(access.bytes);
         let (method, len, value) = if access.is_in { (method::READ, 2, 0) } else { (method::WRITE, 3, value) };
         let message = Message { object: target, method, len, words: [place, size, value, 0, 0, 0] };
-        guest::advance(length);
         match self.admit(&message, true) {
             Admission::Call => {
                 let load = Waiting::Load(target, method, Load(access));
@@ -220,7 +218,10 @@ impl Cpu {
         let is_sound = address >> 31 != 0 && offset + u32::from(access.bytes) <= 4;
         let [register, low, high, _] = (address & 0xffff_fffc | offset).to_le_bytes();
         let (number, register) = (u16::from_le_bytes([low, high]), u16::from(register));
-        if let Some(function) = self.machine.functions.find(number).filter(|_| is_sound) {
+        if let Some((device, function)) = self.machine.functions.find(number).filter(|_| is_sound) {
+            if let Some(place) = function.through_window(register, access.bytes) {
+                return self.served_port(frame, access, (device, place), value.into());
+            }
             if access.is_in {
                 let value = function.config_read(register, access.bytes);
                 frame.set(0, access.merge(frame.get(0), value.into()));

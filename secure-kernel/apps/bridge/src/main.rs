@@ -167,7 +167,7 @@ extern "C" fn app_main(place: usize) -> ! {
         let named = || ports(&policy, |object| is_device(info, object));
         let mut services = [u16::MAX; MAX_PORTS];
         services.iter_mut().zip(named()).for_each(|(slot, (object, _))| *slot = object);
-        let interface = if is_pci { Interface::LegacyPci } else { Interface::Mmio };
+        let interface = if is_pci { Interface::Pci } else { Interface::Mmio };
         let ranges = info.guest_ranges.get(..info.guest_range_count as usize).unwrap_or_default();
         Device::Console(Console::new(interface, named().map(|(_, name)| name)), services, Window { ranges })
     };

@@ -114,4 +114,54 @@ pub(crate) fn pci(report: &mut Report) {
     let place = config(0xf0, 0x10);
     write_port(0xcfc, 4, 0x3f9);
     report.equal("P04 the ports' base address moves", "V", config(0xf0, 0x10), place);
+    window(report);
+}
+
+/// The window to the ports through their function's configuration space, the last of its capabilities (virtio 1.2 §4.1.4.9): it reaches the device
+/// and nothing else, and of the device's two interfaces the one that was written to first drives it.
+fn window(report: &mut Report) {
+    const PORTS: u32 = 0xf0;
+    const STATUS: u32 = 0x54;
+    let byte = |register: u32, place: usize| u32::from(config(PORTS, register).to_le_bytes()[place]);
+    let mut at = byte(0x34, 0);
+    for _ in 0..8 {
+        let next = byte(at, 1);
+        at = if next == 0 { at } else { next };
+    }
+    report.equal("P05 the last capability is the window", "OK", config(PORTS, at) >> 24, 5);
+    let set = |offset: u32, length: u32| {
+        config(PORTS, at + 8);
+        write_port(0xcfc, 4, offset);
+        config(PORTS, at + 12);
+        write_port(0xcfc, 4, length);
+        write_port(0xcf8, 4, 1 << 31 | PORTS << 8 | (at + 16));
+    };
+    set(STATUS, 1);
+    write_port(0xcfc, 1, 0);
+    write_port(0xcfc, 1, 1);
+    report.equal("P05 the status through the window", "V", read_port(0xcfc, 1), 1);
+    report.equal("P05 another width than the window's", "D", config(PORTS, at + 16), 0);
+    config(PORTS, 4);
+    write_port(0xcfc, 2, 1);
+    let [low, high, ..] = config(PORTS, 0x10).to_le_bytes();
+    let first = u16::from_le_bytes([low & !3, high]);
+    report.equal("P05 the status in the ports of both interfaces", "V", read_port(first + 0x12, 1), 1);
+    write_port(first + 0x12, 1, 3);
+    report.equal("P05 the other interface's status is written", "D", read_port(first + 0x54, 1), 1);
+    write_port(first + 0x12, 1, 0);
+    report.equal("P05 the other interface's reset", "V", read_port(first + 0x54, 1), 0);
+    // Past the end of the ports, over it, at a base address that is none: the registers of nobody.
+    let ends = [(0x80, 1), (0x7d, 4), (u32::MAX, 1), (0, u32::MAX), (0, 3)];
+    let all = ends.into_iter().flat_map(|window| [1, 2, 4].map(|bytes| (window, bytes)));
+    let wrong = all.filter(|&((offset, length), bytes)| {
+        set(offset, length);
+        write_port(0xcfc, bytes, 0xffff_ffff);
+        read_port(0xcfc, bytes) != 0
+    });
+    report.none("P05 a window over the end", "D", wrong.map(|((offset, _), _)| offset));
+    // A register that is none, within the ports.
+    set(0x7c, 4);
+    report.equal("P05 a window to nothing", "D", read_port(0xcfc, 4), ONES);
+    config(PORTS, 4);
+    write_port(0xcfc, 2, 0);
 }
