@@ -46,7 +46,7 @@ pub struct Policy<'a> {
     pub(crate) flow_states: &'a [FlowState],
     pub(crate) indexes: &'a [Index],
     pub(crate) rows: &'a [u32],
-    #[cfg_attr(not(feature = "names"), expect(dead_code, reason = "told to people alone"))]
+    #[cfg_attr(not(any(feature = "names", feature = "verify")), expect(dead_code, reason = "told to people alone"))]
     pub(crate) sources: &'a [Source],
     pub(crate) objects: &'a [Object],
     pub(crate) methods: &'a [Method],
