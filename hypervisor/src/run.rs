@@ -81,6 +81,9 @@ pub(crate) extern "C" fn hypervisor_main(plan: *const MachinePlan) -> ! {
     let partition = Partition::new(&plan, sides);
     partition.arm();
     let mut cpu = Cpu { plan, machine, gate, partition, console, restarts: 0 };
+    for grant in 0..cpu.gate.policy().grants() {
+        cpu.record(Kind::Grant, subject::GUEST, [grant.into(), 0, 0]);
+    }
     cpu.record(Kind::GuestStart, subject::GUEST, [0; 3]);
     cpu.gate.happens(subject::KERNEL, method::BOOT, arch::now());
     cpu.gate.happens(subject::GUEST, method::GUEST_START, arch::now());

@@ -58,6 +58,9 @@ enum Verb {
         /// Prints who may call what, after every rule: what is always allowed, and what may be
         #[arg(long)]
         table: bool,
+        /// Fails unless the table has this SHA-256, which the running wall tells: its loader, or a call of the audit service
+        #[arg(long, value_name = "SHA-256", value_parser = as_digest)]
+        expect: Option<String>,
     },
     /// Compiles a site's policy to the table that the wall evaluates
     Compile {
@@ -179,7 +182,9 @@ fn main() -> ExitCode {
         site::one(site, cli.arch).and_then(|arch| act(&Site::new(site, arch)))
     };
     let done = match &cli.verb {
-        Verb::Check { site, table } => each(site, &|site| check(site, *table, json)),
+        Verb::Check { site, table, expect: None } => each(site, &|site| check(site, *table, None, json)),
+        // A table is for one kind of machine.
+        Verb::Check { site, table, expect } => one(site, &|site| check(site, *table, expect.as_deref(), json)),
         Verb::Compile { site, output } => one(site, &|site| compile(site, output, json)),
         Verb::Explain { call, site } => each(site, &|site| explain::explain(site, call, json)),
         Verb::Completions { shell } => {
@@ -218,7 +223,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(site: &Site<'_>, with_table: bool, as_json: bool) -> Result<ExitCode, String> {
+fn check(site: &Site<'_>, with_table: bool, expected: Option<&str>, as_json: bool) -> Result<ExitCode, String> {
     let compiled = match site.open(as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
@@ -227,6 +232,12 @@ fn check(site: &Site<'_>, with_table: bool, as_json: bool) -> Result<ExitCode, S
     let lines = if with_table { table::lines(&compiled) } else { Vec::new() };
     if with_table {
         facts["table"] = json!(lines);
+    }
+    let own = digest(&compiled.table);
+    let other = expected.filter(|expected| *expected != own);
+    if let Some(expected) = expected {
+        facts["expected"] = json!(expected);
+        facts["ok"] = json!(other.is_none());
     }
     findings::print(&compiled.warnings, &compiled.sources, as_json, &facts);
     if !as_json {
@@ -246,10 +257,22 @@ fn check(site: &Site<'_>, with_table: bool, as_json: bool) -> Result<ExitCode, S
             let (file, line, ..) = compiled.sources.place(required.span);
             println!("requires of the machine: {} ({file}:{line})", required.show());
         }
-        println!("SHA-256 {}", digest(&compiled.table));
+        println!("SHA-256 {own}");
         lines.iter().for_each(|line| println!("{line}"));
+        if let Some(expected) = other {
+            eprintln!("error: this is not the policy with the SHA-256 {expected}");
+            eprintln!(
+                "  help: compare the site with what it was when the wall's bundle was made (`bulkhead diff`), or start a new bundle"
+            );
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if other.is_none() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// A SHA-256 as people copy it.
+fn as_digest(text: &str) -> Result<String, &'static str> {
+    let is_digest = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_digest { Ok(text.to_ascii_lowercase()) } else { Err("it has 64 hexadecimal digits") }
 }
 
 /// By this a table is known again: the loader says it at each start.

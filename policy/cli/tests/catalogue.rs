@@ -159,15 +159,38 @@ fn a_text_that_is_not_what_its_reader_sees_is_refused_and_both_line_ends_are_not
     assert!(compile(&site("windows", &[("site.policy", other)])).0);
 }
 
-/// C01, C10: a policy cut anywhere, through the binary; all prefixes in-process: `tests/fuzz`.
+/// A small policy with much of the language in it.
+const SMALL: &[u8] = b"edition 1
+policy p
+interface I {
+    enum Mode { off, on }
+    method set(rpm: u16 in 0..3000, mode: Mode) -> ()
+    // \xc3\xb6l
+}
+app x
+service s: I by x
+let fast = { 5, 200..2400 }
+flow lock { open -> shut
+ shut -> open }
+allow guest s.set when rpm in fast and mode == on at most 5 per min then lock becomes shut
+// accept L007: the bench
+allow guest mmio.write when address == 0x10
+deny guest s.set when rpm == 1000 as loud because \"{rpm} is loud\"
+never guest s.set when rpm above 2400
+test \"one\" {
+    guest -> s.set(200, on) allowed
+}
+";
+
+/// C01, C10: a policy cut after each byte, through the binary; a longer one, and its mutations, in-process: `tests/fuzz`.
 #[test]
-fn a_cut_policy_has_status_0_or_1_and_leaves_nothing_behind() {
-    let whole = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/drive/site.policy")).expect("it");
+fn a_policy_cut_at_any_byte_has_status_0_or_1_and_leaves_nothing_behind() {
     let mut refusals = 0;
-    for length in (0..whole.len()).step_by(whole.len() / 80) {
-        refusals += u32::from(!compile(&site("cut", &[("site.policy", &whole[..length])])).0);
+    for length in 0..SMALL.len() {
+        refusals += usize::from(!compile(&site("cut", &[("site.policy", &SMALL[..length])])).0);
     }
-    assert!(refusals > 40, "{refusals}");
+    assert!(refusals > SMALL.len() / 2, "{refusals}");
+    assert!(compile(&site("cut", &[("site.policy", SMALL)])).0);
     // What stood there before stays.
     let folder = site("kept", &[("site.policy", b"edition 2\n"), ("out.table", b"before")]);
     assert!(!compile(&folder).0);
@@ -339,6 +362,54 @@ fn a_newer_edition_and_a_table_of_another_version_are_refused_by_name() {
     assert_eq!(verdict(&|table| table[4] += 1), Err("it is of another version"));
     assert_eq!(verdict(&|table| table[0..4].reverse()), Err("it is of another version"), "the other order of bytes");
     assert_eq!(verdict(&|table| table.push(0)), Err("it is cut"));
+}
+
+/// C01, C10: the same with each byte altered, in three ways, and by the verbs that only look.
+#[test]
+fn a_policy_with_any_byte_altered_has_status_0_or_1_by_every_verb() {
+    let verbs: [&[&str]; 4] = [&["compile", "-o", "out.table"], &["test"], &["prove"], &["--json", "lint"]];
+    for at in 0..SMALL.len() {
+        let mut bytes = SMALL.to_vec();
+        bytes[at] = [bytes[at] ^ 1, b'{', 0xff][at % 3];
+        let folder = site("altered", &[("site.policy", &bytes)]);
+        let before = names(&folder);
+        let output = bulkhead_in(&folder, verbs[at / 3 % verbs.len()]);
+        // No status at all is a signal.
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{at}: {}", text(&output));
+        let is_written = output.status.success() && at / 3 % verbs.len() == 0;
+        assert_eq!(names(&folder).len(), before.len() + usize::from(is_written), "{at}");
+    }
+}
+
+/// C11: a digest that a running wall told, and the site that may have changed since.
+#[test]
+fn a_site_that_differs_from_what_runs_is_told_by_the_digest() {
+    let folder = site("drift", &[("site.policy", HEAD.as_bytes())]);
+    let own = compile(&folder).1.split("SHA-256 ").nth(1).expect("a digest").trim().to_string();
+    let check = |words: &[&str]| {
+        let output = bulkhead_in(&folder, &[&["check", "--expect"], words].concat());
+        (output.status.code(), text(&output))
+    };
+    assert_eq!(check(&[&own]).0, Some(0));
+    assert_eq!(check(&[&own.to_uppercase()]).0, Some(0));
+    let (status, said) = check(&[&own, "--json"]);
+    assert!(
+        status == Some(0) && said.contains("\"ok\":true") && said.contains(&format!("\"expected\":\"{own}\"")),
+        "{said}"
+    );
+    std::fs::write(folder.join("site.policy"), format!("{HEAD}allow guest s.set\n")).expect("a change");
+    let (status, said) = check(&[&own]);
+    assert!(status == Some(1) && said.contains(&format!("not the policy with the SHA-256 {own}")), "{said}");
+    assert!(said.contains("help: ") && said.contains("bulkhead diff"), "{said}");
+    let (status, said) = check(&[&own, "--json"]);
+    assert!(status == Some(1) && said.contains("\"ok\":false") && said.contains("\"sha256\":"), "{said}");
+    for wrong in ["", "12", &own[1..], &format!("{own}0"), &format!("g{}", &own[1..])] {
+        let (status, said) = check(&[wrong]);
+        assert!(status == Some(2) && said.contains("64 hexadecimal digits"), "{wrong}: {said}");
+    }
+    // Each kind of machine has a table, and a digest, of its own.
+    let output = bulkhead_in(&demo(), &["check", "--expect", &own]);
+    assert!(output.status.code() == Some(2) && text(&output).contains("say for which: --arch"), "{}", text(&output));
 }
 
 /// C11.

@@ -7,7 +7,7 @@ use bulkhead_model::code::{EFFECTS, WRITES};
 use bulkhead_model::{self as model, NONE, kind};
 
 use crate::code;
-use crate::diagnostic::{Diagnostic, Sources};
+use crate::diagnostic::{Diagnostic, Sources, Span};
 use crate::groups::never_both;
 use crate::index;
 use crate::normal::{self, ROWS};
@@ -39,7 +39,12 @@ struct Written<'p> {
 }
 
 /// Writes the table; findings say which rules can never decide anything, and which of them quarrel.
-pub(crate) fn compile(policy: &Policy, sources: &Sources, findings: &mut Vec<Diagnostic>) -> (Vec<u8>, Cost) {
+pub(crate) fn compile(
+    policy: &Policy,
+    sources: &Sources,
+    granted: &[(Span, String)],
+    findings: &mut Vec<Diagnostic>,
+) -> (Vec<u8>, Cost) {
     let mut tables = Tables::default();
     tables.machine = policy.arch.map_or(model::machine::ANY, crate::Arch::number);
     tables.zone = policy.zone.unwrap_or(0);
@@ -64,6 +69,15 @@ pub(crate) fn compile(policy: &Policy, sources: &Sources, findings: &mut Vec<Dia
                 "check its condition, or remove it",
             ));
         }
+    }
+    // Behind the rules, so that those keep their numbers.
+    for (span, told) in granted {
+        let (file, line, ..) = sources.place(*span);
+        let place = tables.add_file(file) << 24 | line & 0xff_ffff;
+        let because = tables.add_text(told);
+        tables.labels.push(model::Label { because, ..model::Label::default() });
+        tables.sources.push(model::Source { place, label: number(tables.labels.len()) });
+        tables.grants += 1;
     }
     if tables.methods.len() >= usize::from(NONE) || policy.states.len() >= usize::from(NONE) {
         let span = policy.rules.last().map(|rule| rule.span).unwrap_or_default();

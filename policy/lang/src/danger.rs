@@ -5,7 +5,7 @@ use crate::diagnostic::{Diagnostic, Sources, Span};
 use crate::policy::{Body, Expression, Policy};
 use crate::regions::{extent, intersection};
 use crate::tree::{Decision, Event, Space};
-use bulkhead_model::{method, object};
+use bulkhead_model::{MAX_GRANTS, method, object};
 
 /// The finding's name.
 pub const ID: &str = "L007";
@@ -153,18 +153,29 @@ impl Compiled {
     }
 }
 
-/// A dangerous grant that nobody gave a reason for is an error.
-pub(crate) fn refuse(policy: &Policy, sources: &Sources, findings: &mut Vec<Diagnostic>) {
-    let open = grants(policy).into_iter().filter(|(span, _)| !is_accepted(sources, *span, ID));
-    findings.extend(open.map(|(span, what)| {
+/// A dangerous grant that nobody gave a reason for is an error. The others, each with its reason.
+pub(crate) fn refuse(policy: &Policy, sources: &Sources, findings: &mut Vec<Diagnostic>) -> Vec<(Span, String)> {
+    let all = grants(policy);
+    if let Some((span, _)) = all.get(MAX_GRANTS as usize) {
+        let message = format!("{ID}: this is one grant more than {MAX_GRANTS} that can undo the wall");
+        let help = "each is recorded at every start; join those that belong together, or narrow them";
+        findings.push(Diagnostic::error(*span, message, help));
+    }
+    let told = all.into_iter().filter_map(|(span, what)| {
+        if let Some(reason) = accepted(sources, span, ID) {
+            return Some((span, format!("{what}: {reason}")));
+        }
         let help = "narrow it to what the guest needs, or say why: `// accept L007: REASON` on the line above";
-        Diagnostic::error(span, format!("{ID}: {what}"), help)
-    }));
+        findings.push(Diagnostic::error(span, format!("{ID}: {what}"), help));
+        None
+    });
+    told.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use crate::tests::build;
+    use bulkhead_model::{MAX_GRANTS, Policy};
 
     const START: &str = "edition 1\npolicy p\n";
 
@@ -206,7 +217,29 @@ mod tests {
         let what = "the guest is given mmio.write, which can undo the wall or stop the machine's other side";
         assert_eq!(compiled.dangers(), format!("site.policy:4 {what}: the bench measures it\n"));
         assert_eq!(compiled.requirements(), format!("granted 0 {}", compiled.dangers()));
+        let table = Policy::verify(&compiled.table).unwrap();
+        assert_eq!(table.grants(), 1);
+        assert_eq!(table.grant(0), Some(("site.policy", 4, format!("{what}: the bench measures it").as_str())));
+        assert_eq!(table.grant(1), None);
+        assert_eq!(table.rule_place(1), Some(("site.policy", 5)), "rules keep their numbers");
+        let none = build(&format!("{START}allow kernel task.start\n")).unwrap();
+        let none = Policy::verify(&none.table).unwrap();
+        assert_eq!((none.grants(), none.grant(0)), (0, None));
         assert_eq!(build(START).unwrap().requirements(), "");
+    }
+
+    #[test]
+    fn as_many_are_granted_as_are_recorded_at_a_start_and_no_more() {
+        let policy = |count: u32| {
+            let grant = "// accept L007: the bench\nallow guest mmio.write when address == ";
+            let grants: String = (0..count).map(|n| format!("{grant}{}\n", n * 8)).collect();
+            build(&format!("{START}{grants}"))
+        };
+        let most = policy(MAX_GRANTS).unwrap();
+        assert_eq!(Policy::verify(&most.table).unwrap().grants(), MAX_GRANTS);
+        let text = policy(MAX_GRANTS + 1).unwrap_err();
+        assert!(text.contains("L007: this is one grant more than 255") && text.contains("site.policy:514"), "{text}");
+        assert_eq!(text.matches("error:").count(), 1, "{text}");
     }
 
     #[test]

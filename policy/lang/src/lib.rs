@@ -158,8 +158,8 @@ pub fn compile_for(
     }
     let policy = check::check(&items, arch, &mut findings);
     parts::tell_origins(&renamed, &mut findings);
-    danger::refuse(&policy, &sources, &mut findings);
-    let (table, worst) = compile::compile(&policy, &sources, &mut findings);
+    let granted = danger::refuse(&policy, &sources, &mut findings);
+    let (table, worst) = compile::compile(&policy, &sources, &granted, &mut findings);
     findings.sort_by_key(|finding| (finding.span.file, finding.span.start));
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         return Err(Box::new(Report { findings, sources }));

@@ -59,6 +59,8 @@ pub struct Tables {
     pub machine: u32,
     /// Seconds that local time is ahead of UTC.
     pub zone: i32,
+    /// How many of `sources`, the last ones, are grants that can undo the wall.
+    pub grants: u32,
     known: HashMap<String, Text>,
     known_code: HashMap<Vec<u32>, u32>,
 }
@@ -167,7 +169,7 @@ impl Tables {
             phases: self.phases.max(1),
             machine: self.machine,
             zone: self.zone,
-            reserved: 0,
+            grants: self.grants,
         };
         let mut bytes = header.as_bytes().to_vec();
         sections.iter().for_each(|section| bytes.extend_from_slice(section));

@@ -30,6 +30,8 @@ pub use view::{FormatError, Policy};
 
 /// The most arguments a call carries.
 pub const MAX_ARGS: usize = 6;
+/// The most grants that can undo the wall: each is recorded at the start, and they take no more than half of the trail.
+pub const MAX_GRANTS: u32 = 255;
 /// No rule, no server, no row.
 pub const NONE: u16 = 0xffff;
 

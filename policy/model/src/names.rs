@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use crate::NONE;
-use crate::table::{Field, Label};
+use crate::table::{Field, Label, Source};
 use crate::values::Values;
 use crate::view::Policy;
 
@@ -11,7 +11,21 @@ impl<'a> Policy<'a> {
     /// Where the rule that users know by `source` was written: file and line.
     #[must_use]
     pub fn rule_place(&self, source: u16) -> Option<(&'a str, u32)> {
-        let row = self.sources.get(usize::from(source)).filter(|_| source != NONE)?;
+        self.place(self.sources.get(usize::from(source)).filter(|_| source != NONE)?)
+    }
+
+    /// The n-th grant that can undo the wall: file and line, what it gives away and why.
+    #[must_use]
+    pub fn grant(&self, n: u64) -> Option<(&'a str, u32, &'a str)> {
+        let count = self.grants as usize;
+        let first = self.sources.len().checked_sub(count)?;
+        let n = usize::try_from(n).ok().filter(|n| *n < count)?;
+        let row = self.sources.get(first + n)?;
+        let (file, line) = self.place(row)?;
+        Some((file, line, self.text(self.label_of(row)?.because)))
+    }
+
+    fn place(&self, row: &Source) -> Option<(&'a str, u32)> {
         let file = self.files.get((row.place >> 24) as usize)?;
         Some((self.text(*file), row.place & 0xff_ffff))
     }
@@ -29,7 +43,10 @@ impl<'a> Policy<'a> {
     }
 
     fn label(&self, source: u16) -> Option<&'a Label> {
-        let row = self.sources.get(usize::from(source)).filter(|_| source != NONE)?;
+        self.label_of(self.sources.get(usize::from(source)).filter(|_| source != NONE)?)
+    }
+
+    fn label_of(&self, row: &Source) -> Option<&'a Label> {
         self.labels.get(row.label.checked_sub(1)? as usize)
     }
 }

@@ -62,8 +62,8 @@ pub struct Header {
     pub machine: u32,
     /// How far the site's local time is ahead of UTC, in seconds.
     pub zone: i32,
-    /// Zero: what follows begins at a multiple of eight.
-    pub reserved: u32,
+    /// How many of the sources, the last ones, are no rules but grants that can undo the wall; at most [`crate::MAX_GRANTS`].
+    pub grants: u32,
 }
 
 /// A piece of the text section.

@@ -30,6 +30,7 @@ impl<'a> Policy<'a> {
             && matches!(self.phases, 1 | 3)
             && cells() == self.cells.len()
             && self.state_words <= code::STATE_WORDS
+            && self.grants as usize <= self.sources.len()
             && self.methods.iter().all(|row| usize::from(row.arguments.max(row.replies)) <= MAX_ARGS);
         if is_sound { Ok(()) } else { Err(FormatError::Count) }
     }
@@ -123,7 +124,7 @@ fn within(first: u32, count: u32, length: usize) -> bool {
 mod tests {
     use super::*;
     use crate::build::{Aligned, Tables};
-    use crate::table::{Field, Index, Label, Object, State};
+    use crate::table::{Field, Index, Label, Object, Source, State};
     use crate::{MAX_ARGS, kind};
 
     /// A table in which every section's rows point as far as they may.
@@ -192,6 +193,14 @@ mod tests {
             tables.methods[1].arguments = arguments;
         };
         assert_eq!([check(|tables| most(tables, 6)), check(|tables| most(tables, 7))], [Ok(()), COUNT]);
+        let grants = |grants, sources| {
+            check(|tables| {
+                tables.grants = grants;
+                tables.sources.resize(sources, Source::default());
+            })
+        };
+        assert_eq!([grants(2, 2), grants(3, 2)], [Ok(()), COUNT], "the last sources are grants");
+        assert_eq!([grants(255, 300), grants(256, 300), grants(u32::MAX, 300)], [Ok(()), COUNT, COUNT]);
         assert_eq!(check(|tables| tables.cells.truncate(3)), COUNT);
         assert_eq!(check(|tables| tables.cells.push(Cell::default())), COUNT);
         if cfg!(miri) {

@@ -6,7 +6,7 @@ use crate::table::{
     Cell, Field, FlowState, Header, Index, Interval, Label, MAGIC, Method, Object, Row, Source, State, Test, Text,
     VERSION,
 };
-use crate::{MAX_ARGS, Phase, code};
+use crate::{MAX_ARGS, MAX_GRANTS, Phase, code};
 
 /// Why a table is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct Policy<'a> {
     pub(crate) flow_states: &'a [FlowState],
     pub(crate) indexes: &'a [Index],
     pub(crate) rows: &'a [u32],
-    #[cfg_attr(not(feature = "names"), expect(dead_code, reason = "told to people alone"))]
+    #[cfg_attr(not(any(feature = "names", feature = "verify")), expect(dead_code, reason = "told to people alone"))]
     pub(crate) sources: &'a [Source],
     pub(crate) objects: &'a [Object],
     pub(crate) methods: &'a [Method],
@@ -62,6 +62,7 @@ pub struct Policy<'a> {
     pub(crate) phases: usize,
     pub(crate) state_words: usize,
     pub(crate) machine: u32,
+    pub(crate) grants: u32,
     /// How far the site's local time is ahead of UTC, in seconds.
     pub zone: i32,
 }
@@ -103,7 +104,7 @@ impl<'a> Policy<'a> {
         }
         let text = core::str::from_utf8(rest).map_err(|_| FormatError::Text)?;
         let (phases, state_words) = (header.phases as usize, header.state_words as usize);
-        if state_words > code::STATE_WORDS {
+        if state_words > code::STATE_WORDS || header.grants > MAX_GRANTS {
             return Err(FormatError::Count);
         }
         Ok(Self {
@@ -128,8 +129,15 @@ impl<'a> Policy<'a> {
             phases,
             state_words,
             machine: header.machine,
+            grants: header.grants,
             zone: header.zone,
         })
+    }
+
+    /// How many grants can undo the wall; at most [`MAX_GRANTS`].
+    #[must_use]
+    pub const fn grants(&self) -> u32 {
+        self.grants
     }
 
     /// Whether it was compiled for a kind of machine ([`crate::machine`]), or for any.

@@ -95,6 +95,8 @@ pub enum Kind {
     KernelFatal = 7,
     /// The guest did something no call describes (args: ESR_EL2, FAR_EL2, HPFAR_EL2).
     GuestFault = 8,
+    /// The policy in force has a grant that can undo the wall (args: which, from 0).
+    Grant = 9,
 }
 
 impl Kind {
@@ -111,6 +113,7 @@ impl Kind {
             6 => Self::CallTimedOut,
             7 => Self::KernelFatal,
             8 => Self::GuestFault,
+            9 => Self::Grant,
             _ => return None,
         })
     }

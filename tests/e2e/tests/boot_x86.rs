@@ -214,7 +214,18 @@ fn a_guest_that_ends_itself_by_any_way_is_started_anew_alone_until_its_limit() {
 #[test]
 #[ignore = "needs the emulator: cargo xtask test"]
 fn debian_calls_services_through_a_serial_port_and_is_refused_the_rest() {
-    run_site(SERIAL, "amd", None);
+    let said = run_site(SERIAL, "amd", None);
+    // The loader's word, and what the guest was answered.
+    let digest = said.split("loader: policy SHA-256 ").nth(1).and_then(|rest| rest.get(..64)).expect("a digest");
+    expect(&said, &format!("audit.policy -> ok sha256=\"{digest}\""));
+    // What the loader says of grants is on record, numbered before all else.
+    let grants: Vec<&str> =
+        said.lines().filter_map(|line| line.split_once("granted by ")).map(|(_, told)| told).collect();
+    assert!(grants.len() > 1 && said.matches("can undo the wall").count() == 2 * grants.len(), "{said}");
+    for (number, told) in grants.iter().enumerate() {
+        expect(&said, &format!("audit: #{number} granted by {told}"));
+    }
+    expect(&said, &format!("audit: #{} guest started (restarts: 0)", grants.len()));
 }
 
 #[test]

@@ -6,6 +6,8 @@ use core::fmt;
 
 use bulkhead_abi::audit::{Kind, RING_RECORDS, Record};
 use bulkhead_model::{Phase, Policy, Reason, Told, Values};
+use bulkhead_types::Bytes;
+use sha2::{Digest, Sha256};
 
 include!(concat!(env!("OUT_DIR"), "/interfaces.rs"));
 
@@ -86,6 +88,38 @@ impl Rate {
     }
 }
 
+/// What the app answers: how the trail fares, and which policy is in force.
+#[derive(Clone, Debug)]
+pub struct Service {
+    totals: audit::TotalsReply,
+    sha256: Bytes<32>,
+}
+
+impl Service {
+    /// For the policy's table as it lies in memory, the same that the monitors of wall and kernel decide by. It is hashed here and now: what the loader
+    /// saw is no proof of what is there.
+    #[must_use]
+    pub fn new(table: &[u8]) -> Self {
+        let sha256 = Bytes::new(&Sha256::digest(table)).unwrap_or_default();
+        Self { totals: audit::TotalsReply { records: 0, lost: 0, unprinted: 0 }, sha256 }
+    }
+
+    /// Takes the counts that the next answer tells.
+    pub const fn count(&mut self, reader: &Reader, rate: &Rate) {
+        self.totals = audit::TotalsReply { records: reader.next, lost: reader.lost, unprinted: rate.unprinted };
+    }
+}
+
+impl audit::Server for Service {
+    fn totals(&mut self) -> audit::TotalsReply {
+        self.totals
+    }
+
+    fn policy(&mut self) -> audit::PolicyReply {
+        audit::PolicyReply { sha256: self.sha256 }
+    }
+}
+
 /// A record as one line for people.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
@@ -113,6 +147,10 @@ impl fmt::Display for Line<'_> {
             Some(Kind::GuestFault) => {
                 write!(f, "guest: an access that no call describes (syndrome {first:#x}, address {second:#x})")?;
             }
+            Some(Kind::Grant) => match self.policy.grant(first) {
+                Some((file, line, told)) => write!(f, "granted by {file}:{line}: {told}")?,
+                None => write!(f, "granted: number {first}, which the policy does not tell")?,
+            },
             None => write!(f, "unknown record")?,
         }
         if record.count > 1 { write!(f, ", {} times", record.count) } else { Ok(()) }
@@ -248,6 +286,43 @@ mod tests {
         tables.sources = std::vec![Source { place, label: 0 }, Source { place, label: 1 }];
         tables.cells.push(Cell { index: Cell::PLAIN, ..Cell::default() });
         tables.to_bytes()
+    }
+
+    #[test]
+    fn the_service_tells_the_digest_of_the_table_that_lies_in_memory_and_the_counts() {
+        let mut table = table();
+        let digest = |table: &[u8]| match audit::dispatch(&mut Service::new(table), 1, &[0; 6]) {
+            bulkhead_types::Answer::Reply(5, [32, digest @ .., 0]) => digest.map(u64::to_be_bytes).concat(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(digest(b"abc")[..4], [0xba, 0x78, 0x16, 0xbf], "FIPS 180-4's example");
+        let before = digest(&table);
+        assert_eq!(before, Sha256::digest(&table).as_slice());
+        *table.last_mut().unwrap() ^= 1;
+        assert_ne!(digest(&table), before, "one bit more, another digest");
+        let mut service = Service::new(&table);
+        service.count(&Reader { next: 7, lost: 2 }, &Rate { limit: 1, left: 1, unprinted: 3 });
+        let answer = audit::dispatch(&mut service, 0, &[0; 6]);
+        assert_eq!(answer, bulkhead_types::Answer::Reply(3, [7, 2, 3, 0, 0, 0]));
+    }
+
+    #[test]
+    fn a_grant_that_can_undo_the_wall_is_a_line_with_its_place_and_its_reason() {
+        let mut tables = Tables::default();
+        tables.subjects = std::vec![tables.add_text("guest")];
+        let because = tables.add_text("the guest is given `gic`, which can undo the wall: it is {not} a copy");
+        tables.labels.push(Label { because, ..Label::default() });
+        let place = tables.add_file("site.policy") << 24 | 4;
+        tables.sources = std::vec![Source { place, label: 0 }, Source { place: place + 5, label: 1 }];
+        tables.grants = 1;
+        let bytes = tables.to_bytes();
+        let policy = Policy::verify(&bytes).unwrap();
+        let mut record = Record { kind: Kind::Grant as u8, rule: NONE, len: 3, count: 1, ..Record::default() };
+        let told = "granted by site.policy:9: the guest is given `gic`, which can undo the wall: it is {not} a copy";
+        assert_eq!(Line { record: &record, policy: &policy }.to_string(), std::format!("#0 {told}"));
+        record.args[0] = 1;
+        let line = Line { record: &record, policy: &policy }.to_string();
+        assert_eq!(line, "#0 granted: number 1, which the policy does not tell");
     }
 
     #[test]

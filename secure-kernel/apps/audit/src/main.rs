@@ -6,8 +6,8 @@
 use bulkhead_abi::audit::{RING_RECORDS, Record, RingHeader};
 use bulkhead_abi::boot::BootInfo;
 use bulkhead_abi::wall;
-use bulkhead_app_audit::audit::{self, Server, TotalsReply};
-use bulkhead_app_audit::{Line, Rate, Reader, Ring};
+use bulkhead_app_audit::audit;
+use bulkhead_app_audit::{Line, Rate, Reader, Ring, Service};
 use bulkhead_model::Policy;
 use bulkhead_user::{self as user, Event, Reply, log};
 
@@ -39,15 +39,6 @@ impl Ring for Mapped {
     }
 }
 
-/// The service.
-struct Totals(TotalsReply);
-
-impl Server for Totals {
-    fn totals(&mut self) -> TotalsReply {
-        self.0
-    }
-}
-
 /// Lines a second.
 const LINES: u32 = 60;
 
@@ -57,18 +48,20 @@ extern "C" fn app_main() -> ! {
     let info = unsafe { &*(wall::APP_BOOT_VA as *const BootInfo) };
     let length = usize::try_from(info.policy_bytes).unwrap_or(0);
     // SAFETY: the bundle maps the policy's pages read only at this address for this app, and nobody writes to them.
-    let Ok(policy) = Policy::open(unsafe { core::slice::from_raw_parts(wall::POLICY as *const u8, length) }) else {
+    let table = unsafe { core::slice::from_raw_parts(wall::POLICY as *const u8, length) };
+    let Ok(policy) = Policy::open(table) else {
         log!("the policy does not verify");
         user::exit(3)
     };
+    let mut service = Service::new(table);
     let (mut reader, mut rate) = (Reader::default(), Rate::new(LINES));
     let turn = user::ticks_per_second() / 20;
     let (mut lost, mut unprinted, mut turns) = (0, 0, 0);
     user::set_timer(user::now() + turn);
     user::serve(|event| match event {
         Event::Request(request) => {
-            let mut totals = Totals(TotalsReply { records: reader.next, lost: reader.lost, unprinted: rate.unprinted });
-            audit::dispatch(&mut totals, request.message.method, &request.message.words).into()
+            service.count(&reader, &rate);
+            audit::dispatch(&mut service, request.message.method, &request.message.words).into()
         }
         Event::Notification(_) => {
             while let Some(record) = reader.read(&Mapped, user::now()) {
