@@ -44,7 +44,14 @@ extern "C" fn guest_main() -> ! {
         write_register(0x832, 0xef);
         write_register(0x808, 0x20);
     }
-    let way = ["triple fault", "keyboard", "fast reset", "reset register", "no IDT in memory", "a loop of exits"];
+    let way = [
+        "X40 triple fault",
+        "X55 keyboard",
+        "X55 fast reset",
+        "X55 reset register",
+        "X42 no IDT in memory",
+        "X42 a loop of exits",
+    ];
     let number = usize::try_from(start).unwrap_or(0) % way.len();
     let _ = writeln!(out, "restless: up, ends by {}", way.get(number).unwrap_or(&""));
     match number {

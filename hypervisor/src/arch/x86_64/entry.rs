@@ -207,6 +207,8 @@ svm_enter:                              // rax: the frame to enter
     restore
     mov   rax, [rsp]
     vmrun rax
+    .global svm_left
+svm_left:
     mov   rax, [rax + 0x5f8]
     store
     jmp   svm_enter

@@ -43,7 +43,12 @@ fault_common:                           // vector, error code, RIP, CS, RFLAGS, 
     cmp   qword ptr [rsp], 2
     je    3f
     push  rax
-    mov   rax, [rsp + 24]
+    cmp   qword ptr [rsp + 8], 1
+    jne   5f
+    lea   rax, [rip + svm_left]         // a guest's step that the CPU left pending at its exit (Bochs): the guest gets its own
+    cmp   rax, [rsp + 24]
+    je    6f
+5:  mov   rax, [rsp + 24]
     lea   r8, [rip + checked_read]
     cmp   rax, r8
     je    1f
@@ -61,7 +66,7 @@ fault_common:                           // vector, error code, RIP, CS, RFLAGS, 
 2:  lea   rax, [rip + checked_write_end]
 4:  mov   [rsp + 24], rax
     mov   r8d, 1
-    pop   rax
+6:  pop   rax
 3:  add   rsp, 16
     iretq
 

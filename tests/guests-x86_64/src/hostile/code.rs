@@ -16,6 +16,7 @@ pub(crate) fn changing_code(report: &mut Report) {
     /// Where it runs, and two blocks of memory that are mapped there in turn.
     const HERE: u64 = 0x3000_0000;
     const BLOCKS: [u64; 2] = [0x200_0000, 0x240_0000];
+    const SECONDS: [u64; 2] = [0x280_0000, 0x2c0_0000];
     let put = |at: u64, code: [u8; 8]| {
         // SAFETY: nothing else lies there.
         unsafe { (at as *mut [u8; 8]).write_volatile(code) };
@@ -46,19 +47,41 @@ pub(crate) fn changing_code(report: &mut Report) {
     map(BLOCKS[0]);
     report.equal("X46 a store to a controller", "OK", run(), 0x10);
     put(BLOCKS[0], edx);
-    report.equal("X46 written over", "OK", run(), 0x20);
+    report.equal("X45 written over", "OK", run(), 0x20);
     put(BLOCKS[0], long);
-    report.equal("X46 written over by a longer one", "OK", run(), 0x10);
+    report.equal("X45 written over by a longer one", "OK", run(), 0x10);
     map(BLOCKS[1]);
-    report.equal("X46 another page in its place", "OK", run(), 0x20);
+    report.equal("X44 another page in its place", "OK", run(), 0x20);
     map(BLOCKS[0]);
-    report.equal("X46 the first page again", "OK", run(), 0x10);
+    report.equal("X44 the first page again", "OK", run(), 0x10);
     let turns = (0..1000_u32).filter(|turn| {
         let is_even = turn.is_multiple_of(2);
         put(BLOCKS[0], if is_even { edx } else { ecx });
         run() != if is_even { 0x20 } else { 0x10 }
     });
-    report.none("X46 written over 1,000 times", "OK", turns);
+    report.none("X45 written over 1,000 times", "OK", turns);
+    // Over the edge of two pages, the second of which changes.
+    const EDGE: u64 = HERE + 0x20_0000;
+    let map_second = |block: u64| {
+        // SAFETY: as for `map`.
+        unsafe {
+            (&raw mut tables)
+                .cast::<u64>()
+                .add(0x400 + usize::try_from(EDGE >> 21).unwrap_or(0))
+                .write_volatile(block | 0x83);
+            asm!("invlpg [{}]", in(reg) EDGE);
+        }
+    };
+    put(BLOCKS[0] + 0x1f_fff8, [0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x89]);
+    put(SECONDS[0], [0x08, 0xc3, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90]);
+    put(SECONDS[1], [0x10, 0xc3, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90]);
+    for (block, wanted) in [(SECONDS[0], 0x10), (SECONDS[1], 0x20), (SECONDS[0], 0x10)] {
+        map_second(block);
+        // SAFETY: as for `run`.
+        unsafe { asm!("call {}", in(reg) EDGE - 1, in("rax") PRIORITY, in("ecx") 0x10, in("edx") 0x20) };
+        report.equal("X44 over the edge of a page that changes", "OK", load(PRIORITY), wanted);
+    }
+    map_second(EDGE);
     store(PRIORITY, 0);
     map(HERE);
 }

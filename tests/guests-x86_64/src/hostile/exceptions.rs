@@ -117,7 +117,7 @@ pub(crate) fn exceptions(report: &mut Report) {
         // QEMU's CPU has neither of these.
         report.equal("X38 an access to a debug register", "OK", watched!(0_u64, DETECT, "mov rax, dr3"), once(1 << 13));
         report.equal("X38 each delivery is watched by the next", "OK", nested(), 9);
-        report.equal("X38 INT1", "OK", watched!(0_u64, OFF, ".byte 0xf1"), 1);
+        report.equal("X35 INT1", "OK", watched!(0_u64, OFF, ".byte 0xf1"), 1);
         let cr0 = read_cr0();
         write_cr0(cr0 | 1 << 18);
         report.equal("X39 an unaligned word in ring 3", "OK", unaligned_in_user(), 18);

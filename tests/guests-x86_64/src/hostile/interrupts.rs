@@ -1,9 +1,29 @@
 //! Interrupt controllers and PCI.
 
+use core::arch::{asm, global_asm};
+
 use bulkhead_guests_x86_64::attempt;
 
 use crate::access::{load, read_port, store, write_port};
+use crate::exceptions::set_gate;
 use crate::report::{APIC, COMMAND, IO_APIC, ONES, Report};
+
+global_asm!(
+    r#"
+    .global count_and_end
+count_and_end:                          // counted in R13
+    inc   r13
+    push  rax
+    mov   eax, 0xfee000b0
+    mov   dword ptr [rax], 0
+    pop   rax
+    iretq
+    "#
+);
+
+unsafe extern "C" {
+    fn count_and_end();
+}
 
 pub(crate) fn interrupts(report: &mut Report) {
     store(APIC + 0xf0, 0x1ff);
@@ -21,6 +41,22 @@ pub(crate) fn interrupts(report: &mut Report) {
             load(COMMAND) != before
         }),
     );
+    // Every mode to every destination, but fixed ones to itself.
+    let mut sent = 0_u64;
+    for name in [0, 0x0100_0000, 0x0f00_0000, 0xff00_0000] {
+        store(COMMAND + 0x10, name);
+        for (mode, to) in
+            (0..8_u32).flat_map(|mode| (0..4_u32).map(move |to| (mode, to))).filter(|pair| *pair != (0, 1))
+        {
+            for bits in [0x4030, 0x4830, 0xc030, 0x30] {
+                store(COMMAND, to << 18 | mode << 8 | bits);
+                sent += u64::from(load(COMMAND) != before);
+            }
+        }
+    }
+    store(COMMAND + 0x10, 0);
+    report.equal("I01 every mode to every destination", "D", sent, 0);
+    storm(report);
     // SAFETY: the vector's handler returns at once.
     let got = unsafe { attempt!("mov [rax], ecx\nsti\nnop\nnop\nnop\ncli", in("rax") COMMAND, in("ecx") 0x4_4030_u32) };
     store(APIC + 0xb0, 0);
@@ -50,6 +86,21 @@ pub(crate) fn interrupts(report: &mut Report) {
     io_apic(report);
 }
 
+/// Interrupts to itself, each of which exits: all arrive, once.
+fn storm(report: &mut Report) {
+    set_gate(0x32, count_and_end, 0x8e00);
+    let turns = 20_000_u64;
+    let arrived: u64;
+    // SAFETY: the vector's handler counts in R13 and ends the interrupt; nothing else is used.
+    unsafe {
+        asm!(
+            "xor r13d, r13d", "sti", "2:", "mov dword ptr [rax], 0x44032", "dec rcx", "jnz 2b", "nop", "nop", "cli",
+            inout("rcx") turns => _, in("rax") COMMAND, out("r13") arrived
+        );
+    }
+    report.equal("I06 a storm of interrupts to itself", "OK", arrived, turns);
+}
+
 pub(crate) fn pin(index: u32) -> u64 {
     store(IO_APIC, 0x10 + 2 * index);
     load(IO_APIC + 0x10)
@@ -71,6 +122,17 @@ pub(crate) fn io_apic(report: &mut Report) {
     }
     report.equal("I03 entries that would stop the wall", "D", wrong, 0);
     report.equal("I03 pins of the wall's own", "D", own, u64::from(report.is_svm));
+    // Registers that no I/O APIC has.
+    for index in [0x40, 0x80, 0xff] {
+        store(IO_APIC, index);
+        store(IO_APIC + 0x10, 0x530);
+    }
+    report.equal(
+        "I03 registers that are not there",
+        "D",
+        (0..24).filter(|index| pin(*index) & 0x7ff == 0x530).count() as u64,
+        0,
+    );
     let before = pin(9);
     store(IO_APIC + 0x10, 0x1_0039);
     report.equal("I03 an entry of its own", "OK", pin(9) & 0x1_07ff, 0x1_0039);
@@ -101,6 +163,31 @@ pub(crate) fn pci(report: &mut Report) {
         },
         ONES,
     );
+    // An address written by bytes is none; the bridge's name is the one that is asked for by double words.
+    let name = config(0, 0);
+    write_port(0xcf8, 1, 0xff);
+    write_port(0xcfb, 1, 0);
+    write_port(0xcfa, 2, 0);
+    report.equal("P01 an address in pieces", "D", read_port(0xcfc, 4), name);
+    report.equal(
+        "P01 a byte and a word of it",
+        "OK",
+        read_port(0xcfd, 1) << 8 | read_port(0xcfe, 2) << 16,
+        name & 0xffff_ff00,
+    );
+    report.equal("P01 a window for all of it", "D", load(0xb000_0000) & load(0xe000_0000), ONES);
+    // What shows system management memory (0:0.0, 0x9d on q35, 0x72 on i440fx), and where that lies.
+    let shown = [0x9c, 0x70].map(|register| config(0, register));
+    for (register, place) in [(0x9c, 0xcfd), (0x70, 0xcfe)] {
+        config(0, register);
+        write_port(place, 1, 0x4a);
+    }
+    report.equal(
+        "X56 the register of SMRAM",
+        "D",
+        u64::from([0x9c, 0x70].map(|register| config(0, register)) != shown),
+        0,
+    );
     let command = config(0, 4);
     write_port(0xcfc, 2, 0xffff);
     report.equal("P03 a bridge's command", "D", config(0, 4), command);
@@ -114,6 +201,17 @@ pub(crate) fn pci(report: &mut Report) {
     let place = config(0xf0, 0x10);
     write_port(0xcfc, 4, 0x3f9);
     report.equal("P04 the ports' base address moves", "V", config(0xf0, 0x10), place);
+    for (port, bytes, value) in [(0xcfc, 1, 0), (0xcfd, 1, 0x20), (0xcfe, 2, 0xfee0), (0xcfc, 2, 1), (0xcfc, 4, 0)] {
+        config(0xf0, 0x10);
+        write_port(port, bytes, value);
+        report.equal("P04 in pieces", "V", config(0xf0, 0x10), place);
+    }
+    // No function that the guest gets masters the bus but the ports', whose memory is looked at by who serves it (P07).
+    for function in [0_u32, 0xf8] {
+        let before = config(function, 4);
+        write_port(0xcfc, 2, 0x0004);
+        report.equal("P07 a bridge masters the bus", "D", config(function, 4), before);
+    }
     window(report);
 }
 

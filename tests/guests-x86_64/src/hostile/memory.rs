@@ -1,11 +1,17 @@
 //! Memory that is not the guest's.
 
+use core::arch::asm;
 use core::fmt::Write;
 
 use bulkhead_guests_x86_64::attempt;
 
 use crate::access::{load, load_wide, store};
 use crate::report::{APIC, IO_APIC, ONES, PROTECTION, Report};
+
+unsafe extern "C" {
+    /// The page tables that this program starts with.
+    static mut tables: [u64; 0xc00];
+}
 
 /// Memory that is not the guest's: reads give ones, writes vanish.
 pub(crate) fn memory(report: &mut Report) {
@@ -44,6 +50,28 @@ pub(crate) fn memory(report: &mut Report) {
     // SAFETY: half of it is nobody's.
     unsafe { attempt!("mov [rax], rcx", in("rax") end - 4, in("rcx") 0_u64) };
     report.equal("X49 over the end, written", "D", load(end - 4), 0x1234_5678);
+    // Each width at each place that reaches over the end: nothing before it changes.
+    for before in 1..8_u64 {
+        store(end - 8, 0x1234_5678);
+        store(end - 4, 0x1234_5678);
+        // SAFETY: as above.
+        unsafe {
+            attempt!("mov [rax], rcx", in("rax") end - before, in("rcx") 0_u64);
+            if before < 4 {
+                attempt!("mov [rax], ecx", in("rax") end - before, in("ecx") 0);
+                attempt!("lock xadd [rax], ecx", in("rax") end - before, inout("ecx") 1 => _);
+            }
+            if before < 2 {
+                attempt!("mov [rax], cx", in("rax") end - before, in("ecx") 0);
+            }
+        }
+        report.equal("X49 any width over the end", "D", load_wide(end - 8), 0x1234_5678_1234_5678);
+    }
+    above_four_gib(report);
+    for address in [0xa_0000, 0xa_fff8, 0xb_8000] {
+        store(address, 0);
+        report.equal("X56 the window of SMRAM", "D", load(address), ONES);
+    }
     let rom = load(0xf_0000);
     store(0xf_0000, 0x5a5a_5a5a);
     report.equal("X48 the firmware is read only", "D", load(0xf_0000), rom);
@@ -58,6 +86,13 @@ pub(crate) fn memory(report: &mut Report) {
             attempt!("rep stosq", inout("rdi") at => _, inout("rcx") 1_u64 << 32 => _, in("rax") 0_u64),
             attempt!("bt [rax], rcx", in("rax") at, in("rcx") -64_i64),
             attempt!("mov rsp, [rax]", in("rax") at),
+            attempt!("push qword ptr [rax]", in("rax") at),
+            attempt!("pop qword ptr [rax]", in("rax") at),
+            attempt!("cmpxchg [rax], ecx", inout("rax") at => _, in("ecx") 1),
+            attempt!("not dword ptr [rax]", in("rax") at),
+            attempt!("inc byte ptr [rax]", in("rax") at),
+            attempt!("lock bts dword ptr [rax], 3", in("rax") at),
+            attempt!("movnti [rax], ecx", in("rax") at, in("ecx") 1),
             attempt!("jmp [rax]", in("rax") at),
             attempt!("mov qword ptr [rax], 1", in("rax") at),
             attempt!(".byte 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x01, 0x08", in("rax") at, in("ecx") 1),
@@ -82,4 +117,24 @@ pub(crate) fn memory(report: &mut Report) {
             .into_iter()
             .filter_map(|(got, wanted)| (got != wanted).then_some(got)),
     );
+}
+
+/// Each power of two from 4 GiB to the last that the CPU's addresses reach, read, written and looked at again.
+fn above_four_gib(report: &mut Report) {
+    const HERE: u64 = 0x3000_0000;
+    let bits = core::arch::x86_64::__cpuid(0x8000_0008).eax & 0xff;
+    let map = |block: u64| {
+        // SAFETY: the tables are this program's own; nothing of it is reached by this address.
+        unsafe {
+            (&raw mut tables).cast::<u64>().add(0x400 + (HERE >> 21) as usize).write_volatile(block | 0x83);
+            asm!("invlpg [{}]", in(reg) HERE);
+        }
+    };
+    let wrong = (32..bits).filter(|bit| {
+        map(1 << bit);
+        store(HERE, 0);
+        load(HERE) != ONES
+    });
+    report.none("X48 above 4 GiB", "D", wrong);
+    map(HERE);
 }

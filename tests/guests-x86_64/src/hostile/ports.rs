@@ -1,9 +1,16 @@
 //! Ports.
 
+use core::arch::asm;
+
 use bulkhead_guests_x86_64::{attempt, in8, out8};
 
 use crate::access::{SCRATCH, read_port, write_port};
-use crate::report::{ONES, PROTECTION, Report};
+use crate::report::{ONES, PAGE, PROTECTION, Report};
+
+unsafe extern "C" {
+    /// The page tables that this program starts with.
+    static mut tables: [u64; 0xc00];
+}
 
 /// Ports that the site gives to the guest, by the first and how many: one-byte reads of them are answered.
 const DECLARED: [(u16, u16); 16] = [
@@ -38,6 +45,16 @@ pub(crate) fn ports(report: &mut Report) {
         let what = ["X01 65,536 ports, bytes", "X01 words", "X01 double words"][usize::from(bytes / 2)];
         report.none(what, "D", wrong);
     }
+    // Those that are the guest's answer as they do without the wall.
+    for (port, value) in [(0x3ff, 0xa5), (0x3ff, 0x5a), (0x21, 0xfb), (0xa1, 0xfe), (0x21, 0xff), (0xa1, 0xff)] {
+        out8(port, value);
+        report.equal("X01 a declared port", "OK", in8(port).into(), value.into());
+    }
+    // Written: a zero asks for no reset where resets are asked for.
+    let is_free =
+        |port: &u16| !matches!(*port, 0xcf8..=0xcff | 0x600..=0x607 | 0xb000..=0xb007) && !holds(&DECLARED, *port);
+    (0..=u16::MAX).filter(is_free).for_each(|port| write_port(port, 1, 0));
+    report.equal("X01 65,536 ports, written", "D", read_port(0x300, 1), 0xff);
     // Over both ends of COM1: its scratch register, the last, is not written in part.
     out8(0x3ff, 0x5a);
     for (port, bytes) in [(0x3ff, 2), (0x3ff, 4), (0x3fd, 4), (0x3f7, 2), (0x3f6, 4)] {
@@ -63,6 +80,34 @@ pub(crate) fn ports(report: &mut Report) {
     for got in strings {
         report.equal("X04 a string of a refused port", "F(#GP)", got, PROTECTION);
     }
+    // Of a port that is the guest's, which no exit looks at: to nobody's memory, to memory that is read only, over the end of what is mapped.
+    let edge = 0x280_0000_u64;
+    let (vector, left, place): (u64, u64, u64);
+    // SAFETY: the page after the edge holds nothing of this program and is mapped again; four bytes before it are nobody's.
+    let refused = unsafe {
+        let entry = (&raw mut tables).cast::<u64>().add(0x400 + 0x14);
+        let before = entry.read_volatile();
+        entry.write_volatile(0);
+        asm!("invlpg [{}]", in(reg) edge);
+        vector =
+            attempt!("rep insb", in("dx") 0x3ff_u16, inout("rdi") edge - 4 => place, inout("rcx") 1_u64 << 32 => left);
+        entry.write_volatile(before);
+        asm!("invlpg [{}]", in(reg) edge);
+        [
+            attempt!("insb", in("dx") 0x3ff_u16, inout("rdi") 0xd000_0000_u64 => _),
+            attempt!("rep insb", in("dx") 0x3ff_u16, inout("rdi") 0xf_0000_u64 => _, inout("rcx") u64::MAX => _),
+            attempt!("outsb", in("dx") 0x3ff_u16, inout("rsi") 0xd000_0000_u64 => _),
+        ]
+    };
+    report.none(
+        "X05 a string to and from nobody's memory",
+        "F(#GP)",
+        refused.into_iter().filter(|got| *got != PROTECTION),
+    );
+    report.equal("X04 a string over the end of what is mapped", "F(#PF)", vector, PAGE);
+    report.equal("X04 how far it came", "OK", place, edge);
+    report.equal("X04 how much is left", "OK", left, (1 << 32) - 4);
+    clocks_and_keys(report);
     // System management, reset but for the ways that the policy gives, the NMI's mask. The standing condition tells.
     for (port, bytes, value) in [
         (0xb2, 1, 0xff),
@@ -77,7 +122,42 @@ pub(crate) fn ports(report: &mut Report) {
     ] {
         write_port(port, bytes, value);
     }
-    report.equal("X56 SMI port, reset ports, NMI mask", "D", read_port(0xb2, 1), 0xff);
+    report.equal("X55, X56, X57 SMI ports, reset ports, NMI mask", "D", read_port(0xb2, 1), 0xff);
+}
+
+/// What has side effects by a command: the clock's index, whose highest bit shuts NMI off; the timer; the keyboard's controller.
+fn clocks_and_keys(report: &mut Report) {
+    out8(0x70, 0xb);
+    let before = in8(0x71);
+    // The index stays, and with it what is read.
+    for index in [0x8f_u8, 0x80, 0xff] {
+        out8(0x70, index);
+        report.equal("X57 the NMI's mask with an index", "D", in8(0x71).into(), before.into());
+    }
+    for index in 0..0x80 {
+        out8(0x70, index);
+        let _ = in8(0x71);
+    }
+    // Every counter in every mode, with the shortest periods.
+    for mode in (0..12).map(|mode| mode << 1 & 0xe) {
+        for counter in [0_u8, 1, 2] {
+            out8(0x43, counter << 6 | 0x30 | mode);
+            out8(0x40 + u16::from(counter), 1);
+            out8(0x40 + u16::from(counter), 0);
+        }
+    }
+    for gate in [0, 1, 2, 3, 0] {
+        out8(0x61, gate);
+    }
+    // Counters that the guest sees as it left them: it is the machine's timer, and not the wall's.
+    out8(0x43, 0x38);
+    report.equal("X57 the timer's modes", "OK", (in8(0x61) & 3).into(), 0);
+    // The controller's output port, which holds the reset line, is written by 0xd1 and pulsed by 0xf0 and up.
+    let before = in8(0x64) & 8;
+    for command in [0xd1_u8, 0xd0, 0xf1, 0xf3, 0xff] {
+        out8(0x64, command);
+    }
+    report.equal("X57 the keyboard controller's commands", "D", (in8(0x64) & 8).into(), before.into());
 }
 
 const fn holds(ranges: &[(u16, u16)], port: u16) -> bool {

@@ -4,6 +4,7 @@ use core::arch::asm;
 
 use bulkhead_guests_x86_64::attempt;
 
+use crate::access::read_port;
 use crate::report::{NONE, ONES, PROTECTION, Report};
 
 /// Registers that the site lets it write, and those that it lets it only read.
@@ -41,16 +42,28 @@ pub(crate) fn registers(report: &mut Report) {
     report.none("X06 registers read", "F(#GP)", read.filter(|index| read_register(*index).0 != PROTECTION));
     let written = all().filter(|index| !is_in(&WRITABLE, *index));
     report.none("X06 registers written", "F(#GP)", written.filter(|index| write_register(*index, 0) != PROTECTION));
+    // Any others, by a sequence that is the same each time.
+    let mut seed = 0x9e37_79b9_u32;
+    let random = (0..4096).map(|_| {
+        seed ^= seed << 13;
+        seed ^= seed >> 17;
+        seed ^= seed << 5;
+        seed
+    });
+    let random = random.filter(|index| !is_in(&REGISTERS, *index));
+    let taken = random.filter(|index| read_register(*index).0 != PROTECTION || write_register(*index, 0) != PROTECTION);
+    report.none("X06 4,096 of all numbers", "F(#GP)", taken);
     report.none(
         "X06 declared ones",
         "OK",
         [0x10, 0x1b, 0x277, 0xc000_0080].into_iter().filter(|index| read_register(*index).0 != NONE),
     );
-    // Registers of addresses. QEMU's CPU takes what no CPU would: there it is only the guest's own affair.
-    for index in [0xc000_0082_u32, 0xc000_0100, 0x176] {
+    // Registers of addresses. QEMU's CPU takes what no CPU would: there it is only the guest's own affair, and an exit with it is one like any other.
+    for index in [0xc000_0082_u32, 0xc000_0083, 0xc000_0100, 0xc000_0101, 0xc000_0102, 0x175, 0x176] {
         let before = read_register(index).1;
         let got = write_register(index, 0x8000_0000_0000_0000);
-        if !report.is_svm {
+        report.equal("X07 an exit after it", "OK", read_port(0x300, 1), 0xff);
+        if !report.is_qemu {
             report.equal("X07 an address that is none", "F(#GP)", got, PROTECTION);
         }
         write_register(index, before);
@@ -62,7 +75,19 @@ pub(crate) fn registers(report: &mut Report) {
     }
     report.equal("X09 EFER with SCE and NXE", "OK", write_register(0xc000_0080, efer | 0x801), NONE);
     let base = read_register(0x1b).1;
-    for value in [base ^ 0x10_0000, base ^ 1 << 11, base ^ 3 << 10, base ^ 0x1_0000_0000] {
+    for value in [
+        base ^ 0x10_0000,
+        base ^ 1 << 11,
+        base ^ 3 << 10,
+        base ^ 0x1_0000_0000,
+        base | 1,
+        base ^ 1 << 8,
+        base ^ 1 << 9,
+        base & 0xfff | 0xa_0000,
+        base & 0xfff | 0x100_0000,
+        base & 0xfff | 0xfec0_0000,
+        base & 0xfff | 0x8000_0000_0000,
+    ] {
         report.equal("X12 the APIC's page moves", "F(#GP)", write_register(0x1b, value), PROTECTION);
     }
     report.equal("X11 a page type that is none", "F(#GP)", write_register(0x277, 2), PROTECTION);
@@ -73,7 +98,7 @@ pub(crate) fn control(report: &mut Report) {
     const NW: u64 = 1 << 29;
     const PG: u64 = 1 << 31;
     let (cr0, cr4) = (read_cr0(), read_cr4());
-    // QEMU's CPU checks few of these, and SVM does not ask the wall: a guest that does so there harms itself alone.
+    // QEMU's CPU checks few of these, and Bochs ends itself at some on SVM: a guest that does so there harms itself alone.
     if !report.is_svm {
         for value in [cr0 & !PG, cr0 & !1, cr0 | NW, cr0 | 1 << 32, (cr0 | CD) & !PG, (cr0 | CD) & !1] {
             report.equal("X13 CR0", "F(#GP)", write_cr0(value), PROTECTION);
@@ -82,10 +107,20 @@ pub(crate) fn control(report: &mut Report) {
             report.equal("X14 CR4", "F(#GP)", write_cr4(cr4 | 1 << bit), PROTECTION);
         }
         report.equal("X14 CR4 without PAE", "F(#GP)", write_cr4(cr4 & !(1 << 5)), PROTECTION);
+        // SAFETY: the table is the same; only how it is cached changes.
+        let contexts = unsafe {
+            asm!("mov {t}, cr3", "or {t}, 8", "mov cr3, {t}", t = out(reg) _);
+            let got = write_cr4(cr4 | 1 << 17);
+            asm!("mov {t}, cr3", "and {t}, -9", "mov cr3, {t}", t = out(reg) _);
+            got
+        };
+        report.equal("X14 contexts while one is in use", "F(#GP)", contexts, PROTECTION);
     }
     report.equal("X13 caches off", "V", write_cr0(cr0 | CD), NONE);
     report.equal("X13 as it sees it", "V", read_cr0(), cr0 | CD);
     report.equal("X13 caches on", "OK", write_cr0(cr0), NONE);
+    report.equal("X13 without write protection", "OK", write_cr0(cr0 & !(1 << 16)), NONE);
+    write_cr0(cr0);
     report.equal("X14 VMXE is hidden", "V", read_cr4() >> 13 & 1, 0);
     report.equal("X18 CR4.OSXSAVE", "OK", write_cr4(cr4 | 1 << 18), NONE);
     for (index, value) in [(0, 0_u64), (0, 6), (0, 5), (0, 1 << 9 | 3), (0, 1 << 62 | 3), (1, 1)] {

@@ -14,6 +14,7 @@ pub(crate) const ONES: u64 = 0xffff_ffff;
 pub(crate) const NONE: u64 = 0;
 pub(crate) const UNDEFINED: u64 = 7;
 pub(crate) const PROTECTION: u64 = 14;
+pub(crate) const PAGE: u64 = 15;
 
 pub(crate) const APIC: u64 = 0xfee0_0000;
 pub(crate) const COMMAND: u64 = APIC + 0x300;
