@@ -25,7 +25,7 @@ const BUDGETS: &[Part] = &[
     ("hypervisor: shell, x86-64", &["hypervisor/src"], 3_200, X86_64),
 ];
 /// All of it, of each architecture: x86-64 has two back ends, of which one runs (docs/decisions/0023, 0031).
-const TOTALS: [usize; 2] = [7_500, 8_500];
+const TOTALS: [usize; 2] = [7_500, 8_550];
 /// Features that the hypervisor lacks. Of the policy's model: for the host, which writes tables; for the loader, which checks
 /// one; for apps that tell people of rules. Of its own: what counts exits for the figures.
 const NOT_RESIDENT: &[&str] = &[
