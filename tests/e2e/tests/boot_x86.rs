@@ -119,7 +119,7 @@ fn hostile(cpu: &str) {
     let told = trail.iter().rev().find_map(|line| Some((number(line)?, number(line.split_once("lost, ")?.1)?)));
     let (lost, unprinted) = told.expect("the flood of unlike records is told");
     let all = numbers.last().map_or(0, |last| last + 1);
-    assert!(numbers.len() as u64 + lost + unprinted <= all && lost > 0, "{lost} and {unprinted} of {all}:\n{said}");
+    assert_eq!(numbers.len() as u64 + lost + unprinted, all, "printed, lost, not printed:\n{said}");
 }
 
 /// The entries of the attack catalogue that each run of the hostile guest has cases of.
