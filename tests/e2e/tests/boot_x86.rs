@@ -274,6 +274,12 @@ fn a_hostile_guest_beneath_vmx_gets_a_defined_answer_to_everything() {
 }
 
 #[test]
+#[ignore = "needs the emulator, and a minute: cargo xtask test --slow"]
+fn slow_a_hostile_guest_beneath_svm_in_bochs_gets_a_defined_answer_to_everything() {
+    hostile("amd-bochs");
+}
+
+#[test]
 #[ignore = "needs the emulator: cargo xtask test"]
 fn a_guest_that_spins_with_interrupts_masked_loses_no_instruction_and_stops_nobody() {
     spinner("amd");
