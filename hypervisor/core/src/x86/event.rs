@@ -94,6 +94,11 @@ mod tests {
     }
 
     #[test]
+    fn both_exceptions_that_can_lead_to_themselves_pass_the_wall() {
+        assert_eq!(WATCHED, 1 << 1 | 1 << 17, "#DB, #AC: bits of both back ends' exception bitmap");
+    }
+
+    #[test]
     fn debug_status_keeps_what_is_sticky_and_tells_this_exceptions_places() {
         assert_eq!(debug_status(0xffff_0ff0, 0x4001), 0xffff_4ff1, "a step and the first place");
         assert_eq!(debug_status(0xffff_6fff, 2), 0xffff_6ff2, "places are of this exception, BD and BS stay");

@@ -107,8 +107,12 @@ macro_rules! watched {
 pub(crate) fn exceptions(report: &mut Report) {
     let at = &raw mut SCRATCH as u64;
     let once = |status: u64| 1 | status << 16;
+    report.equal("X38 a word that is not watched", "OK", watched!(at, WRITE, "mov dword ptr [r8 + 8], 1", "nop"), 0);
+    if report.is_svm && !report.is_qemu {
+        // Bochs's SVM tells no place of a debug exception that is intercepted, so that nobody could tell which it is.
+        return;
+    }
     report.equal("X38 a word that is watched", "OK", watched!(at, WRITE, "mov dword ptr [r8], 1", "nop"), once(1));
-    report.equal("X38 one that is not", "OK", watched!(at, WRITE, "mov dword ptr [r8 + 8], 1", "nop"), 0);
     // It is delivered before its instruction, which then runs.
     let instruction =
         watched!(0_u64, OFF, "lea r8, [rip + 2f]", "mov dr0, r8", "mov r9d, 0x402", "mov dr7, r9", "2:", "nop");
