@@ -314,7 +314,7 @@ fn a_guest_that_ends_itself_by_any_way_is_started_anew_alone_until_its_limit() {
 fn debian_calls_services_through_a_serial_port_and_is_refused_the_rest() {
     let said = run_site(SERIAL, "amd", None);
     // The loader's word, and what the guest was answered.
-    let digest = said.split("loader: policy SHA-256 ").nth(1).and_then(|rest| rest.get(..64)).expect("a digest");
+    let digest = said.split("policy SHA-256 ").nth(1).and_then(|rest| rest.get(..64)).expect("a digest");
     expect(&said, &format!("audit.policy -> ok sha256=\"{digest}\""));
     // What the loader says of grants is on record, numbered before all else.
     let grants: Vec<&str> =
