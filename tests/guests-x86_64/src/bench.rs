@@ -7,7 +7,7 @@
 use core::arch::asm;
 use core::fmt::Write;
 
-use bulkhead_guests_x86_64::{Uart, call, find_service, is_amd, power_off, service_call, ticks};
+use bulkhead_guests_x86_64::{Clock, Uart, call, find_service, is_amd, power_off, service_call, ticks};
 use bulkhead_wire::call::{CALL_UID, FEATURES, SERVICE_CALL, UID};
 
 /// An id that nobody knows.
@@ -21,6 +21,8 @@ const LOOP: u64 = 2;
 extern "C" fn guest_main() -> ! {
     let mut out = Uart::open();
     let is_svm = is_amd();
+    // The apps' start is over, which takes time of the CPU.
+    Clock::new().wait_milliseconds(200);
     report(&mut out, "loop", measure(|| turns(Operation::Nothing, 0, 0, 0), 0));
     if call(is_svm, [CALL_UID.into(), 0, 0, 0, 0, 0, 0, 0])[0] == u64::from(UID[0]) {
         let operation = if is_svm { Operation::Vmmcall } else { Operation::Vmcall };
