@@ -73,7 +73,7 @@ impl Partition {
             interrupts: 0,
             call_limit: ticks(plan.call_limit_us),
             // Only a kernel that hangs takes this long: its paths are bounded, and a host that stalls the emulator is forgiven.
-            grace: ticks(1_000_000),
+            grace: ticks(3_000_000),
         }
     }
 

@@ -133,7 +133,7 @@ fn find(report: &mut Report) {
 }
 
 fn services(report: &mut Report) {
-    report.ask(b"?", b"ok clock historian plant\n");
+    report.ask(b"?", b"ok clock historian plant audit\n");
     report.ask(b"clock.now", b"ok seconds=");
     report.ask(b"plant.set_pump 1500", b"ok\n");
     report.ask(b"plant.set_pump 2900", b"denied no-rule\n");
