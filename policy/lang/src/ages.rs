@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::interpret::Instance;
 use crate::policy::Expression;
-use crate::tree::Operator;
 
 /// No bound.
 const NONE: i64 = i64::MAX;
@@ -132,7 +131,7 @@ pub(crate) fn cuts(expression: &Expression, all: &mut BTreeMap<u16, BTreeSet<i64
         values.iter().all(|value| value.abs() < LONGEST) && place.keys.iter().all(is_timeless)
     };
     match expression {
-        Expression::Binary(operator, left, right) if is_comparison(*operator) => {
+        Expression::Binary(operator, left, right) if operator.is_comparison() => {
             match (left.as_ref(), right.as_ref()) {
                 (age @ Expression::Age(_), Expression::Number(value))
                 | (Expression::Number(value), age @ Expression::Age(_)) => {
@@ -159,18 +158,6 @@ pub(crate) fn cuts(expression: &Expression, all: &mut BTreeMap<u16, BTreeSet<i64
         }
         other => other.place().is_none_or(|place| place.keys.iter().all(is_timeless)),
     }
-}
-
-const fn is_comparison(operator: Operator) -> bool {
-    matches!(
-        operator,
-        Operator::Equal
-            | Operator::Unequal
-            | Operator::Less
-            | Operator::LessOrEqual
-            | Operator::Greater
-            | Operator::GreaterOrEqual
-    )
 }
 
 fn is_timeless(expression: &Expression) -> bool {

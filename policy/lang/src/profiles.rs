@@ -5,7 +5,7 @@ use crate::check::Checker;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::expressions::Scope;
 use crate::policy::{Expression, Field, Place, Recording, State, StateKind};
-use crate::tree::{self, Decision, Item, Name, Operator};
+use crate::tree::{self, Decision, Item, Name};
 
 /// The most messages of which one is recorded.
 const SAMPLE: i128 = 1_000_000;
@@ -95,16 +95,7 @@ impl Checker<'_> {
             Expression::Not(inner) | Expression::Within(inner, _) => self.has_value(inner),
             Expression::And(left, right) | Expression::Or(left, right) => self.has_value(left) && self.has_value(right),
             Expression::Binary(operator, left, right) => {
-                let compares = matches!(
-                    operator,
-                    Operator::Equal
-                        | Operator::Unequal
-                        | Operator::Less
-                        | Operator::LessOrEqual
-                        | Operator::Greater
-                        | Operator::GreaterOrEqual
-                );
-                compares && self.has_value(left) && self.has_value(right)
+                operator.is_comparison() && self.has_value(left) && self.has_value(right)
             }
             _ => false,
         }

@@ -216,6 +216,17 @@ pub enum Operator {
     ShiftRight,
 }
 
+impl Operator {
+    /// Whether it compares two values.
+    #[must_use]
+    pub const fn is_comparison(self) -> bool {
+        matches!(
+            self,
+            Self::Equal | Self::Unequal | Self::Less | Self::LessOrEqual | Self::Greater | Self::GreaterOrEqual
+        )
+    }
+}
+
 /// What a rule remembers.
 #[derive(Clone, Debug)]
 pub enum Effect {
