@@ -457,7 +457,7 @@ pub(crate) fn secure_exit(registers: &mut Frame, exit: Exit) -> Next {
             instr::unblock_nmi();
             true
         }
-        Exit::Timer => secure::retry() || cpu.partition.time_passes(),
+        Exit::Timer => cpu.partition.time_passes(),
         Exit::Interrupt | Exit::Window => true,
         // What a task may not do is its own fault, which its kernel hears of.
         _ if !guest::is_kernel(Control::current()) => {

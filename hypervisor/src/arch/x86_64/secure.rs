@@ -2,7 +2,7 @@
 //! so that what the machine's devices raise waits for the guest, whose it is; the wall gives the virtual interrupt when a task runs.
 #![expect(unsafe_code, reason = "the partitions' frames are statics that the exit path reaches")]
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bulkhead_abi::wall::x86_64 as entry;
 
@@ -15,9 +15,10 @@ pub(crate) struct Sides;
 
 /// The virtual interrupt is raised and the kernel has not taken it.
 static IS_RAISED: AtomicBool = AtomicBool::new(false);
-/// It waits for a task to run: the timer looks again.
-static IS_WAITING: AtomicBool = AtomicBool::new(false);
-/// How long until it looks again, in ticks: the kernel's paths are short.
+/// How often it was looked for a task in vain since.
+static LOOKS: AtomicU32 = AtomicU32::new(0);
+/// How long until it is looked again, in ticks, the first time: the kernel's paths are short. After each look in vain it is eight times as long, up to
+/// a second or so, so that the kernel goes on even where a look takes longer than the time until the next.
 const RETRY_TICKS: u64 = 2000;
 const IF: u64 = 1 << 9;
 
@@ -26,7 +27,7 @@ impl Sides {
     #[inline(always)]
     pub(crate) fn enter_secure(&mut self, upcall: [u64; 9]) -> Next {
         IS_RAISED.store(false, Ordering::Relaxed);
-        IS_WAITING.store(false, Ordering::Relaxed);
+        LOOKS.store(0, Ordering::Relaxed);
         // SAFETY: the secure partition does not run, and nobody holds its frame but who switches to it.
         let frame = unsafe { SECURE_FRAME.get() };
         for (register, value) in upcall.into_iter().enumerate() {
@@ -60,17 +61,14 @@ pub(crate) fn signal_if_due() {
         return;
     }
     if guest::is_kernel(Control::current()) || guest::has_event() {
-        IS_WAITING.store(true, Ordering::Relaxed);
-        time::set(instr::rdtsc() + RETRY_TICKS);
+        let looks = LOOKS.load(Ordering::Relaxed);
+        LOOKS.store(looks + 1, Ordering::Relaxed);
+        time::set(instr::rdtsc() + (RETRY_TICKS << (3 * looks).min(21)));
         return;
     }
     IS_RAISED.store(false, Ordering::Relaxed);
+    LOOKS.store(0, Ordering::Relaxed);
     // An interrupt enters only with IF set (SDM 3 §27.3.1.4); its gate clears it, and the kernel keeps it so.
     field::RFLAGS.write(field::RFLAGS.read() | IF);
     guest::inject_interrupt(entry::VIRTUAL_IRQ);
-}
-
-/// Whether the timer fired to look again only.
-pub(crate) fn retry() -> bool {
-    IS_WAITING.swap(false, Ordering::Relaxed)
 }

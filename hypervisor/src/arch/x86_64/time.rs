@@ -21,6 +21,8 @@ static SOURCE: AtomicU32 = AtomicU32::new(0);
 static HPET: AtomicU64 = AtomicU64::new(0);
 /// SVM: the source's ticks in a tick of the TSC, times 2^32.
 static SCALE: AtomicU64 = AtomicU64::new(0);
+/// SVM: the longest that the source can wait, in ticks of the TSC.
+static LONGEST: AtomicU64 = AtomicU64::new(0);
 /// SVM: what the source is set to interrupt at, in ticks of the TSC. VMX has no source: nothing is earlier than 0.
 static ARMED: AtomicU64 = AtomicU64::new(0);
 
@@ -43,7 +45,7 @@ pub(crate) fn rate() -> u64 {
     RATE.load(Ordering::Relaxed)
 }
 
-/// Takes the time source over. After this an interrupt comes only when [`set`] wants it.
+/// Takes the time source over.
 pub(crate) fn take_over(plan: &MachinePlan) {
     let x86 = &plan.x86;
     RATE.store(plan.ticks_per_second, Ordering::Relaxed);
@@ -54,12 +56,12 @@ pub(crate) fn take_over(plan: &MachinePlan) {
         time_source::HPET => {
             // Femtoseconds a tick; a millionth of a second at the most.
             let period = u64::from(read(x86.hpet + CAPABILITIES + 4)).clamp(1, 1_000_000_000);
-            scale(1_000_000_000_000_000 / period, plan.ticks_per_second);
+            scale(1_000_000_000_000_000 / period, 0x7fff_ffff, plan.ticks_per_second);
             write(x86.hpet + CONFIGURATION, 1);
-            // Edge, 32-bit counting, this pin; the interrupt itself is enabled by `set`.
-            write(x86.hpet + TIMER_CONFIGURATION, pin << 9 | 1 << 8);
+            // Edge, 32-bit counting, this pin, enabled. It interrupts at each turn of the counter, too, and nothing is due then.
+            write(x86.hpet + TIMER_CONFIGURATION, pin << 9 | 1 << 8 | 1 << 2);
         }
-        time_source::PIT => scale(PIT_HZ, plan.ticks_per_second),
+        time_source::PIT => scale(PIT_HZ, 0xffff, plan.ticks_per_second),
         _ => return,
     }
     // NMI, edge, to every CPU: a guest that renames its local APIC does not stop it.
@@ -70,9 +72,13 @@ pub(crate) fn take_over(plan: &MachinePlan) {
     ARMED.store(u64::MAX, Ordering::Relaxed);
 }
 
-fn scale(source: u64, counter: u64) {
-    let scale = (u128::from(source) << 32) / u128::from(counter.max(1));
-    SCALE.store(u64::try_from(scale).unwrap_or(u64::MAX), Ordering::Relaxed);
+/// The rates of the source and of the TSC, and what the source can count to.
+fn scale(source: u64, most: u64, counter: u64) {
+    let scaled =
+        |value: u64, by: u64| u64::try_from((u128::from(value) << 32) / u128::from(by.max(1))).unwrap_or(u64::MAX);
+    let scale = scaled(source, counter);
+    SCALE.store(scale, Ordering::Relaxed);
+    LONGEST.store(scaled(most - 1, scale), Ordering::Relaxed);
 }
 
 /// Wants the timer at a time.
@@ -123,19 +129,15 @@ fn arm(at: u64) {
         return;
     }
     let now = instr::rdtsc();
-    let scale = SCALE.load(Ordering::Relaxed);
-    let in_source = |ticks: u64| u64::try_from((u128::from(ticks) * u128::from(scale)) >> 32).unwrap_or(u64::MAX);
-    let wanted = in_source(at.saturating_sub(now));
     // A source that cannot wait so long interrupts earlier, and is set again then.
-    let ticks = match SOURCE.load(Ordering::Relaxed) {
-        time_source::HPET => wanted.clamp(LEAST, 0x7fff_ffff),
-        _ => wanted.clamp(2, 0xffff),
-    };
-    ARMED.store(if ticks < wanted { now } else { at }, Ordering::Relaxed);
-    #[expect(clippy::cast_possible_truncation, reason = "clamped")]
+    let wait = at.saturating_sub(now).min(LONGEST.load(Ordering::Relaxed));
+    ARMED.store(now + wait, Ordering::Relaxed);
+    // Rounded up: what comes before its time comes twice.
+    let ticks = ((u128::from(wait) * u128::from(SCALE.load(Ordering::Relaxed))) >> 32) + 1;
+    #[expect(clippy::cast_possible_truncation, reason = "what the source can count to")]
     let low = ticks as u32;
     match SOURCE.load(Ordering::Relaxed) {
-        time_source::HPET => arm_hpet(low),
+        time_source::HPET => arm_hpet(low.max(LEAST)),
         time_source::PIT => {
             // Channel 0, low and high byte, mode 0: one interrupt at the end of the count (8254 data sheet).
             instr::port_out(0x43, 1, 0x30);
@@ -147,11 +149,10 @@ fn arm(at: u64) {
 }
 
 /// The shortest time that the HPET is asked for: a comparator that was passed before it was written would wait for a turn of the counter.
-const LEAST: u64 = 64;
+const LEAST: u32 = 64;
 
 fn arm_hpet(mut ticks: u32) {
     let page = HPET.load(Ordering::Relaxed);
-    write(page + TIMER_CONFIGURATION, read(page + TIMER_CONFIGURATION) | 1 << 2);
     // Each try waits twice as long, so that this ends.
     while ticks != 0 {
         let at = read(page + COUNTER).wrapping_add(ticks);

@@ -33,7 +33,7 @@ extern "C" fn guest_main() -> ! {
     report.equal("H00 a service called plant", "OK", plant.is_some().into(), 1);
     let plant = plant.unwrap_or(0);
     calls::flood(&mut report, plant);
-    ports::ports(&mut report);
+    ports::ports(&mut report, plant);
     registers::registers(&mut report);
     registers::control(&mut report);
     instructions::instructions(&mut report);
