@@ -363,7 +363,7 @@ fn a_newer_edition_and_a_table_of_another_version_are_refused_by_name() {
     assert_eq!(verdict(&|table| table.push(0)), Err("it is cut"));
 }
 
-/// C09: what would take the place of a later revision. A machine's own memory of the last one: `loader::memory`, and e2e.
+/// C09: what would take the place of a later revision. A machine's own memory of the last one: `firmware/loader` `last`, and `e2e` `boot_uefi`.
 #[test]
 fn an_older_revision_does_not_take_the_place_of_a_later_one() {
     let policy = |revision: u64| HEAD.replacen("policy p\n", &format!("policy p\nrevision {revision}\n"), 1);
