@@ -86,6 +86,9 @@ pub(crate) extern "C" fn hypervisor_main(plan: *const MachinePlan) -> ! {
     }
     cpu.record(Kind::GuestStart, subject::GUEST, [0; 3]);
     cpu.gate.happens(subject::KERNEL, method::BOOT, arch::now());
+    if cpu.plan.is_last_policy == 0 {
+        cpu.gate.happens(subject::KERNEL, method::POLICY_SWAP, arch::now());
+    }
     cpu.gate.happens(subject::GUEST, method::GUEST_START, arch::now());
     // SAFETY: no handler has run yet: the guest starts below.
     unsafe { (*CPU.0.get()).write(cpu) };

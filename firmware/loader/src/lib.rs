@@ -6,6 +6,7 @@
 extern crate alloc;
 
 pub mod aarch64;
+pub mod last;
 pub mod misfit;
 pub mod require;
 pub mod resources;

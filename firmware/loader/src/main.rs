@@ -17,6 +17,7 @@ use bulkhead_abi::boot::{self, BootInfo, MAX_GUEST_RANGES};
 use bulkhead_bundle::flat::Flat;
 use bulkhead_bundle::{Bundle, Kind, Resource, Settings};
 use bulkhead_hypervisor_core::plan::{MachinePlan, PLAN_MAGIC, PLAN_VERSION, Range, console};
+use bulkhead_loader::last::{Last, Ran};
 use bulkhead_loader::misfit::Misfit;
 use bulkhead_loader::require::{self, Facts};
 use bulkhead_loader::resources;
@@ -65,15 +66,19 @@ struct Parts {
     resources: &'static [Resource],
     secure: &'static [u8],
     policy: &'static [u8],
-    policy_digest: [u8; 32],
+    /// The policy as it is remembered, and what is remembered.
+    running: Ran,
+    last: Last,
+    /// It is known to be the last one.
+    is_last: bool,
     required: &'static str,
     settings: Settings,
     info: BootInfo,
 }
 
 impl Parts {
-    /// Checks the parts' hashes, and that the machine is one that the policy may run on.
-    fn open(bundle: &'static [u8], machine: &Facts) -> Result<Self, String> {
+    /// Checks the parts' hashes, that the machine is one that the policy may run on, and that none that is later ran on it.
+    fn open(bundle: &'static [u8], machine: &Facts, last: Last) -> Result<Self, String> {
         let bundle = Bundle::open(bundle).map_err(|error| error.to_string())?;
         let part = |kind| bundle.part(kind).map_err(|error| error.to_string());
         let required = core::str::from_utf8(part(Kind::Requirements)?).map_err(|_| "the requirements are not UTF-8")?;
@@ -92,6 +97,8 @@ impl Parts {
                 arch::NAME
             ));
         }
+        let digest = *bundle.digest(Kind::Policy).ok_or("the bundle holds no policy")?;
+        let running = Ran { revision: table.revision, digest };
         Ok(Self {
             hypervisor: Flat::open(part(Kind::Hypervisor)?).ok_or("the hypervisor's image is no flat image")?,
             kernel: part(Kind::GuestKernel)?,
@@ -102,7 +109,9 @@ impl Parts {
                 .map_err(|_| "the guest's resources are cut")?,
             secure,
             policy,
-            policy_digest: *bundle.digest(Kind::Policy).ok_or("the bundle holds no policy")?,
+            running,
+            last,
+            is_last: last.is(&running).map_err(|older| older.to_string())?,
             required,
             settings: Settings::read_from_bytes(part(Kind::Settings)?).map_err(|_| "the settings are cut")?,
             info,
@@ -152,6 +161,7 @@ impl Parts {
         plan.secure_root = self.info.kernel_root;
         plan.policy = wall.policy;
         plan.policy_bytes = self.policy.len() as u64;
+        plan.is_last_policy = self.is_last.into();
         plan.period_us = self.settings.period_us;
         plan.budget_us = self.settings.budget_us;
         plan.call_limit_us = self.settings.call_limit_us;
@@ -181,10 +191,12 @@ fn enter(out: &mut Output, parts: &Parts, wall: &Wall, plan: &MachinePlan) -> Re
         guest_bytes >> 20
     );
     let _ = write!(out, "loader: policy SHA-256 ");
-    for byte in parts.policy_digest {
+    for byte in parts.running.digest {
         let _ = write!(out, "{byte:02x}");
     }
     let _ = writeln!(out);
+    let _ = write!(out, "loader: policy revision {}; ", parts.running.revision);
+    let _ = if parts.is_last { writeln!(out, "as at the last start") } else { writeln!(out, "{}", parts.last) };
     for grant in require::granted(parts.required) {
         let _ = writeln!(out, "loader: {grant}");
     }

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// "BHMP", little-endian.
 pub const PLAN_MAGIC: u32 = 0x504d_4842;
 /// Layout version.
-pub const PLAN_VERSION: u32 = 3;
+pub const PLAN_VERSION: u32 = 4;
 /// The most ranges in each list.
 pub const MAX_RANGES: usize = 8;
 /// The most ranges of the guest's memory: its own, and on x86-64 those of firmware's tables.
@@ -221,6 +221,8 @@ pub struct MachinePlan {
     pub policy: Range,
     /// Length of the compiled policy in bytes; `policy` is its pages.
     pub policy_bytes: u64,
+    /// 1: the policy is known to be that of the last start.
+    pub is_last_policy: u64,
     /// The guest's start image, page-aligned.
     pub store: Range,
     /// The audit ring (64 KiB, page-aligned).

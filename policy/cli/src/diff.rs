@@ -45,10 +45,12 @@ pub(crate) fn run(old: &Site<'_>, new: &Site<'_>, fail_on_new: bool, as_json: bo
     remembered(&old, &new, &mut found);
     let is_new = !found.newly.is_empty() || !found.perhaps.is_empty();
     let Differences { newly, no_longer, perhaps, recorded } = found;
+    let revisions = [old.policy.revision, new.policy.revision];
     if as_json {
         say(
             &new,
             json!({
+                "revisions": revisions,
                 "newly_allowed": newly, "no_longer_allowed": no_longer, "perhaps": perhaps, "recorded_otherwise": recorded,
             }),
         );
@@ -59,6 +61,12 @@ pub(crate) fn run(old: &Site<'_>, new: &Site<'_>, fail_on_new: bool, as_json: bo
         recorded.iter().for_each(|line| println!("* recorded: {line}"));
         if newly.is_empty() && no_longer.is_empty() && perhaps.is_empty() && recorded.is_empty() {
             println!("the policies mean the same");
+        }
+        let [before, after] = revisions;
+        if after < before {
+            println!(
+                "! revision {after} is older than {before}: a machine that remembers the last policy does not start with it"
+            );
         }
     }
     Ok(if fail_on_new && is_new { ExitCode::from(1) } else { ExitCode::SUCCESS })

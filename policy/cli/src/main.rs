@@ -67,9 +67,12 @@ enum Verb {
         /// The site's folder
         #[arg(default_value = ".")]
         site: PathBuf,
-        /// Where the table goes
+        /// Where the table goes; a table of a later revision that stands there is not replaced
         #[arg(short, long)]
         output: PathBuf,
+        /// Replaces a table of a later revision too
+        #[arg(long)]
+        allow_older: bool,
     },
     /// Says how the policy decides on a call, and why: "guest -> historian.append(120, 5)"
     Explain {
@@ -185,7 +188,7 @@ fn main() -> ExitCode {
         Verb::Check { site, table, expect: None } => each(site, &|site| check(site, *table, None, json)),
         // A table is for one kind of machine.
         Verb::Check { site, table, expect } => one(site, &|site| check(site, *table, expect.as_deref(), json)),
-        Verb::Compile { site, output } => one(site, &|site| compile(site, output, json)),
+        Verb::Compile { site, output, allow_older } => one(site, &|site| compile(site, output, *allow_older, json)),
         Verb::Explain { call, site } => each(site, &|site| explain::explain(site, call, json)),
         Verb::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "bulkhead", &mut std::io::stdout());
@@ -257,7 +260,7 @@ fn check(site: &Site<'_>, with_table: bool, expected: Option<&str>, as_json: boo
             let (file, line, ..) = compiled.sources.place(required.span);
             println!("requires of the machine: {} ({file}:{line})", required.show());
         }
-        println!("SHA-256 {own}");
+        println!("revision {}, SHA-256 {own}", policy.revision);
         lines.iter().for_each(|line| println!("{line}"));
         if let Some(expected) = other {
             eprintln!("error: this is not the policy with the SHA-256 {expected}");
@@ -301,6 +304,7 @@ fn facts(compiled: &Compiled) -> serde_json::Value {
     json!({
         "arch": compiled.policy.arch.map(Arch::name),
         "policy": compiled.policy.name,
+        "revision": compiled.policy.revision,
         "rules": compiled.policy.rules.len(),
         "subjects": compiled.policy.subjects,
         "objects": compiled.policy.objects.iter().map(|object| &object.name).collect::<Vec<_>>(),
@@ -316,15 +320,28 @@ fn facts(compiled: &Compiled) -> serde_json::Value {
     })
 }
 
-fn compile(site: &Site<'_>, output: &Path, as_json: bool) -> Result<ExitCode, String> {
+fn compile(site: &Site<'_>, output: &Path, allow_older: bool, as_json: bool) -> Result<ExitCode, String> {
     let compiled = match site.open(as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
+    let revision = compiled.policy.revision;
+    if let Some(there) = revision_of(output).filter(|there| *there > revision && !allow_older) {
+        return Err(format!(
+            "{} holds revision {there}, and this policy is {revision}, which is older: write a later `revision` into it, or --allow-older",
+            output.display()
+        ));
+    }
     write_whole(output, &compiled.table)?;
     findings::print(&compiled.warnings, &compiled.sources, as_json, &facts(&compiled));
     if !as_json {
-        println!("{}: {} bytes, SHA-256 {}", output.display(), compiled.table.len(), digest(&compiled.table));
+        let digest = digest(&compiled.table);
+        println!("{}: {} bytes, revision {revision}, SHA-256 {digest}", output.display(), compiled.table.len());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The revision of a file that is a policy's table.
+fn revision_of(path: &Path) -> Option<u64> {
+    Some(bulkhead_model::Policy::verify(&fs::read(path).ok()?).ok()?.revision)
 }

@@ -46,11 +46,12 @@ fn page(compiled: &Compiled) -> Result<(String, bool), String> {
     let policy = &compiled.policy;
     let mut html = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Policy {0}</title><style>{STYLE}</style><h1>Policy {0}</h1>\
-         <p>{1} rules; table of {2} bytes, SHA-256 <code>{3}</code>. What no rule names is refused and recorded.</p>",
+         <p>Revision {4}; {1} rules; table of {2} bytes, SHA-256 <code>{3}</code>. What no rule names is refused and recorded.</p>",
         escaped(&policy.name),
         policy.rules.len(),
         compiled.table.len(),
         crate::digest(&compiled.table),
+        policy.revision,
     );
     matrix(compiled, &mut html);
     roles(compiled, &mut html);

@@ -341,8 +341,7 @@ fn what_is_more_than_the_monitor_holds_is_refused() {
     refused("words", &format!("interface J {{\n    method m({}) -> ()\n}}", message.join(", ")), "at most 6 words");
 }
 
-/// C09: a newer language, by its number and with nothing guessed of the rest; a table of another version or machine word order. There is
-/// no store of the last accepted version yet: an older one is not recognised.
+/// C09: a newer language, by its number and with nothing guessed of the rest; a table of another version or machine word order.
 #[test]
 fn a_newer_edition_and_a_table_of_another_version_are_refused_by_name() {
     let folder =
@@ -362,6 +361,38 @@ fn a_newer_edition_and_a_table_of_another_version_are_refused_by_name() {
     assert_eq!(verdict(&|table| table[4] += 1), Err("it is of another version"));
     assert_eq!(verdict(&|table| table[0..4].reverse()), Err("it is of another version"), "the other order of bytes");
     assert_eq!(verdict(&|table| table.push(0)), Err("it is cut"));
+}
+
+/// C09: what would take the place of a later revision. A machine's own memory of the last one: `firmware/loader` `last`, and `e2e` `boot_uefi`.
+#[test]
+fn an_older_revision_does_not_take_the_place_of_a_later_one() {
+    let policy = |revision: u64| HEAD.replacen("policy p\n", &format!("policy p\nrevision {revision}\n"), 1);
+    let folder = site("revisions", &[("site.policy", policy(7).as_bytes())]);
+    let compile_as = |revision: u64, words: &[&str]| {
+        std::fs::write(folder.join("site.policy"), policy(revision)).expect("a change");
+        let output = bulkhead_in(&folder, &[&["compile", "-o", "out.table"], words].concat());
+        let table = std::fs::read(folder.join("out.table")).expect("a table");
+        let there = bulkhead_model::Policy::verify(&table).expect("a sound one").revision;
+        (output.status.code(), there, text(&output))
+    };
+    let (status, there, said) = compile_as(7, &[]);
+    assert!((status, there) == (Some(0), 7) && said.contains("revision 7, SHA-256 "), "{said}");
+    assert_eq!(compile_as(7, &[]).1, 7, "the same again");
+    let (status, there, said) = compile_as(6, &[]);
+    assert!((status, there) == (Some(2), 7) && said.contains("holds revision 7, and this policy is 6"), "{said}");
+    let (status, there, _) = compile_as(6, &["--allow-older"]);
+    assert_eq!((status, there), (Some(0), 6));
+    assert_eq!(compile_as(u64::MAX, &[]).1, u64::MAX);
+    // What is no table of this version says nothing of its revision.
+    std::fs::write(folder.join("out.table"), "no table").expect("a file");
+    assert_eq!(compile_as(1, &[]).1, 1);
+    // The change is told by meaning, too.
+    let older = site("revisions_older", &[("site.policy", policy(0).as_bytes())]);
+    let folders = [folder.to_str().expect("a name"), older.to_str().expect("a name")];
+    let said = text(&bulkhead_in(&folder, &["diff", folders[0], folders[1]]));
+    assert!(said.contains("the policies mean the same") && said.contains("revision 0 is older than 1"), "{said}");
+    let said = text(&bulkhead_in(&folder, &["--json", "diff", folders[1], folders[0]]));
+    assert!(said.contains("\"revisions\":[0,1]") && !said.contains("older"), "{said}");
 }
 
 /// C01, C10: the same with each byte altered, in three ways, and by the verbs that only look.
@@ -435,7 +466,7 @@ fn the_same_text_gives_the_same_bytes_wherever_and_in_whatever_order_it_is_read(
     let build = |folder: &Path, site: &str, locale: &str| {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("catalogue/same.table");
         let output = Command::new(env!("CARGO_BIN_EXE_bulkhead"))
-            .args(["compile", site, "--arch", "aarch64", "-o", &path.display().to_string()])
+            .args(["compile", site, "--arch", "aarch64", "--allow-older", "-o", &path.display().to_string()])
             .current_dir(folder)
             .env("LC_ALL", locale)
             .env("TZ", if locale == "C" { "UTC" } else { "Asia/Kathmandu" })

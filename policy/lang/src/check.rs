@@ -130,7 +130,7 @@ impl Checker<'_> {
     }
 
     fn heads(&mut self, items: &[Item]) {
-        let mut has_edition = false;
+        let (mut has_edition, mut revision) = (false, None);
         for item in items {
             match item {
                 Item::Edition(number, span) => {
@@ -140,6 +140,13 @@ impl Checker<'_> {
                     }
                 }
                 Item::Policy(name) => self.policy.name.clone_from(&name.text),
+                Item::Revision(number, span) => {
+                    if revision.replace(*number).is_some() {
+                        self.error(*span, "the revision is stated twice", "remove one of them");
+                    }
+                    // No number of the text has more than 64 bits.
+                    self.policy.revision = u64::try_from(*number).unwrap_or(u64::MAX);
+                }
                 Item::Zone(ahead, span) => self.zone(ahead.as_ref(), *span),
                 _ => {}
             }

@@ -48,6 +48,7 @@ pub(crate) fn compile(
     let mut tables = Tables::default();
     tables.machine = policy.arch.map_or(model::machine::ANY, crate::Arch::number);
     tables.zone = policy.zone.unwrap_or(0);
+    tables.revision = policy.revision;
     let first_of_object = objects(policy, &mut tables);
     states(policy, &mut tables);
     let mut all: Vec<Written<'_>> = Vec::new();

@@ -20,9 +20,10 @@ const DEPTH: usize = 32;
 /// How many operands and negations the expressions of a rule may have.
 const TERMS: usize = 256;
 /// The words that begin a statement.
-pub(crate) const STATEMENTS: [&str; 31] = [
+pub(crate) const STATEMENTS: [&str; 32] = [
     "edition",
     "policy",
+    "revision",
     "include",
     "import",
     "part",
@@ -287,6 +288,7 @@ impl Parser<'_> {
         match word.as_str() {
             "edition" => Ok(Item::Edition(self.whole("the edition")?, start)),
             "policy" => Ok(Item::Policy(self.name("the policy's name")?)),
+            "revision" => Ok(Item::Revision(self.whole("the revision")?, start)),
             "include" => Ok(Item::Include(self.text("a file's name")?, start)),
             "import" => self.import(start),
             "part" => {

@@ -22,6 +22,8 @@ pub type Values = (i128, i128);
 pub struct Policy {
     /// Its name.
     pub name: String,
+    /// Which of its name this is: a machine that remembers takes none that is older. 0 if none is stated.
+    pub revision: u64,
     /// The kind of machine that it is for; any, if it is not told.
     pub arch: Option<Arch>,
     /// How far local time is ahead of UTC, in seconds, if it is stated.

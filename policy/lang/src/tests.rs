@@ -315,6 +315,7 @@ fn built_in_numbers_are_those_of_the_model() {
     assert_eq!(number(object::TASK, "start"), Some(method::START));
     assert_eq!(number(object::LIFE, "guest_start"), Some(method::GUEST_START));
     assert_eq!(number(object::LIFE, "boot"), Some(method::BOOT));
+    assert_eq!(number(object::LIFE, "policy_swap"), Some(method::POLICY_SWAP));
     assert_eq!(number(object::TIME, "set"), Some(method::SET_TIME));
 }
 
@@ -452,7 +453,10 @@ fn mistakes_with_questions_events_and_zones_are_told_with_the_remedy() {
             "question write(unit: u8 in 1..4, value: u16)",
             "expected `method`, `question`",
         ),
-        ("on policy swap then", "on boot then", "there is no such event"),
+        ("on policy then", "on boot then", "name the method too"),
+        ("revision 1\nrevision 2\ntimer up", "timer up", "the revision is stated twice"),
+        ("revision 18_446_744_073_709_551_616\ntimer up", "timer up", "at most 64 bits"),
+        ("revision one\ntimer up", "timer up", "expected the revision"),
         ("on bot then", "on boot then", "name the method too"),
         ("zone UTC + 15 h\ntimer up", "timer up", "no zone is so far"),
         ("zone UTC + 1\ntimer up", "timer up", "this time has no unit"),
@@ -468,6 +472,9 @@ fn mistakes_with_questions_events_and_zones_are_told_with_the_remedy() {
     let seconds = |table: &[u8]| Policy::verify(table).unwrap().zone;
     assert_eq!(seconds(&zone("zone UTC - 3.5 h")), -12_600);
     assert_eq!(seconds(&zone("zone UTC + 2 h")), 7_200);
+    let revision = |table: &[u8]| Policy::verify(table).unwrap().revision;
+    assert_eq!(revision(&zone("revision 18_446_744_073_709_551_615")), u64::MAX);
+    assert_eq!(revision(&zone("zone UTC")), 0, "none is stated");
 }
 
 #[test]

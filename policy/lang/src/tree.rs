@@ -37,6 +37,8 @@ pub enum Item {
     Edition(i128, Span),
     /// `policy NAME`
     Policy(Name),
+    /// `revision 1`
+    Revision(i128, Span),
     /// `include "FILE"`
     Include(String, Span),
     /// `import "FILE" as NAME with PARAMETER = VALUE, …`

@@ -59,6 +59,8 @@ pub struct Tables {
     pub machine: u32,
     /// Seconds that local time is ahead of UTC.
     pub zone: i32,
+    /// Which of its name the policy is.
+    pub revision: u64,
     /// How many of `sources`, the last ones, are grants that can undo the wall.
     pub grants: u32,
     known: HashMap<String, Text>,
@@ -169,6 +171,7 @@ impl Tables {
             phases: self.phases.max(1),
             machine: self.machine,
             zone: self.zone,
+            revision: self.revision,
             grants: self.grants,
         };
         let mut bytes = header.as_bytes().to_vec();

@@ -134,6 +134,8 @@ pub mod method {
     pub const GUEST_START: u16 = 0;
     /// As [`GUEST_START`]: the wall is up, and nothing else runs yet.
     pub const BOOT: u16 = 1;
+    /// As [`BOOT`], right after it: the policy is not known to be that of the last start.
+    pub const POLICY_SWAP: u16 = 2;
     /// Method of [`super::object::TIME`]: an app that drives a clock tells the time.
     pub const SET_TIME: u16 = 0;
 }

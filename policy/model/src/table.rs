@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// "BHPL", little-endian.
 pub const MAGIC: u32 = 0x4c50_4842;
 /// Layout version.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The first bytes. Each count is that of a section's rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -64,6 +64,8 @@ pub struct Header {
     pub zone: i32,
     /// How many of the sources, the last ones, are no rules but grants that can undo the wall; at most [`crate::MAX_GRANTS`].
     pub grants: u32,
+    /// Which of its name the policy is: a machine that remembers takes none that is older.
+    pub revision: u64,
 }
 
 /// A piece of the text section.

@@ -65,6 +65,8 @@ pub struct Policy<'a> {
     pub(crate) grants: u32,
     /// How far the site's local time is ahead of UTC, in seconds.
     pub zone: i32,
+    /// Which of its name the policy is: a machine that remembers takes none that is older.
+    pub revision: u64,
 }
 
 impl<'a> Policy<'a> {
@@ -131,6 +133,7 @@ impl<'a> Policy<'a> {
             machine: header.machine,
             grants: header.grants,
             zone: header.zone,
+            revision: header.revision,
         })
     }
 

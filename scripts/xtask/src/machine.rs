@@ -39,6 +39,9 @@ impl Machine {
                 "--firmware uefi: Bochs's UEFI gives no ACPI tables, which the wall needs; take --cpu amd (QEMU)"
                     .to_string(),
             )),
+            (_, Firmware::Bios) if options.variables.is_some() => {
+                Err(Error("--variables is for --firmware uefi: a BIOS remembers nothing of the wall".to_string()))
+            }
             _ => Ok(machine),
         }
     }
@@ -116,10 +119,13 @@ fn q35(command: &mut Command, options: &Options, files: &Files, cpu: &[&str]) ->
     // No VGA: nobody looks at it.
     command.args(["qemu-system-x86_64", "-M", "q35", "-vga", "none"]).args(cpu);
     if options.firmware == Firmware::Uefi {
-        // What it remembers is a copy: each run finds it as it was made.
-        let variables = files.image.with_file_name("ovmf-variables.fd");
-        fs::copy(OVMF_VARIABLES, &variables)
-            .map_err(|error| Error(format!("cannot copy {OVMF_VARIABLES} (Debian: ovmf): {error}")))?;
+        let own = files.image.with_file_name("ovmf-variables.fd");
+        let variables = options.variables.as_ref().unwrap_or(&own);
+        if options.variables.is_none() || !variables.exists() {
+            let why =
+                |error| format!("cannot copy {OVMF_VARIABLES} (Debian: ovmf) to {}: {error}", variables.display());
+            fs::copy(OVMF_VARIABLES, variables).map_err(|error| Error(why(error)))?;
+        }
         command.args(["-drive", &format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF}"), "-drive"]);
         command.arg(format!("if=pflash,format=raw,unit=1,file={}", variables.display()));
     }

@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// The machine's firmware (x86_64): bios, or uefi in QEMU
     #[arg(long, value_enum, default_value = "bios")]
     pub(crate) firmware: Firmware,
+    /// The file of what the UEFI firmware remembers from one run to the next, made if there is none; each run's remembers nothing, if none is named
+    #[arg(long)]
+    pub(crate) variables: Option<PathBuf>,
     /// What runs the machine in the place of the emulator's own CPU: the host's, where it nests (x86_64)
     #[arg(long, value_parser = ["kvm"])]
     pub(crate) accel: Option<String>,

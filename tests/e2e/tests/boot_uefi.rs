@@ -128,6 +128,63 @@ fn a_machine_with_memory_above_4_gib_runs_a_guest() {
     assert!(is_well && said.contains("spinner: done"), "{said}");
 }
 
+/// A site of one policy, whose start with another policy than the last one is on record.
+fn revised(name: &str, revision: u32, rules: &str) -> String {
+    let site = root().join("target/run/uefi-revised").join(name);
+    fs::create_dir_all(&site).expect("target/run can be written");
+    let copy = |file: &str, change: &dyn Fn(String) -> String| {
+        let text = fs::read_to_string(root().join("tests/sites/ports").join(file)).expect("a file of the site");
+        fs::write(site.join(file), change(text)).expect("target/run can be written");
+    };
+    copy("site.toml", &|text| {
+        text.replace(
+            "[secure]",
+            "[app.audit]\npriority = 5\nrestart_limit = 0\nrights = [\"audit\", \"policy\"]\n\n[secure]",
+        )
+    });
+    copy("site.policy", &|text| {
+        let head = format!("policy ports\nrevision {revision}\napp audit\n");
+        text.replacen("policy ports\n", &head, 1) + rules
+    });
+    format!("target/run/uefi-revised/{name}")
+}
+
+/// C09: the firmware remembers the last policy, out of the guest's reach.
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn an_older_policy_than_the_last_is_refused_and_a_new_one_is_an_event() {
+    const VARIABLES: &str = "target/run/uefi-revised/variables.fd";
+    let event = "on policy swap audit\n";
+    let changed = format!("{event}deny guest clock.now\n");
+    let [first, same, other, older] = [
+        revised("first", 2, event),
+        revised("same", 2, event),
+        revised("other", 3, &changed),
+        revised("older", 2, &changed),
+    ];
+    let _ = fs::remove_file(root().join(VARIABLES));
+    let start = |site: &str, is_taken: bool| {
+        let words = ["--site", site, "--kernel", "target/run/guests/pc-spinner.img", "--any", "--variables", VARIABLES];
+        let (said, is_well) = run("revised/run", &words);
+        assert_eq!(is_well, is_taken, "{said}");
+        said
+    };
+    let swap = "kernel -> life.policy_swap";
+    let said = start(&first, true);
+    assert!(said.contains("policy revision 2; the first that the firmware remembers") && said.contains(swap), "{said}");
+    let said = start(&same, true);
+    assert!(said.contains("policy revision 2; as at the last start") && !said.contains(swap), "{said}");
+    assert!(said.contains("audit: #"), "{said}");
+    let said = start(&other, true);
+    assert!(said.contains("policy revision 3; revision 2 ran last") && said.contains(swap), "{said}");
+    let said = start(&older, false);
+    let refusal =
+        "the policy is older than the last one here: revision 2 after 3; write a later `revision` into it; stopped";
+    assert!(said.contains(refusal) && !said.contains("wall | up"), "{said}");
+    // The refused one is not remembered.
+    assert!(start(&other, true).contains("policy revision 3; as at the last start"));
+}
+
 #[test]
 #[ignore = "needs the emulator: cargo xtask test"]
 fn a_cpu_without_what_the_wall_needs_is_refused_on_the_firmwares_console() {

@@ -148,7 +148,7 @@ impl<'a> Choices<'a> {
             0 | 1 => format!("deny {who} s.{method}{when}{}{audit}", self.of(&["", " then count made"])),
             8 => format!(
                 "on {} then {}",
-                self.of(&["boot", "guest start"]),
+                self.of(&["boot", "guest start", "policy swap"]),
                 self.of(&["start t", "count made", "reset level"])
             ),
             2 if message == 0 => format!("deny {who} s.m {}{when}", self.of(&["reply", "reply", "error"]))

@@ -8,23 +8,23 @@ use crate::tree::{Decision, Effect, Event, Expression, Limit, Name, Number, Reas
 impl Parser<'_> {
     pub(super) fn rule(&mut self, decision: Decision, start: Span) -> Parsed<Rule> {
         let is_observed = decision == Decision::Observe;
-        if is_observed && self.skip_words(&["policy", "swap"]) {
-            let help = "the wall swaps no policy while it runs; `on boot` is the start of each";
-            return Err(Diagnostic::error(start.to(self.last_span()), "there is no such event", help));
-        }
         let mut subject = self.name("who: guest, kernel, an app or a group")?;
         let mut event = Event::Request;
         let name = |text: &str| Name { text: text.to_string(), span: start };
         let life = |method: &str| Targets::Methods(vec![(name("life"), Some(name(method)))]);
         let names_method = self.tokens.get(self.at + 1).is_some_and(|next| next.token == Token::Mark("."));
+        let is_walls = |subject: &Name, word: &str| is_observed && subject.text == word && !names_method;
         let targets = if self.skip_word("use") {
             Targets::Use(self.list(|parser| parser.name("a resource's name"))?)
         } else if is_observed && self.skip_word("start") {
             event = Event::Reply;
             life("guest_start")
-        } else if is_observed && subject.text == "boot" && !names_method {
+        } else if is_walls(&subject, "boot") {
             (event, subject) = (Event::Reply, name("kernel"));
             life("boot")
+        } else if is_walls(&subject, "policy") && self.skip_word("swap") {
+            (event, subject) = (Event::Reply, name("kernel"));
+            life("policy_swap")
         } else {
             Targets::Methods(self.list(Self::target)?)
         };

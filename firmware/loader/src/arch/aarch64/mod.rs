@@ -8,6 +8,7 @@ use bulkhead_bundle::kernel::StoredKernel;
 use bulkhead_hypervisor_core::plan::{Range, StoredPart, console, machine};
 use bulkhead_loader::aarch64::layout::{self, Start};
 use bulkhead_loader::aarch64::tree::{self, GuestView, Machine};
+use bulkhead_loader::last::Last;
 use bulkhead_loader::wall::Sizes;
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::DeviceTree;
@@ -96,7 +97,7 @@ pub(crate) fn boot(chain: BootChain, out: &mut Output) -> Result<Never, String> 
     }
     let machine = tree::machine(&tree).map_err(|error| error.to_string())?;
     *out = Output::for_machine(&machine);
-    let parts = Parts::open(memory(machine.bundle), &machine.facts())?;
+    let parts = Parts::open(memory(machine.bundle), &machine.facts(), Last::NoMemory)?;
     let kernel = StoredKernel::open(parts.kernel).ok_or("the guest's kernel is cut")?;
     let (kernel_offset, image_size) =
         layout::image_header(kernel.header).ok_or("the guest's kernel is no AArch64 Image (no ARM\\x64 at byte 56)")?;

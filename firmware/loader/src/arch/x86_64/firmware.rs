@@ -8,15 +8,16 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use bulkhead_hypervisor_core::plan::{Range, console};
+use bulkhead_loader::last::{Last, RAN_BYTES, Ran};
 use bulkhead_loader::wall::PAGE;
 use bulkhead_loader::x86_64::map::Entry;
 use bulkhead_loader::x86_64::uefi::{self, BUNDLE, MAX_MAP_BYTES, UefiError};
 use uefi_raw::protocol::file_system::{FileAttribute, FileMode, FileProtocolV1, SimpleFileSystemProtocol};
 use uefi_raw::protocol::loaded_image::LoadedImageProtocol;
 use uefi_raw::table::boot::{AllocateType, BootServices, MemoryType};
-use uefi_raw::table::runtime::ResetType;
+use uefi_raw::table::runtime::{ResetType, RuntimeServices, VariableAttributes};
 use uefi_raw::table::system::SystemTable;
-use uefi_raw::{Guid, Handle, Status};
+use uefi_raw::{Guid, Handle, Status, guid};
 
 use super::Output;
 
@@ -29,6 +30,12 @@ struct MapSpace(UnsafeCell<[u8; MAX_MAP_BYTES]>);
 // SAFETY: one CPU; only `read_map` uses the space.
 unsafe impl Sync for MapSpace {}
 static MAP_SPACE: MapSpace = MapSpace(UnsafeCell::new([0; MAX_MAP_BYTES]));
+
+/// The variable of the last policy: kept without power, and gone for whatever runs after boot services.
+const VARIABLE: &str = "BulkheadPolicy";
+/// Its namespace, made up once for it.
+const OWN: Guid = guid!("6f0c1d3e-5a7b-4c0e-9b57-2f8f4f6d9a21");
+const KEPT: VariableAttributes = VariableAttributes::NON_VOLATILE.union(VariableAttributes::BOOTSERVICE_ACCESS);
 
 /// How often the map may change between reading it and leaving.
 const ATTEMPTS: usize = 8;
@@ -53,6 +60,12 @@ impl Firmware {
         // SAFETY: firmware gave the system table to the entry point (§4.1), and it and its services stay where they are until
         // `leave`, which is the last to ask.
         unsafe { &*(*self.table).boot_services }
+    }
+
+    /// Runtime services (§4.5), while boot services are there too.
+    fn runtime(&self) -> &RuntimeServices {
+        // SAFETY: as for `services`.
+        unsafe { &*(*self.table).runtime_services }
     }
 
     /// A protocol of a handle (§7.3.7).
@@ -118,8 +131,7 @@ impl Firmware {
     }
 
     fn open_bundle(&self) -> Option<File> {
-        let mut name = [0; BUNDLE.len() + 1];
-        name.iter_mut().zip(BUNDLE.encode_utf16()).for_each(|(slot, unit)| *slot = unit);
+        let name: [u16; BUNDLE.len() + 1] = units(BUNDLE);
         // SAFETY: as for `image`.
         let device = unsafe { self.loaded()?.read() }.device_handle;
         let system: NonNull<SimpleFileSystemProtocol> = self.protocol(device, &SimpleFileSystemProtocol::GUID)?;
@@ -133,6 +145,42 @@ impl Firmware {
             (root.as_ref().open)(root.as_ptr(), &raw mut file, name.as_ptr(), FileMode::READ, FileAttribute::empty())
         };
         NonNull::new(file).filter(|_| status == Status::SUCCESS).map(File)
+    }
+
+    /// What it remembers of the last start (§8.2): a variable that only what runs before the guest can read or write.
+    pub(super) fn last_policy(&self) -> Last {
+        let (mut bytes, mut length, mut attributes) = ([0; RAN_BYTES], RAN_BYTES, VariableAttributes::empty());
+        // SAFETY: the name ends with a zero, and the other pointers are to places of our own, of the length that is told.
+        let status = unsafe {
+            (self.runtime().get_variable)(
+                variable().as_ptr(),
+                &OWN,
+                &raw mut attributes,
+                &raw mut length,
+                bytes.as_mut_ptr(),
+            )
+        };
+        match status {
+            Status::NOT_FOUND => Last::Nothing,
+            Status::SUCCESS => Last::read(bytes.get(..length).unwrap_or_default(), attributes == KEPT),
+            // Longer than ours, or a fault of the firmware.
+            _ => Last::Damaged,
+        }
+    }
+
+    /// Writes down what starts now. False: the firmware does not take it.
+    pub(super) fn remember(&self, running: &Ran) -> bool {
+        let set = |attributes: VariableAttributes, bytes: &[u8]| {
+            let name = variable();
+            // SAFETY: as for `last_policy`; firmware copies the bytes.
+            unsafe { (self.runtime().set_variable)(name.as_ptr(), &OWN, attributes, bytes.len(), bytes.as_ptr()) }
+        };
+        let bytes = running.bytes();
+        // One with other attributes has to go first: no bytes, and no access, delete it.
+        set(KEPT, &bytes) == Status::SUCCESS || {
+            let _ = set(VariableAttributes::empty(), &[]);
+            set(KEPT, &bytes) == Status::SUCCESS
+        }
     }
 
     /// The memory map as it is now.
@@ -175,6 +223,17 @@ impl Firmware {
         }
         Err("the firmware does not end its boot services".to_string())
     }
+}
+
+fn variable() -> [u16; VARIABLE.len() + 1] {
+    units(VARIABLE)
+}
+
+/// A name as firmware takes it: letters of 16 bits, and a zero at the end, as N is longer than the name.
+fn units<const N: usize>(name: &str) -> [u16; N] {
+    let mut units = [0; N];
+    units.iter_mut().zip(name.encode_utf16()).for_each(|(slot, unit)| *slot = unit);
+    units
 }
 
 /// The bundle's file (§13.5). It stays open: leaving ends everything.

@@ -28,6 +28,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use bulkhead_bundle::Resource;
 use bulkhead_hypervisor_core::plan::{MachinePlan, Range, StoredPart, machine as kind, time_source};
+use bulkhead_loader::last::Last;
 use bulkhead_loader::require::Facts;
 use bulkhead_loader::resources;
 use bulkhead_loader::wall::Sizes;
@@ -51,6 +52,8 @@ struct Found {
     map: Vec<Entry>,
     root: Root,
     bundle: Option<Range>,
+    /// What is remembered of the last start.
+    last: Last,
     /// What is in use until the jump, the bundle besides.
     busy: Vec<Range>,
     /// How the bundle is to be given, for who forgot it.
@@ -146,7 +149,7 @@ impl Choice {
             cores: acpi.cpu_count.into(),
             memory: map.ram().map(|range| range.bytes).sum::<u64>() >> 20,
         };
-        let parts = Parts::open(memory(bundle), &facts)?;
+        let parts = Parts::open(memory(bundle), &facts, found.last)?;
         let kernel = Kernel::open(parts.kernel).map_err(|error| error.to_string())?;
         let busy: Vec<Range> = found.busy.iter().copied().chain([bundle]).collect();
         let registers = registers(&acpi);

@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use bulkhead_hypervisor_core::plan::Range;
+use bulkhead_loader::last::Last;
 use bulkhead_loader::x86_64::multiboot2;
 
 use super::{Found, Output, Root};
@@ -27,6 +28,7 @@ impl BootChain {
             map: boot.map,
             root: Root::Copy(boot.rsdp),
             bundle: boot.bundle,
+            last: Last::NoMemory,
             busy: Vec::from([own(), Range { base: self.list, bytes: list.len() as u64 }]),
             remedy: "give it as the only module (GRUB: module2 /boot/bundle.img)".to_string(),
         })

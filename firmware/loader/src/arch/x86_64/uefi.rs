@@ -2,6 +2,7 @@
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt::Write;
 
 use bulkhead_loader::x86_64::uefi::BUNDLE;
 use uefi_raw::Handle;
@@ -20,7 +21,7 @@ pub(super) extern "efiapi" fn entered(image: Handle, table: *mut SystemTable) ->
 
 impl BootChain {
     /// Asks for everything, and leaves the firmware. What can be refused is refused before, as long as its screen can say why.
-    pub(super) fn found(&self, out: &Output) -> Result<Found, String> {
+    pub(super) fn found(&self, out: &mut Output) -> Result<Found, String> {
         let firmware = &self.0;
         let image = firmware.image().ok_or("the firmware does not say where the loader lies")?;
         ground::prepare(image)?;
@@ -28,12 +29,17 @@ impl BootChain {
             map: firmware.memory_map().map_err(|error| error.to_string())?,
             root: Root::At(firmware.root().unwrap_or_default()),
             bundle: firmware.bundle()?,
+            last: firmware.last_policy(),
             busy: Vec::from([image]),
             remedy: alloc::format!("{BUNDLE} is missing on the volume that the loader was started from"),
         };
         // The map as it is with the bundle in memory.
         found.map = firmware.memory_map().map_err(|error| error.to_string())?;
-        Choice::make(&found, out)?.rehearse()?;
+        let choice = Choice::make(&found, out)?;
+        choice.rehearse()?;
+        if !choice.parts.is_last && !firmware.remember(&choice.parts.running) {
+            let _ = writeln!(out, "loader: the firmware does not remember this policy for the next start");
+        }
         found.map = firmware.leave()?;
         ground::stand();
         Ok(found)
