@@ -175,6 +175,7 @@ impl<'a> Gate<'a> {
     }
 
     /// Puts something on record that is no call.
+    #[inline(never)]
     pub fn record(&mut self, kind: Kind, subject: u16, args: [u64; 3], now: u64) {
         let (phase, reason) = (Phase::Request, Reason::Allowed);
         let key = Key { subject, object: NONE, method: 0, rule: NONE, kind, phase, reason };

@@ -217,7 +217,8 @@ pub(crate) fn hypervisor_text_bytes(arch: Arch) -> Result<u64> {
     let flat = flat_image(&build::programs(arch).join("bulkhead-hypervisor"))?;
     let text = bulkhead_bundle::flat::Flat::open(&flat).and_then(|image| {
         let pages = image.segments.get(..usize::try_from(image.header.text_bytes).ok()?)?;
-        pages.iter().rposition(|byte| *byte != 0).map(|last| last as u64 + 1)
+        // The linker fills what is left of the last page with zeroes, on x86-64 with `int3`.
+        pages.iter().rposition(|byte| !matches!(byte, 0 | 0xcc)).map(|last| last as u64 + 1)
     });
     text.ok_or_else(|| Error("the hypervisor's image is damaged".to_string()))
 }

@@ -76,7 +76,7 @@ pub(crate) const fn clean(_range: Range) {}
 /// The guest's translations are forgotten.
 pub(crate) fn flush_guest() {
     if field::is_svm() {
-        field::set_vmcb32(svm::fields::FLUSH, 1);
+        svm::flush();
     } else {
         instr::invalidate_ept();
     }

@@ -1,5 +1,5 @@
 //! SVM: two VMCBs, and what an exit of each leads to (APM 2 chapter 15). Decode assists, next-RIP save, flush by ASID and clean bits are not
-//! needed; next-RIP save is used where it is.
+//! needed; next-RIP save and flush by ASID are used where they are.
 #![expect(unsafe_code, reason = "the bitmaps are filled before the CPU uses them")]
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -111,6 +111,13 @@ fn make(vmcb: &Page<4096>, root: u64, asid: u32, [first, second]: [u32; 2], [por
     field::set_vmcb(fields::NESTED, 1);
     field::set_vmcb(fields::NESTED_ROOT, root);
     field::set_vmcb(fields::DR6, 0xffff_0ff0);
+}
+
+/// At the next entry the translations of the current VMCB are forgotten: its own, if the CPU can choose (FlushByASID, CPUID 0x8000_000a EDX 6;
+/// APM 2 §15.16.2), else all.
+pub(crate) fn flush() {
+    let can_choose = instr::cpuid(0x8000_000a, 0)[3] >> 6 & 1 != 0;
+    field::set_vmcb32(fields::FLUSH, if can_choose { 3 } else { 1 });
 }
 
 /// The VMCBs: guest, secure.
