@@ -3,6 +3,7 @@
 //! Exit status: 0 all is well (explain: allowed); 1 the policy has errors (explain: refused); 2 wrong usage, or a file that
 //! cannot be read or written.
 
+mod cost;
 mod diff;
 mod explain;
 mod findings;
@@ -12,6 +13,7 @@ mod init;
 mod lint;
 mod lsp;
 mod pair;
+mod picture;
 mod prove;
 mod replay;
 mod report;
@@ -58,6 +60,9 @@ enum Verb {
         /// Prints who may call what, after every rule: what is always allowed, and what may be
         #[arg(long)]
         table: bool,
+        /// Prints what each decision costs at the most: rows, tests and instructions of the monitor; `cost at most 64 steps` in the policy bounds it
+        #[arg(long)]
+        cost: bool,
         /// Fails unless the table has this SHA-256, which the running wall tells: its loader, or a call of the audit service
         #[arg(long, value_name = "SHA-256", value_parser = as_digest)]
         expect: Option<String>,
@@ -120,11 +125,14 @@ enum Verb {
         /// The file of lines
         log: PathBuf,
     },
-    /// Prints who may call what, and the flows' steps, as a DOT graph (bulkhead graph | dot -Tsvg)
+    /// Prints who may call what, and the flows' steps, as a graph: in DOT, for Graphviz
     Graph {
         /// The site's folder
         #[arg(default_value = ".")]
         site: PathBuf,
+        /// In SVG, for a browser
+        #[arg(long)]
+        svg: bool,
     },
     /// Writes one HTML page for a reviewer or an auditor
     Report {
@@ -176,6 +184,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    end_quietly_without_a_reader();
     let cli = Cli::parse();
     let json = cli.json;
     let each = |site: &PathBuf, act: &dyn Fn(&Site<'_>) -> Result<ExitCode, String>| {
@@ -185,9 +194,11 @@ fn main() -> ExitCode {
         site::one(site, cli.arch).and_then(|arch| act(&Site::new(site, arch)))
     };
     let done = match &cli.verb {
-        Verb::Check { site, table, expect: None } => each(site, &|site| check(site, *table, None, json)),
+        Verb::Check { site, table, cost, expect: None } => each(site, &|site| check(site, [*table, *cost], None, json)),
         // A table is for one kind of machine.
-        Verb::Check { site, table, expect } => one(site, &|site| check(site, *table, expect.as_deref(), json)),
+        Verb::Check { site, table, cost, expect } => {
+            one(site, &|site| check(site, [*table, *cost], expect.as_deref(), json))
+        }
         Verb::Compile { site, output, allow_older } => one(site, &|site| compile(site, output, *allow_older, json)),
         Verb::Explain { call, site } => each(site, &|site| explain::explain(site, call, json)),
         Verb::Completions { shell } => {
@@ -200,7 +211,7 @@ fn main() -> ExitCode {
             page.map(|()| ExitCode::SUCCESS).map_err(|error| format!("cannot print: {error}"))
         }
         Verb::Replay { site, log } => one(site, &|site| replay::run(site, log, json)),
-        Verb::Graph { site } => one(site, &|site| graph::run(site, json)),
+        Verb::Graph { site, svg } => one(site, &|site| graph::run(site, *svg, json)),
         Verb::Report { site, output } => one(site, &|site| report::run(site, output, json)),
         Verb::Init { folder } => init::run(folder, json),
         Verb::Prove { site } => each(site, &|site| prove::run(site, json)),
@@ -226,15 +237,38 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(site: &Site<'_>, with_table: bool, expected: Option<&str>, as_json: bool) -> Result<ExitCode, String> {
+/// Who reads the first lines only (`bulkhead check --table | head`) has had enough: that is no fault. The library prints by panicking then.
+fn end_quietly_without_a_reader() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let is_unread =
+            info.payload_as_str().is_some_and(|text| text.contains("failed printing to stdout: Broken pipe"));
+        if is_unread {
+            // As the signal would have it: 128 and SIGPIPE.
+            std::process::exit(141);
+        }
+        tell(info);
+    }));
+}
+
+fn check(
+    site: &Site<'_>,
+    [with_table, with_cost]: [bool; 2],
+    expected: Option<&str>,
+    as_json: bool,
+) -> Result<ExitCode, String> {
     let compiled = match site.open(as_json)? {
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
     let mut facts = facts(&compiled);
-    let lines = if with_table { table::lines(&compiled) } else { Vec::new() };
+    let mut lines = if with_table { table::lines(&compiled) } else { Vec::new() };
     if with_table {
         facts["table"] = json!(lines);
+    }
+    if with_cost {
+        facts["cost"] = cost::facts(&compiled);
+        lines.extend(cost::lines(&compiled));
     }
     let own = digest(&compiled.table);
     let other = expected.filter(|expected| *expected != own);

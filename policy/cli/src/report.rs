@@ -6,20 +6,21 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use bulkhead_lang::Compiled;
 use bulkhead_lang::policy::{Group, Resource, Rule, State, StateKind};
 use bulkhead_lang::show;
 use bulkhead_lang::tree::{Decision, Event};
+use bulkhead_lang::{Compiled, danger};
 use serde_json::json;
 
+use crate::picture;
 use crate::prove::{self, Outcome};
 use crate::site::{Site, say};
-use crate::test;
+use crate::test::{self, Least, Part};
 
 const STYLE: &str = "body{font:15px/1.45 sans-serif;margin:2em auto;max-width:75em;padding:0 1em;color:#222}\
 table{border-collapse:collapse;margin:1em 0}td,th{border:1px solid #bbb;padding:.3em .6em;text-align:left;vertical-align:top}\
 th{background:#f2f2f2}code{font:13px monospace}.yes{background:#d9f2d9}.some{background:#fdf3cf}.no{color:#999}.bad{background:#f7d0d0}\
-small{color:#555}";
+small{color:#555}.graph svg{max-width:100%;height:auto}";
 
 /// The verb.
 pub(crate) fn run(site: &Site<'_>, output: &Path, as_json: bool) -> Result<ExitCode, String> {
@@ -54,10 +55,13 @@ fn page(compiled: &Compiled) -> Result<(String, bool), String> {
         policy.revision,
     );
     matrix(compiled, &mut html);
+    drawn(compiled, &mut html);
     roles(compiled, &mut html);
     labels(compiled, &mut html);
     machine(compiled, &mut html);
+    dangers(compiled, &mut html);
     conditions(compiled, &mut html);
+    quiet(compiled, &mut html);
     memory(compiled, &mut html);
     let (nevers, are_proved) = nevers(compiled)?;
     let (tests, do_pass) = tests(compiled)?;
@@ -111,6 +115,64 @@ fn matrix(compiled: &Compiled, html: &mut String) {
         }
     }
     html.push_str("</table>");
+}
+
+/// The same as a graph, and the flows' steps.
+fn drawn(compiled: &Compiled, html: &mut String) {
+    html.push_str("<h2>Graph</h2><p>Dashed: under a condition (?), which stands with its rule below. A flow begins in the state with corners; dotted steps come by themselves.</p>");
+    html.push_str("<div class=graph>");
+    html.push_str(&picture::svg(&compiled.policy));
+    html.push_str("</div>");
+}
+
+/// What is given away that can undo the wall, with the reason that the file gives.
+fn dangers(compiled: &Compiled, html: &mut String) {
+    html.push_str("<h2>Dangerous grants</h2><p>IEC 62443-3-3 SR 7.7; NIST SP 800-53 CM-7. What can undo the wall compiles only with a reason, and is a record of the audit trail at each start.</p>");
+    let granted = danger::grants(&compiled.policy);
+    if granted.is_empty() {
+        html.push_str("<p>There are none.</p>");
+        return;
+    }
+    html.push_str("<table><tr><th>where</th><th>what is given</th><th>why that is safe</th></tr>");
+    for (span, what) in granted {
+        let why = danger::accepted(&compiled.sources, span, danger::ID).unwrap_or_default();
+        let (file, line, ..) = compiled.sources.place(span);
+        let _ = write!(
+            html,
+            "<tr><td>{}:{line}</td><td class=some>{}</td><td>{}</td></tr>",
+            escaped(file),
+            escaped(&what),
+            escaped(why)
+        );
+    }
+    html.push_str("</table>");
+}
+
+/// Refusals that leave no record at times. What no rule allows, and what is malformed, always leaves one.
+fn quiet(compiled: &Compiled, html: &mut String) {
+    html.push_str("<h2>Quiet refusals</h2><p>What no rule allows, what is malformed and what fails is always recorded. Rules that deny are, but for:</p><table><tr><th>where</th><th>rule</th><th>recorded</th></tr>");
+    let mut is_any = false;
+    for rule in compiled.policy.rules.iter().filter(|rule| rule.decision == Decision::Deny) {
+        let recordings = rule.bodies.iter().filter_map(|body| body.recording.as_ref());
+        let Some(recording) = recordings.into_iter().find(|recording| recording.holds().is_some()) else { continue };
+        is_any = true;
+        let (file, line, ..) = compiled.sources.place(rule.span);
+        let condition = recording.condition.as_ref().map(|condition| show::text(&compiled.policy, &[], condition));
+        let sample = recording.sample.as_ref().map(|(_, many)| format!("one in {many}"));
+        let words: Vec<String> = sample.into_iter().chain(condition.map(|text| format!("while {text}"))).collect();
+        let _ = write!(
+            html,
+            "<tr><td>{}:{line}</td><td><code>{}</code></td><td class=some>{}</td></tr>",
+            escaped(file),
+            escaped(compiled.sources.text(rule.span)),
+            escaped(&words.join(", "))
+        );
+    }
+    html.push_str(if is_any {
+        "</table>"
+    } else {
+        "<tr><td colspan=3>None: every refusal is recorded.</td></tr></table>"
+    });
 }
 
 /// Who and what rules name together, and while which condition.
@@ -294,9 +356,13 @@ fn tests(compiled: &Compiled) -> Result<(String, bool), String> {
         do_pass &= class == "yes";
         let _ = write!(html, "<tr><td>{}</td><td class={class}>{}</td></tr>", escaped(&case.name), escaped(&word));
     }
-    let rules = &compiled.policy.rules;
-    let _ =
-        write!(html, "</table><p>{} of {} rules decided something in a test.</p>", reached.rules.len(), rules.len());
+    html.push_str("</table><p>Reached by them:</p><table><tr><th>part</th><th>reached</th><th>not reached</th></tr>");
+    for Part { what, all, missed, .. } in test::parts(compiled, &reached, Least::NOTHING) {
+        let reached = all.saturating_sub(missed.len());
+        let missed: Vec<String> = missed.iter().map(|line| escaped(line)).collect();
+        let _ = write!(html, "<tr><td>{what}</td><td>{reached} of {all}</td><td>{}</td></tr>", missed.join("<br>"));
+    }
+    html.push_str("</table>");
     Ok((html, do_pass))
 }
 

@@ -32,12 +32,17 @@ pub(crate) struct Least {
     pub(crate) states: Option<u8>,
 }
 
+impl Least {
+    /// Any coverage will do.
+    pub(crate) const NOTHING: Self = Self { rules: None, branches: None, states: None };
+}
+
 /// So many of all, what is missing, and how it is called.
-struct Part {
-    what: &'static str,
+pub(crate) struct Part {
+    pub(crate) what: &'static str,
     key: &'static str,
-    all: usize,
-    missed: Vec<String>,
+    pub(crate) all: usize,
+    pub(crate) missed: Vec<String>,
     least: Option<u8>,
 }
 
@@ -52,7 +57,7 @@ impl Part {
 }
 
 /// Rules, branches and states, with what was not reached.
-fn parts(compiled: &Compiled, reached: &Reached, least: Least) -> [Part; 3] {
+pub(crate) fn parts(compiled: &Compiled, reached: &Reached, least: Least) -> [Part; 3] {
     let policy = &compiled.policy;
     let at = |span| {
         let (file, line, _, text) = compiled.sources.place(span);

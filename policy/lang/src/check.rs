@@ -1,6 +1,7 @@
 //! Statements to a [`Policy`]: every name is found, every number fits. All findings are gathered.
 
 use crate::Arch;
+use crate::cost;
 use crate::diagnostic::{Diagnostic, Span, nearest, twice};
 use crate::expressions::Scope;
 use crate::policy::{
@@ -147,6 +148,7 @@ impl Checker<'_> {
                     // No number of the text has more than 64 bits.
                     self.policy.revision = u64::try_from(*number).unwrap_or(u64::MAX);
                 }
+                Item::Cost(bound, span) => cost::state(&mut self.policy, *bound, *span, self.findings),
                 Item::Zone(ahead, span) => self.zone(ahead.as_ref(), *span),
                 _ => {}
             }

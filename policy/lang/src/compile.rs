@@ -7,23 +7,13 @@ use bulkhead_model::code::{EFFECTS, WRITES};
 use bulkhead_model::{self as model, NONE, kind};
 
 use crate::code;
+use crate::cost;
 use crate::diagnostic::{Diagnostic, Sources, Span};
 use crate::groups::never_both;
 use crate::index;
 use crate::normal::{self, ROWS};
 use crate::policy::{Body, Expression, Field, Policy, Presence, Rule, State, StateKind};
 use crate::tree::{Decision, Event};
-
-/// What the compiler knows about the worst decision.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// The most rows that one decision may look at.
-    pub rules: usize,
-    /// The most range tests that it may make.
-    pub tests: usize,
-    /// The most instructions that it may run.
-    pub steps: usize,
-}
 
 /// A row of the table with what it was made from.
 struct Written<'p> {
@@ -44,7 +34,7 @@ pub(crate) fn compile(
     sources: &Sources,
     granted: &[(Span, String)],
     findings: &mut Vec<Diagnostic>,
-) -> (Vec<u8>, Cost) {
+) -> (Vec<u8>, Vec<cost::Decision>) {
     let mut tables = Tables::default();
     tables.machine = policy.arch.map_or(model::machine::ANY, crate::Arch::number);
     tables.zone = policy.zone.unwrap_or(0);
@@ -84,10 +74,11 @@ pub(crate) fn compile(
         let span = policy.rules.last().map(|rule| rule.span).unwrap_or_default();
         let help = "a table holds 65,534 of each";
         findings.push(Diagnostic::error(span, "the policy has too many methods or state objects", help));
-        return (Vec::new(), Cost::default());
+        return (Vec::new(), Vec::new());
     }
-    let cost = cells(&mut tables, &all, &first_of_object, findings, policy);
-    (tables.to_bytes(), cost)
+    let costs = cells(&mut tables, &all, &first_of_object, findings, policy);
+    cost::refuse(policy, &costs, findings);
+    (tables.to_bytes(), costs)
 }
 
 /// Subjects, objects, methods and fields; returns the place of each object's first method.
@@ -247,7 +238,7 @@ fn cells(
     first_of_object: &[usize],
     findings: &mut Vec<Diagnostic>,
     policy: &Policy,
-) -> Cost {
+) -> Vec<cost::Decision> {
     let (subjects, methods) = (tables.subjects.len(), tables.methods.len());
     tables.phases = if all.iter().any(|written| written.rule.event != Event::Request) { 3 } else { 1 };
     let mut of_cell: BTreeMap<usize, Vec<&Written<'_>>> = BTreeMap::new();
@@ -259,7 +250,7 @@ fn cells(
             of_cell.entry((phase * subjects + usize::from(subject)) * methods + place).or_default().push(written);
         }
     }
-    let mut cost = Cost::default();
+    let mut costs = Vec::new();
     let nothing = model::Cell { index: model::Cell::PLAIN, ..model::Cell::default() };
     tables.cells = vec![nothing; subjects * methods * tables.phases as usize];
     for (at, mut rows) in of_cell {
@@ -279,14 +270,13 @@ fn cells(
         if let Some(cell) = tables.cells.get_mut(at) {
             *cell = model::Cell { first_reference, reference_count: number(rows.len()), index, has_code };
         }
-        let mut costs: Vec<(usize, usize)> = rows.iter().map(|written| (written.tests.len(), written.steps)).collect();
-        costs.sort_unstable_by(|a, b| b.cmp(a));
-        cost.rules = cost.rules.max(most);
-        cost.tests = cost.tests.max(costs.iter().take(most).map(|cost| cost.0).sum());
-        costs.sort_unstable_by_key(|cost| std::cmp::Reverse(cost.1));
-        cost.steps = cost.steps.max(costs.iter().take(most).map(|cost| cost.1).sum());
+        if let Some(Written { rule, body, .. }) = rows.first() {
+            let cost = cost::Cost::of(rows.iter().map(|written| (written.tests.len(), written.steps)), most);
+            let (event, subject) = (rule.event, small(at / methods % subjects));
+            costs.push(cost::Decision { event, subject, object: body.object, method: body.method, cost });
+        }
     }
-    cost
+    costs
 }
 
 /// Two rules that may both decide a call and both change state: which of them should?

@@ -9,6 +9,7 @@ mod channel;
 mod check;
 mod code;
 mod compile;
+pub mod cost;
 pub mod danger;
 mod diagnostic;
 mod expressions;
@@ -43,7 +44,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Component, Path};
 
-pub use compile::Cost;
+use cost::Cost;
 pub use format::format;
 
 pub use machine::{Arch, machines};
@@ -74,7 +75,9 @@ pub struct Compiled {
     pub interfaces: Vec<tree::Interface>,
     /// Warnings.
     pub warnings: Vec<Diagnostic>,
-    /// What the most expensive decision costs.
+    /// What each decision costs at the most that rules are about: requests, then replies, then errors, by caller and method.
+    pub costs: Vec<cost::Decision>,
+    /// The most of each.
     pub worst: Cost,
 }
 
@@ -159,7 +162,7 @@ pub fn compile_for(
     let policy = check::check(&items, arch, &mut findings);
     parts::tell_origins(&renamed, &mut findings);
     let granted = danger::refuse(&policy, &sources, &mut findings);
-    let (table, worst) = compile::compile(&policy, &sources, &granted, &mut findings);
+    let (table, costs) = compile::compile(&policy, &sources, &granted, &mut findings);
     findings.sort_by_key(|finding| (finding.span.file, finding.span.start));
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         return Err(Box::new(Report { findings, sources }));
@@ -169,7 +172,8 @@ pub fn compile_for(
         Item::Interface(interface) if interface.name.span.file != 0 => Some(interface),
         _ => None,
     });
-    Ok(Compiled { table, policy, sources, interfaces: interfaces.collect(), warnings: findings, worst })
+    let worst = costs.iter().fold(Cost::default(), |worst, decision| worst.max(decision.cost));
+    Ok(Compiled { table, policy, sources, interfaces: interfaces.collect(), warnings: findings, costs, worst })
 }
 
 /// The files that a policy consists of: the first one, then the others by their names, so that it is all the same in which order

@@ -20,10 +20,11 @@ const DEPTH: usize = 32;
 /// How many operands and negations the expressions of a rule may have.
 const TERMS: usize = 256;
 /// The words that begin a statement.
-pub(crate) const STATEMENTS: [&str; 32] = [
+pub(crate) const STATEMENTS: [&str; 33] = [
     "edition",
     "policy",
     "revision",
+    "cost",
     "include",
     "import",
     "part",
@@ -289,6 +290,7 @@ impl Parser<'_> {
             "edition" => Ok(Item::Edition(self.whole("the edition")?, start)),
             "policy" => Ok(Item::Policy(self.name("the policy's name")?)),
             "revision" => Ok(Item::Revision(self.whole("the revision")?, start)),
+            "cost" => self.cost(start),
             "include" => Ok(Item::Include(self.text("a file's name")?, start)),
             "import" => self.import(start),
             "part" => {
@@ -461,6 +463,16 @@ impl Parser<'_> {
             (number.digits, number.span) = (-number.digits, start.to(number.span));
         }
         Ok(number)
+    }
+
+    /// `cost at most 64 steps`
+    fn cost(&mut self, start: Span) -> Parsed<Item> {
+        const FORM: &str = "cost at most 64 steps";
+        self.expect_word("at", FORM)?;
+        self.expect_word("most", FORM)?;
+        let bound = self.whole("a number of steps")?;
+        self.expect_word("steps", FORM)?;
+        Ok(Item::Cost(bound, start.to(self.last_span())))
     }
 
     /// `zone UTC`, `zone UTC + 1 h`

@@ -28,6 +28,8 @@ pub struct Policy {
     pub arch: Option<Arch>,
     /// How far local time is ahead of UTC, in seconds, if it is stated.
     pub zone: Option<i32>,
+    /// The steps that a decision may take at the most, and where that is said.
+    pub most_steps: Option<(u128, Span)>,
     /// Subjects: guest, kernel, then the apps.
     pub subjects: Vec<String>,
     /// Objects: the wall's own, then services and devices.

@@ -39,6 +39,8 @@ pub enum Item {
     Policy(Name),
     /// `revision 1`
     Revision(i128, Span),
+    /// `cost at most 64 steps`
+    Cost(i128, Span),
     /// `include "FILE"`
     Include(String, Span),
     /// `import "FILE" as NAME with PARAMETER = VALUE, …`
