@@ -17,7 +17,7 @@ pub(crate) fn run(site: &Site<'_>, as_svg: bool, as_json: bool) -> Result<ExitCo
         Ok(compiled) => compiled,
         Err(code) => return Ok(code),
     };
-    let (kind, text) = if as_svg { ("svg", picture::svg(&compiled.policy)) } else { ("dot", dot(&compiled.policy)) };
+    let (kind, text) = if as_svg { ("svg", picture::file(&compiled.policy)) } else { ("dot", dot(&compiled.policy)) };
     if as_json {
         say(&compiled, json!({ kind: text }));
     } else {

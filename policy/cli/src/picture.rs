@@ -59,14 +59,19 @@ impl Canvas {
     }
 }
 
-/// The whole picture.
+/// The whole picture, as a file.
+pub(crate) fn file(policy: &Policy) -> String {
+    svg(policy).replacen("<svg ", "<svg xmlns=\"http://www.w3.org/2000/svg\" ", 1)
+}
+
+/// The whole picture, as a part of a page.
 pub(crate) fn svg(policy: &Policy) -> String {
     let mut canvas = Canvas { bottom: GAP, ..Canvas::default() };
     matrix(&mut canvas, &calls(policy));
     charts(policy).for_each(|flow| chart(&mut canvas, &flow));
     let Canvas { shapes, right, bottom } = canvas;
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{right}\" height=\"{bottom}\" viewBox=\"0 0 {right} {bottom}\">\n<style>{STYLE}</style>\n\
+        "<svg width=\"{right}\" height=\"{bottom}\" viewBox=\"0 0 {right} {bottom}\">\n<style>{STYLE}</style>\n\
          <defs><marker id=\"a\" viewBox=\"0 0 10 8\" refX=\"10\" refY=\"4\" markerWidth=\"10\" markerHeight=\"8\" orient=\"auto\">\
          <path d=\"M0 0 10 4 0 8z\" fill=\"#333\"/></marker></defs>\n{shapes}</svg>\n"
     )
@@ -80,7 +85,7 @@ fn matrix(canvas: &mut Canvas, calls: &[Calls<'_>]) {
     let object_at = methods_at + methods_wide + AISLE;
     let object_wide = widest(calls.iter().map(|calls| calls.object));
     // Where each of them is: all rows' middles, to be averaged.
-    let (mut subjects, mut objects): (BTreeMap<&str, Vec<usize>>, BTreeMap<&str, Vec<usize>>) = Default::default();
+    let (mut subjects, mut objects) = (BTreeMap::<&str, Vec<usize>>::new(), BTreeMap::<&str, Vec<usize>>::new());
     let mut middles = Vec::new();
     let mut top = canvas.bottom;
     for Calls { subject, object, methods, .. } in calls {
