@@ -248,10 +248,10 @@ fn flat(code: u16, code_attributes: u16, data_attributes: u16) {
     field::EVENT.write(0);
     field::PAT.write(DEFAULT_PAT);
     if !is_svm() {
-        // Active; nothing pending.
-        instr::vmwrite(0x4826, 0);
-        instr::vmwrite(vmx::fields::PENDING_DEBUG, 0);
-        instr::vmwrite(0x2802, 0);
+        // Active; nothing pending; DEBUGCTL; SYSENTER's three.
+        for name in [0x4826, vmx::fields::PENDING_DEBUG, 0x2802, 0x482a, 0x6824, 0x6826] {
+            instr::vmwrite(name, 0);
+        }
     }
 }
 

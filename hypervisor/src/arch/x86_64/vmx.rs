@@ -205,6 +205,12 @@ fn make(
         (0x0c08, 0),
         (0x0c0a, 0),
         (0x0c0c, TASK.into()),
+        // SYSENTER's, FS and GS: the wall uses none.
+        (0x4c00, 0),
+        (0x6c10, 0),
+        (0x6c12, 0),
+        (0x6c06, 0),
+        (0x6c08, 0),
         (0x2c00, instr::rdmsr(0x277)),
         (0x2c02, instr::rdmsr(0xc000_0080)),
         (0x6c00, instr::read_cr0()),
