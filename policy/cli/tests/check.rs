@@ -1,16 +1,11 @@
 //! `bulkhead check` with what it prints besides the findings.
 
+mod common;
+
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-fn demo() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../sites/demo")
-}
-
-fn bulkhead(words: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bulkhead")).args(words).current_dir(demo()).output().expect("the command runs")
-}
+use common::{bulkhead, demo};
 
 #[test]
 fn each_decisions_cost_is_printed_the_dearest_first() {

@@ -1,19 +1,11 @@
 //! The command as its users meet it: output, exit status, JSON.
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
-fn demo() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../sites/demo")
-}
-
-fn bulkhead(words: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bulkhead")).args(words).current_dir(demo()).output().expect("the command runs")
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
+use common::{BOUNDED, bulkhead, site, text};
 
 fn explain(call: &str) -> (Option<i32>, String) {
     let output = bulkhead(&["explain", call]);
@@ -192,14 +184,6 @@ fn every_policy_of_the_project_is_in_the_one_form() {
     }
 }
 
-/// A folder of its own with one file `site.policy`.
-fn site(name: &str, policy: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::create_dir_all(&folder).expect("a folder for the test");
-    std::fs::write(folder.join("site.policy"), policy).expect("the file is written");
-    folder
-}
-
 const LOOSE: &str = "edition 1\npolicy p\ninterface I {\nmethod m( a:u8 )->()\n}\napp x\nservice s:I by x\n\
     // why\nallow guest s.m when a in 1 .. 5\n      audit\ntest \"t\" {\nguest->s.m(5) allowed recorded\nguest -> s.m(6) allowed\n}\n";
 
@@ -251,10 +235,6 @@ fn coverage_counts_rules_both_outcomes_of_conditions_and_states() {
     let output = bulkhead(&["test", &folder, "--min-states", "100"]);
     assert!(output.status.code() == Some(1) && text(&output).contains("never two"), "{}", text(&output));
 }
-
-const BOUNDED: &str = "edition 1\npolicy p\ninterface I {\n    method set(rpm: u16 in 0..3000, mode: u8 in 0..3) -> ()\n\
-    method go(a: u8) -> ()\n}\napp x\nservice s: I by x\ncounter c in 0..5\nallow guest s.set when rpm in 0..2400\n\
-    deny guest s.set when rpm in 1000..1010\nallow guest s.go when a * 2 < 20 and c < 3 then count c\n";
 
 #[test]
 fn a_never_is_proved_broken_by_a_call_or_undecided_and_only_proved_is_well() {
@@ -483,132 +463,6 @@ fn a_log_is_replayed_and_calls_that_would_go_otherwise_are_shown() {
     assert!(said.contains("2 the same, 1 others, 1 not replayed"), "{said}");
 }
 
-#[test]
-fn the_report_is_one_page_without_the_network_and_says_when_something_is_not_well() {
-    let page = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report.html");
-    let name = page.display().to_string();
-    assert_eq!(bulkhead(&["report", "--arch", "aarch64", "-o", &name]).status.code(), Some(0));
-    let html = std::fs::read_to_string(&page).expect("the page");
-    for piece in [
-        "SR 7.7",
-        "CM-7",
-        "plant.set_pump",
-        "class=some>condition",
-        "0x9000000..0x9000fff",
-        "resonates",
-        "class=yes>proved",
-    ] {
-        assert!(html.contains(piece), "{piece}");
-    }
-    assert!(!html.contains("http") && !html.contains("<script"));
-    let folder = site("unwell", &format!("{BOUNDED}never guest s.set when rpm == 5 and mode > 2\n"));
-    let output = bulkhead(&["report", &folder.to_string_lossy(), "-o", &name]);
-    assert!(
-        output.status.code() == Some(1) && std::fs::read_to_string(&page).expect("the page").contains("mode &gt; 2")
-    );
-}
-
-#[test]
-fn the_report_shows_roles_and_labels() {
-    let page = |name: &str| {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.html")).display().to_string();
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
-        bulkhead(&["report", &example.to_string_lossy(), "-o", &path]);
-        std::fs::read_to_string(path).expect("the page")
-    };
-    let roles = page("roles");
-    for piece in ["<td>rotating</td><td>north, south</td>", "group operator: guest, hmi when duty is operating"] {
-        assert!(roles.contains(piece), "{piece}: {roles}");
-    }
-    let lattice = page("lattice");
-    for piece in [
-        "<td>hmi</td><td>office</td><td>plant of steam when shift is open</td>",
-        "<td>trip (object)</td><td>safety of steam, power</td>",
-        "<td>guest</td><td>office</td><td>&ndash;</td>",
-    ] {
-        assert!(lattice.contains(piece), "{piece}: {lattice}");
-    }
-}
-
-#[test]
-fn the_graph_names_callers_methods_and_steps() {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/lights");
-    let said = text(&bulkhead(&["graph", &example.to_string_lossy()]));
-    for line in ["\"controller\" -> \"lamps.\" [label=\"show ?\", style=dashed];", "\"light/yellow\" -> \"light/red\";"]
-    {
-        assert!(said.contains(line), "{said}");
-    }
-}
-
-/// What the language server answers to these messages, and how it ended.
-fn converse(messages: &[String]) -> (String, Option<i32>) {
-    use std::io::Write;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_bulkhead"))
-        .arg("lsp")
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("the server starts");
-    let mut input = child.stdin.take().expect("its input");
-    for message in messages {
-        write!(input, "Content-Length: {}\r\n\r\n{message}", message.len()).expect("it listens");
-    }
-    drop(input);
-    let output = child.wait_with_output().expect("it ends");
-    (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
-}
-
-#[test]
-fn the_language_server_shows_the_findings_of_check_and_what_names_mean() {
-    let text = BOUNDED.replace("allow guest s.go", "allow guest s.goo");
-    let folder = site("lsp", BOUNDED);
-    let uri = format!("file://{}", folder.join("site.policy").display());
-    let position = |word: &str| {
-        let at = text.find(word).expect("the word");
-        let line = text[..at].matches('\n').count();
-        format!("{{\"line\":{line},\"character\":{}}}", at - text[..at].rfind('\n').map_or(0, |start| start + 1))
-    };
-    let quoted = text.replace('"', "\\\"").replace('\n', "\\n");
-    let at = |id: u8, method: &str, word: &str| {
-        format!(
-            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"textDocument/{method}\",\"params\":{{\"textDocument\":{{\"uri\":\"{uri}\"}},\"position\":{}}}}}",
-            position(word)
-        )
-    };
-    let said = converse(&[
-        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\",\"params\":{\"capabilities\":{}}}".to_string(),
-        "{\"jsonrpc\":\"2.0\",\"method\":\"initialized\",\"params\":{}}".to_string(),
-        format!(
-            "{{\"jsonrpc\":\"2.0\",\"method\":\"textDocument/didOpen\",\"params\":{{\"textDocument\":{{\"uri\":\"{uri}\",\"languageId\":\"policy\",\"version\":1,\"text\":\"{quoted}\"}}}}}}"
-        ),
-        at(2, "hover", "rpm in 1000"),
-        at(3, "definition", "rpm in 1000"),
-        at(4, "completion", "rpm in 1000"),
-        at(5, "rename", "rpm in 1000").replacen("\"position\"", "\"newName\":\"speed\",\"position\"", 1),
-        at(7, "rename", "rpm in 1000").replacen("\"position\"", "\"newName\":\"when\",\"position\"", 1),
-        at(8, "rename", "rpm in 1000").replacen("\"position\"", "\"newName\":\"mode\",\"position\"", 1),
-        at(9, "references", "rpm in 1000"),
-        "{\"jsonrpc\":\"2.0\",\"id\":6,\"method\":\"shutdown\"}".to_string(),
-        "{\"jsonrpc\":\"2.0\",\"method\":\"exit\"}".to_string(),
-    ]);
-    assert_eq!(said.1, Some(0), "{}", said.0);
-    for piece in [
-        "there is no method of `s` called `goo`",
-        "did you mean `go`?",
-        "rpm: u16 in 0..3000",
-        "\"range\":{\"end\":{\"character\":18,\"line\":3},\"start\":{\"character\":15,\"line\":3}}",
-        "\"label\":\"between\"",
-        "\"newText\":\"speed\",\"range\":{\"end\":{\"character\":18,\"line\":3},\"start\":{\"character\":15,\"line\":3}}",
-        "`when` cannot be a name",
-        "`mode` is declared already",
-        "textDocument/references is not offered",
-    ] {
-        assert!(said.0.contains(piece), "{piece}: {}", said.0);
-    }
-    assert_eq!(converse(&["no json".to_string()]).1, Some(2), "an editor that speaks something else");
-}
-
 /// Five hundred small policies: what is proved, no call breaks; what a call breaks is not proved, and is shown.
 #[test]
 fn the_prover_agrees_with_trying_every_call() {
@@ -665,54 +519,4 @@ fn the_prover_agrees_with_trying_every_call() {
         if is_broken { broken += 1 } else { proved += 1 }
     }
     assert!(proved > 50 && broken > 50, "{proved} {broken}");
-}
-
-/// Who puts one step's lines behind the other's, as the tutorial says, has a site that passes after each.
-#[test]
-fn the_tutorial_is_true_at_every_step() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/tutorial-policy.md");
-    let document = std::fs::read_to_string(path).unwrap();
-    let mut so_far = String::new();
-    for block in document.split("```policy\n").skip(1) {
-        so_far.push_str(block.split("```").next().unwrap());
-        let folder = site("tutorial", &so_far).display().to_string();
-        for words in [["check", &folder].as_slice(), &["test", &folder], &["prove", &folder]] {
-            let output = bulkhead(words);
-            assert_eq!(output.status.code(), Some(0), "{so_far}\n{}", text(&output));
-        }
-    }
-    let folder = site("tutorial", &so_far).display().to_string();
-    let output = bulkhead(&["test", &folder, "--min-coverage", "100"]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    let turned = so_far.replace("when motor is running as while_running", "when motor is standing as while_running");
-    let output = bulkhead(&["prove", &site("tutorial-turned", &turned).display().to_string()]);
-    assert!(output.status.code() == Some(1) && text(&output).contains("guest -> drive.run(on: true)\n  then guest"));
-    let aged = so_far.replace("unless drive.run came before", "and age of motor below 1 s");
-    let broken = bulkhead(&["prove", &site("tutorial-aged", &aged).display().to_string()]);
-    assert!(broken.status.code() == Some(1) && text(&broken).contains("BROKEN"), "{}", text(&broken));
-    let kept = aged.replace("not on and motor is running", "not on and motor is running and age of motor >= 1 s");
-    assert_eq!(bulkhead(&["prove", &site("tutorial-kept", &kept).display().to_string()]).status.code(), Some(0));
-}
-
-/// Blocks that are set off by four spaces or fenced, and begin as a policy does, are whole policies.
-#[test]
-fn every_policy_in_the_documents_compiles() {
-    let mut count = 0;
-    for name in ["policy.md", "policy-semantics.md"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
-        let document = std::fs::read_to_string(&path).unwrap();
-        for (number, block) in document.split("```policy\n").skip(1).enumerate() {
-            let block = block.split("```").next().unwrap();
-            // What is no whole policy stands on the site that the document begins with.
-            let first = document.split("```policy\n").nth(1).unwrap().split("```").next().unwrap();
-            let whole = if block.starts_with("edition") { block.to_string() } else { format!("{first}\n{block}") };
-            let folder = site(&format!("block-{name}-{number}"), &whole);
-            for verb in ["test", "prove"] {
-                let output = bulkhead(&[verb, &folder.to_string_lossy()]);
-                assert_eq!(output.status.code(), Some(0), "{name}: {block}\n{}", text(&output));
-            }
-            count += 1;
-        }
-    }
-    assert!(count >= 8, "{count} blocks");
 }

@@ -1,15 +1,18 @@
-//! `bulkhead graph --svg`, and the parts of the report that an auditor asks for first.
+//! `bulkhead graph` and `bulkhead report`: what an auditor looks at first.
+
+mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
-fn bulkhead(words: &[&str]) -> Output {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    Command::new(env!("CARGO_BIN_EXE_bulkhead")).args(words).current_dir(root).output().expect("the command runs")
+use common::{BOUNDED, bulkhead, site, text};
+
+/// A site of the project's own, as the command is started in the demonstration's folder.
+fn own(site: &str) -> String {
+    format!("../../{site}")
 }
 
 fn svg(site: &str) -> String {
-    let output = bulkhead(&["graph", "--svg", "--arch", "x86_64", site]);
+    let output = bulkhead(&["graph", "--svg", "--arch", "x86_64", &own(site)]);
     assert!(output.status.success(), "{site}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
@@ -29,7 +32,7 @@ fn every_policy_has_a_picture_within_its_frame_and_always_the_same() {
         for site in std::fs::read_dir(root.join(folder)).expect("a folder") {
             let site: PathBuf = site.expect("an entry").path();
             let site = format!("{folder}/{}", site.file_name().expect("a name").to_string_lossy());
-            let output = bulkhead(&["graph", "--svg", "--arch", "x86_64", &site]);
+            let output = bulkhead(&["graph", "--svg", "--arch", "x86_64", &own(&site)]);
             if !output.status.success() {
                 // One that is for the other kind of machine.
                 assert!(String::from_utf8_lossy(&output.stderr).contains("sysreg"), "{site}");
@@ -53,14 +56,14 @@ fn the_picture_names_callers_methods_and_states() {
     for word in [">guest<", ">hmi<", ">bay<", ">operate ?<", ">flow breaker<", ">idle<", ">selected<", ">after 30 s<"] {
         assert!(picture.contains(word), "{word}: {picture}");
     }
-    let output = bulkhead(&["--json", "graph", "--svg", "examples/bay"]);
+    let output = bulkhead(&["--json", "graph", "--svg", &own("examples/bay")]);
     let facts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(facts["svg"], picture);
 }
 
 fn page(site: &str) -> String {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.html", site.replace('/', "-")));
-    let output = bulkhead(&["report", "--arch", "x86_64", site, "-o", &path.display().to_string()]);
+    let output = bulkhead(&["report", "--arch", "x86_64", &own(site), "-o", &path.display().to_string()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::read_to_string(path).expect("a page")
 }
@@ -81,4 +84,61 @@ fn the_report_shows_the_graph_dangerous_grants_quiet_refusals_and_coverage() {
     let quiet = page("examples/audit").split("<h2>Quiet refusals</h2>").nth(1).expect("a part").to_string();
     let quiet = quiet.split("<h2>").next().expect("it");
     assert!(quiet.contains("<code>deny ") && !quiet.contains("None:"), "{quiet}");
+}
+
+#[test]
+fn the_report_is_one_page_without_the_network_and_says_when_something_is_not_well() {
+    let page = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report.html");
+    let name = page.display().to_string();
+    assert_eq!(bulkhead(&["report", "--arch", "aarch64", "-o", &name]).status.code(), Some(0));
+    let html = std::fs::read_to_string(&page).expect("the page");
+    for piece in [
+        "SR 7.7",
+        "CM-7",
+        "plant.set_pump",
+        "class=some>condition",
+        "0x9000000..0x9000fff",
+        "resonates",
+        "class=yes>proved",
+    ] {
+        assert!(html.contains(piece), "{piece}");
+    }
+    assert!(!html.contains("http") && !html.contains("<script"));
+    let folder = site("unwell", &format!("{BOUNDED}never guest s.set when rpm == 5 and mode > 2\n"));
+    let output = bulkhead(&["report", &folder.to_string_lossy(), "-o", &name]);
+    assert!(
+        output.status.code() == Some(1) && std::fs::read_to_string(&page).expect("the page").contains("mode &gt; 2")
+    );
+}
+
+#[test]
+fn the_report_shows_roles_and_labels() {
+    let page = |name: &str| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.html")).display().to_string();
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+        bulkhead(&["report", &example.to_string_lossy(), "-o", &path]);
+        std::fs::read_to_string(path).expect("the page")
+    };
+    let roles = page("roles");
+    for piece in ["<td>rotating</td><td>north, south</td>", "group operator: guest, hmi when duty is operating"] {
+        assert!(roles.contains(piece), "{piece}: {roles}");
+    }
+    let lattice = page("lattice");
+    for piece in [
+        "<td>hmi</td><td>office</td><td>plant of steam when shift is open</td>",
+        "<td>trip (object)</td><td>safety of steam, power</td>",
+        "<td>guest</td><td>office</td><td>&ndash;</td>",
+    ] {
+        assert!(lattice.contains(piece), "{piece}: {lattice}");
+    }
+}
+
+#[test]
+fn the_graph_names_callers_methods_and_steps() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/lights");
+    let said = text(&bulkhead(&["graph", &example.to_string_lossy()]));
+    for line in ["\"controller\" -> \"lamps.\" [label=\"show ?\", style=dashed];", "\"light/yellow\" -> \"light/red\";"]
+    {
+        assert!(said.contains(line), "{said}");
+    }
 }
