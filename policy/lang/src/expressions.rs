@@ -6,6 +6,7 @@ use crate::diagnostic::Span;
 use crate::policy::{EVERY, Effect, Expression, Field, Kind, Place, StateKind, Values};
 use crate::tree::{self, Constant, Name, Number, Operator};
 
+mod spans;
 mod words;
 
 use words::{is_counted, same_text, text_at};
@@ -222,6 +223,7 @@ impl Checker<'_> {
             }
             Tree::Binary(operator, left, right) => self.binary(scope, *operator, left, right),
             Tree::In(inner, set) => self.within(scope, inner, set),
+            Tree::Several(first, count, set) => self.span(scope, first, count, set),
             Tree::Text(_, span) => {
                 self.error(*span, "a text is no number", "compare a text field with it");
                 None

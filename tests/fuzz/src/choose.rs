@@ -223,6 +223,8 @@ impl<'a> Choices<'a> {
                 "b in s1",
                 "a in m1",
                 "a in { 1, 3..7 }",
+                "a for b in { 1..3, 5..8 }",
+                "a for made in 0..4",
                 "(f(a) is three implies f(a).x < 6)",
                 "(f(a) is three and f(a).y == 3)",
                 "(f(a) is one or f(a) is two or f(a).y > b)",

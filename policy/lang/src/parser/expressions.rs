@@ -61,6 +61,16 @@ impl Parser<'_> {
         Ok(())
     }
 
+    /// A set of numbers: by its name, or written out.
+    fn set(&mut self) -> Parsed<Set> {
+        Ok(match self.peek() {
+            Token::Word(_) if !matches!(self.tokens.get(self.at + 1), Some(next) if next.token == Token::Mark("..")) => {
+                Set::Named(Box::new(self.reference()?))
+            }
+            _ => Set::Ranges(self.ranges()?),
+        })
+    }
+
     pub(super) fn comparison(&mut self, depth: usize) -> Parsed<Expression> {
         let left = self.sum(depth)?;
         for (words, like) in [
@@ -76,6 +86,11 @@ impl Parser<'_> {
         if self.skip_word("has") {
             return Ok(Expression::Has(Box::new(left), self.name("a flag")?));
         }
+        if self.skip_word("for") {
+            let count = self.sum(depth)?;
+            self.expect_word("in", "ADDRESS for COUNT in SET")?;
+            return Ok(Expression::Several(Box::new(left), Box::new(count), self.set()?));
+        }
         if self.skip_word("in") {
             let texts = usize::from(self.peek() == &Token::Mark("{"));
             if let Some(Placed { token: Token::Text(_), .. }) = self.tokens.get(self.at + texts) {
@@ -90,13 +105,7 @@ impl Parser<'_> {
                 }
                 return Ok(Expression::In(Box::new(left), Set::Texts(all)));
             }
-            let set = match self.peek() {
-                Token::Word(_) if !matches!(self.tokens.get(self.at + 1), Some(next) if next.token == Token::Mark("..")) => {
-                    Set::Named(Box::new(self.reference()?))
-                }
-                _ => Set::Ranges(self.ranges()?),
-            };
-            return Ok(Expression::In(Box::new(left), set));
+            return Ok(Expression::In(Box::new(left), self.set()?));
         }
         if self.skip_word("between") {
             let low = self.constant()?;

@@ -131,6 +131,8 @@ pub enum Expression {
     Binary(Operator, Box<Self>, Box<Self>),
     /// `A in SET`
     In(Box<Self>, Set),
+    /// `A for N in SET`: A, and what follows it, N values in all.
+    Several(Box<Self>, Box<Self>, Set),
     /// `FLOW is STATE`, `FIELD is present`
     Is(Box<Self>, Name),
     /// `"text"`
@@ -175,7 +177,9 @@ impl Expression {
             Self::For(_, name, _, condition) => name.span.to(condition.span()),
             Self::Negative(inner, start) => start.to(inner.span()),
             Self::Age(inner) | Self::Not(inner) | Self::In(inner, _) => inner.span(),
-            Self::Binary(_, left, right) | Self::Of(left, right) => left.span().to(right.span()),
+            Self::Binary(_, left, right) | Self::Of(left, right) | Self::Several(left, right, _) => {
+                left.span().to(right.span())
+            }
         }
     }
 }
