@@ -74,3 +74,27 @@ fn the_language_server_shows_the_findings_of_check_and_what_names_mean() {
     }
     assert_eq!(converse(&["no json".to_string()]).1, Some(2), "an editor that speaks something else");
 }
+
+/// What an editor is given without the server: the extension's files, and a grammar that knows each word of the language.
+#[test]
+fn the_editors_grammar_knows_every_word_that_is_offered() {
+    let read = |name: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("editors").join(name);
+        let text = std::fs::read_to_string(path).expect("a file of the extension");
+        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        (text, value)
+    };
+    let (_, package) = read("package.json");
+    let grammar = package["contributes"]["grammars"][0]["path"].as_str().expect("a path");
+    let configuration = package["contributes"]["languages"][0]["configuration"].as_str().expect("a path");
+    assert_eq!(read(configuration).1["comments"]["lineComment"], "//");
+    let (text, value) = read(grammar);
+    assert_eq!(value["scopeName"], package["contributes"]["grammars"][0]["scopeName"]);
+    let words: Vec<&str> = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').collect();
+    let missing: Vec<&str> = bulkhead_lang::names::keywords()
+        .into_iter()
+        .flat_map(str::split_whitespace)
+        .filter(|word| !words.contains(word))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
