@@ -7,15 +7,22 @@
 use core::arch::asm;
 use core::fmt::Write;
 
-use bulkhead_guests_x86_64::{Clock, Uart, power_off};
+use bulkhead_guests_x86_64::{Clock, Uart, find_service, is_amd, power_off, service_call};
 
 /// What is in EAX and EDX before each read of the counter: no value that it has.
 const MARK: u64 = 0xdead_beef;
 const TURNS: u64 = 20_000;
+/// `Faulty.hang`.
+const HANG: u64 = 2;
 
 #[unsafe(no_mangle)]
 extern "C" fn guest_main() -> ! {
     let mut out = Uart::open();
+    // A site with an app that can be made to compute for ever: it takes its share of each period, and the guest is left so often.
+    if let Some(stuck) = find_service(is_amd(), "stuck") {
+        let _ = writeln!(out, "spinner: beside an app that never waits");
+        let _ = service_call(is_amd(), stuck | HANG << 16, [0; 6]);
+    }
     let _ = writeln!(out, "spinner: spins with interrupts masked");
     let mut clock = Clock::new();
     let (mut rounds, mut missed, mut backward, mut wrong, mut last) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
