@@ -128,7 +128,8 @@ fn a_machine_with_memory_above_4_gib_runs_a_guest() {
     assert!(is_well && said.contains("spinner: done"), "{said}");
 }
 
-/// A site of one policy, whose start with another policy than the last one is on record.
+/// A site of one policy, whose start with another policy than the last one is on record: its audit app comes before the app that the guest makes
+/// compute for ever.
 fn revised(name: &str, revision: u32, rules: &str) -> String {
     let site = root().join("target/run/uefi-revised").join(name);
     fs::create_dir_all(&site).expect("target/run can be written");
@@ -139,7 +140,7 @@ fn revised(name: &str, revision: u32, rules: &str) -> String {
     copy("site.toml", &|text| {
         text.replace(
             "[secure]",
-            "[app.audit]\npriority = 5\nrestart_limit = 0\nrights = [\"audit\", \"policy\"]\n\n[secure]",
+            "[app.audit]\npriority = 0\nrestart_limit = 0\nrights = [\"audit\", \"policy\"]\n\n[secure]",
         )
     });
     copy("site.policy", &|text| {
