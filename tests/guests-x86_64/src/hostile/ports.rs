@@ -139,7 +139,7 @@ fn clocks_and_keys(report: &mut Report, plant: u64) {
         let _ = in8(0x71);
     }
     // Every counter in every mode, with the shortest periods. The first interrupts, and not with the shortest: with a period of one tick QEMU's CPU was seen to
-    // stand still for tenths of a second at each touch of a device, until the wall took the secure kernel for hung (hypervisor/DESIGN.md, known gaps).
+    // stand still for tenths of a second at exits of the secure side, until the wall took the secure kernel for hung (hypervisor/DESIGN.md, known gaps).
     for mode in (0..12).map(|mode| mode << 1 & 0xe) {
         for (counter, period) in [(0_u8, 64), (1, 1), (2, 1)] {
             out8(0x43, counter << 6 | 0x30 | mode);
