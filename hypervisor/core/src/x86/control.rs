@@ -1,5 +1,7 @@
 //! Control registers: which writes a guest may make, and what it sees of those bits that stay the wall's.
 
+use super::walk::{LMA, Regime};
+
 /// A trapped access to a control register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -10,10 +12,19 @@ pub enum Access {
         /// Which general register.
         source: u8,
     },
+    /// `mov` from CR`register` to the general register of this number; of CR0 only.
+    Read {
+        /// Which general register.
+        target: u8,
+        /// How many bytes of it are written: 4 clear the upper half.
+        bytes: u8,
+    },
     /// `clts`.
     ClearTaskSwitched,
     /// `lmsw`.
     LoadMachineStatus(u16),
+    /// The CPU does not tell; the instruction does.
+    Untold,
 }
 
 /// CR0 (SDM 3 §2.5).
@@ -40,6 +51,9 @@ pub mod cr0 {
 
 /// CR4 (SDM 3 §2.5).
 pub mod cr4 {
+    /// VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT UMIP FSGSBASE PCIDE OSXSAVE SMEP SMAP: what a guest may set, if its CPU has it. All
+    /// else, of this CPU or of a newer one, faults.
+    pub const OPEN: u64 = 0x37_0fff;
     /// Physical address extension.
     pub const PAE: u64 = 1 << 5;
     /// Page-size extension.
@@ -78,6 +92,27 @@ pub const fn fits_paging(now: u64, value: u64, cr4: u64, has_lme: bool, has_long
 #[must_use]
 pub const fn effective_cr0(seen: u64) -> u64 {
     seen & !(cr0::CD | cr0::NW) | cr0::NE
+}
+
+/// The CR4 that a CPU has, of what a guest may set: CPUID's leaves 1 and 7 tell (SDM 3 §2.5).
+#[must_use]
+pub fn cr4_of([_, _, c1, _]: [u32; 4], [_, b7, c7, _]: [u32; 4]) -> u64 {
+    let features = [(c7, 2, 11), (b7, 0, 16), (c1, 17, 17), (c1, 26, 18), (b7, 7, 20), (b7, 20, 21)];
+    features
+        .into_iter()
+        .filter(|(word, bit, _)| word >> bit & 1 == 0)
+        .fold(cr4::OPEN, |all, (_, _, place)| all & !(1 << place))
+}
+
+/// Whether a guest may write a value into CR4 (SDM 3 §2.5, §4.1.2; APM 2 §3.1.3): `open` is what it may set, and its way of paging goes on.
+#[must_use]
+pub const fn fits_cr4(now: &Regime, value: u64, open: u64) -> bool {
+    let is_long = now.efer & LMA != 0;
+    let sets_contexts = value & !now.cr4 & cr4::PCIDE != 0;
+    value & !open == 0
+        && (!is_long || value & cr4::PAE != 0)
+        && (value & cr4::PCIDE == 0 || is_long)
+        && !(sets_contexts && now.cr3 & 0xfff != 0)
 }
 
 /// Whether a guest may set XCR0 to a value: x87 always, SSE before AVX, nothing that the CPU lacks (SDM 1 §13.3).
@@ -119,6 +154,28 @@ mod tests {
         assert!(!fits_paging(on, off, cr4::PAE, true, true), "in 64-bit code");
         assert!(!fits_paging(on, off, cr4::PAE | cr4::PCIDE, true, false), "with PCIDs");
         assert!(fits_paging(on, on | cr0::CD, cr4::PAE, true, true), "it stays on");
+    }
+
+    #[test]
+    fn cr4_takes_what_is_open_and_the_cpu_has_and_goes_with_the_paging() {
+        assert_eq!(cr4_of([u32::MAX; 4], [u32::MAX; 4]), cr4::OPEN);
+        assert_eq!(cr4_of([0; 4], [0; 4]), 0x7ff, "a CPU with none of the later ones");
+        assert_eq!(cr4_of([0, 0, 1 << 17, 0], [0; 4]), 0x7ff | cr4::PCIDE);
+        let long = Regime { cr0: cr0::PG | cr0::PE, cr3: 0x1000, cr4: cr4::PAE, efer: LMA };
+        let legacy = Regime { cr4: 0, efer: 0, ..long };
+        for bit in 0..64 {
+            assert_eq!(fits_cr4(&long, cr4::PAE | 1 << bit, cr4::OPEN), cr4::OPEN >> bit & 1 != 0, "bit {bit}");
+        }
+        assert!(!fits_cr4(&long, cr4::PAE | cr4::PCIDE, 0x7ff), "the CPU has none");
+        assert!(!fits_cr4(&long, cr4::PSE, cr4::OPEN), "PAE stays on in long mode");
+        assert!(
+            fits_cr4(&legacy, cr4::PSE, cr4::OPEN) && !fits_cr4(&legacy, cr4::PCIDE, cr4::OPEN),
+            "contexts are of long mode"
+        );
+        let one = Regime { cr3: 0x1001, ..long };
+        assert!(!fits_cr4(&one, cr4::PAE | cr4::PCIDE, cr4::OPEN), "a context is in use");
+        let on = Regime { cr4: cr4::PAE | cr4::PCIDE, ..one };
+        assert!(fits_cr4(&on, cr4::PAE | cr4::PCIDE | cr4::OSXSAVE, cr4::OPEN), "they were on");
     }
 
     #[test]

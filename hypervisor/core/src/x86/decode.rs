@@ -1,7 +1,7 @@
 //! The few instructions by which a guest reaches a register in memory that traps (SDM 2 chapter 2): moves between a general register, or
 //! a constant, and memory. The address is not decoded: the hardware told it. All else is refused.
 
-use super::control::cr0;
+use super::control::{Access, cr0};
 use super::walk::{LMA, Regime};
 
 /// How the code that exited is to be read.
@@ -94,31 +94,73 @@ impl Reader<'_> {
     }
 }
 
-/// Decodes the instruction at the start of `bytes`; `None` if it is none of those above.
-#[must_use]
-pub fn decode(bytes: &[u8], mode: Mode) -> Option<Instruction> {
-    let mut reader = Reader { bytes: bytes.get(..LONGEST.min(bytes.len()))?, at: 0 };
-    let (mut other_operand, mut other_address, mut rex) = (false, false, 0);
-    let opcode = loop {
+/// What stands before an instruction's opcode.
+struct Prefixes {
+    other_operand: bool,
+    other_address: bool,
+    /// 0, or a REX prefix.
+    rex: u8,
+}
+
+/// The prefixes, and the opcode behind them. Those that repeat or lock are none of them.
+#[inline(never)]
+fn prefixes(reader: &mut Reader<'_>, mode: Mode) -> Option<(Prefixes, u8)> {
+    let mut found = Prefixes { other_operand: false, other_address: false, rex: 0 };
+    loop {
         let byte = reader.next()?;
         match byte {
-            0x66 => other_operand = true,
-            0x67 => other_address = true,
+            0x66 => found.other_operand = true,
+            0x67 => found.other_address = true,
             0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65 => {}
             0x40..=0x4f if mode == Mode::Bits64 => {
-                rex = byte;
+                found.rex = byte;
                 // Nothing but the opcode may follow it.
-                break reader.next()?;
+                return Some((found, reader.next()?));
             }
-            _ => break byte,
+            _ => return Some((found, byte)),
         }
+    }
+}
+
+/// Decodes the instruction at the start of `bytes` if it moves from or to CR0 or to CR4 by a general register, or is an `lmsw` or `smsw` of one: the
+/// access and its length (SDM 2 "MOV—Move to/from Control Registers", "LMSW", "SMSW"). `general` tells the general registers.
+#[must_use]
+pub fn control(bytes: &[u8], mode: Mode, general: impl Fn(u8) -> u64) -> Option<(Access, u8)> {
+    let mut reader = Reader { bytes: bytes.get(..LONGEST.min(bytes.len()))?, at: 0 };
+    let (Prefixes { other_operand, rex, .. }, 0x0f) = prefixes(&mut reader, mode)? else { return None };
+    let (opcode, modrm) = (reader.next()?, reader.next()?);
+    let (kind, middle, register) = (modrm >> 6, modrm >> 3 & 7 | (rex & 4) << 1, modrm & 7 | (rex & 1) << 3);
+    let access = match (opcode, kind, middle & 7) {
+        // The kind is not looked at by the CPU.
+        (0x20, _, _) if middle == 0 => {
+            Access::Read { target: register, bytes: if mode == Mode::Bits64 { 8 } else { 4 } }
+        }
+        (0x22, _, _) if middle == 0 || middle == 4 => Access::Write { register: middle, source: register },
+        (0x01, 3, 4) => Access::Read { target: register, bytes: operand(mode, other_operand, rex) },
+        #[expect(clippy::cast_possible_truncation, reason = "the low word")]
+        (0x01, 3, 6) => Access::LoadMachineStatus(general(register) as u16),
+        _ => return None,
     };
-    let is_16 = (mode == Mode::Bits16) != other_operand;
-    let operand = match (rex >> 3 & 1, is_16) {
+    Some((access, u8::try_from(reader.at).ok()?))
+}
+
+/// How many bytes an operand has.
+const fn operand(mode: Mode, other_operand: bool, rex: u8) -> u8 {
+    match (rex >> 3 & 1, matches!(mode, Mode::Bits16) != other_operand) {
         (1, _) => 8,
         (_, true) => 2,
         _ => 4,
-    };
+    }
+}
+
+/// Decodes the instruction at the start of `bytes`; `None` if it is none of those above.
+#[must_use]
+#[inline(never)]
+pub fn decode(bytes: &[u8], mode: Mode) -> Option<Instruction> {
+    let mut reader = Reader { bytes: bytes.get(..LONGEST.min(bytes.len()))?, at: 0 };
+    let (Prefixes { other_operand, other_address, rex }, opcode) = prefixes(&mut reader, mode)?;
+    let is_16 = (mode == Mode::Bits16) != other_operand;
+    let operand = operand(mode, other_operand, rex);
     let address = match (mode, other_address) {
         (Mode::Bits64, false) => 8,
         (Mode::Bits64, true) | (Mode::Bits32, false) | (Mode::Bits16, true) => 4,
@@ -167,6 +209,7 @@ const fn byte_register(register: u8, rex: u8) -> (u8, bool) {
 }
 
 /// Skips ModRM, SIB and displacement of a memory operand; the register that it names. `None` if it names two registers.
+#[inline(never)]
 fn modrm(reader: &mut Reader<'_>, address: usize, rex: u8) -> Option<u8> {
     let modrm = reader.next()?;
     let (kind, register, base) = (modrm >> 6, modrm >> 3 & 7 | (rex & 4) << 1, modrm & 7);
@@ -275,7 +318,60 @@ mod tests {
         assert_eq!(load(0, 2).loaded(u64::MAX << 32, 0x1234, 2), u64::MAX << 32 | 0x1234);
     }
 
+    #[test]
+    fn moves_of_control_registers_are_told_and_no_others() {
+        let write = |register, source| Access::Write { register, source };
+        let read = |target, bytes| Access::Read { target, bytes };
+        let cases: [(&[u8], Mode, Access); 12] = [
+            (&[0x0f, 0x22, 0xc0], Mode::Bits64, write(0, 0)),
+            (&[0x0f, 0x22, 0xe7], Mode::Bits64, write(4, 7)),
+            (&[0x41, 0x0f, 0x22, 0xe1], Mode::Bits64, write(4, 9)),
+            (&[0x0f, 0x22, 0xc4], Mode::Bits32, write(0, 4)),
+            (&[0x66, 0x0f, 0x22, 0x03], Mode::Bits16, write(0, 3)),
+            (&[0x0f, 0x20, 0xc1], Mode::Bits64, read(1, 8)),
+            (&[0x0f, 0x20, 0xc1], Mode::Bits32, read(1, 4)),
+            (&[0x49, 0x0f, 0x01, 0xe0], Mode::Bits64, read(8, 8)),
+            (&[0x0f, 0x01, 0xe2], Mode::Bits64, read(2, 4)),
+            (&[0x0f, 0x01, 0xe2], Mode::Bits16, read(2, 2)),
+            (&[0x0f, 0x01, 0xf3], Mode::Bits16, Access::LoadMachineStatus(0x1233)),
+            (&[0x41, 0x0f, 0x01, 0xf3], Mode::Bits64, Access::LoadMachineStatus(0x123b)),
+        ];
+        let general = |number: u8| 0xabcd_1230 | u64::from(number);
+        for (code, mode, access) in cases {
+            let length = u8::try_from(code.len()).unwrap();
+            let mut padded = code.to_vec();
+            padded.resize(LONGEST, 0x90);
+            assert_eq!(control(&padded, mode, general), Some((access, length)), "{code:02x?}");
+            for cut in 0..code.len() {
+                assert_eq!(control(&code[..cut], mode, general), None, "{code:02x?} cut to {cut}");
+            }
+        }
+        // CR2, CR8 (by REX.R, and by LOCK), a read of CR4, in memory, `lidt`, a debug register, an old `mov`.
+        for code in [
+            &[0x0f_u8, 0x22, 0xd0][..],
+            &[0x44, 0x0f, 0x22, 0xc0],
+            &[0xf0, 0x0f, 0x22, 0xc0],
+            &[0x0f, 0x20, 0xe0],
+            &[0x0f, 0x01, 0x30],
+            &[0x0f, 0x01, 0x20],
+            &[0x0f, 0x01, 0x18],
+            &[0x0f, 0x23, 0xc0],
+            &[0x89, 0xc0, 0xc0],
+        ] {
+            assert_eq!(control(code, Mode::Bits64, general), None, "{code:02x?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_bytes_break_the_decoder_of_control_registers(code in prop::collection::vec(any::<u8>(), 0..20)) {
+            for mode in [Mode::Bits16, Mode::Bits32, Mode::Bits64] {
+                if let Some((_, length)) = control(&code, mode, u64::from) {
+                    prop_assert!(usize::from(length) <= code.len().min(LONGEST) && length >= 3);
+                }
+            }
+        }
+
         #[test]
         fn no_bytes_break_the_decoder(code in prop::collection::vec(any::<u8>(), 0..20)) {
             for mode in [Mode::Bits16, Mode::Bits32, Mode::Bits64] {

@@ -113,6 +113,21 @@ impl<W: Copy> Reads<W> {
 }
 
 fn read<W: Copy>(place: &Place, memory: &impl Memory<Word = W>, reads: &mut Reads<W>) -> Option<Instruction> {
+    let (code, known) = code(place, memory, reads)?;
+    decode::decode(code.get(..known)?, place.mode())
+}
+
+/// The code at a place, and how many bytes of it there are.
+#[must_use]
+pub fn bytes<W: Copy>(place: &Place, memory: &impl Memory<Word = W>) -> Option<([u8; LONGEST], usize)> {
+    code(place, memory, &mut Reads { words: [None; READS], count: 0 })
+}
+
+fn code<W: Copy>(
+    place: &Place,
+    memory: &impl Memory<Word = W>,
+    reads: &mut Reads<W>,
+) -> Option<([u8; LONGEST], usize)> {
     let mode = place.mode();
     let base = if mode == Mode::Bits64 { 0 } else { place.base };
     let at = base.wrapping_add(place.rip);
@@ -137,7 +152,7 @@ fn read<W: Copy>(place: &Place, memory: &impl Memory<Word = W>, reads: &mut Read
         }
         known += here;
     }
-    decode::decode(bytes.get(..known)?, mode)
+    Some((bytes, known))
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 
+use bulkhead_hypervisor_core::x86::svm;
+
 /// The hypervisor's stack: the last pages of the image.
 pub(crate) const STACK_BYTES: u64 = 0x1_0000;
 
@@ -209,6 +211,7 @@ svm_enter:                              // rax: the frame to enter
     vmrun rax
     .global svm_left
 svm_left:
+    mov   dword ptr [rax + 0xc0], {clean}
     mov   rax, [rax + 0x5f8]
     store
     jmp   svm_enter
@@ -220,6 +223,7 @@ svm_left:
 stack_top:
     "#,
     stack_bytes = const STACK_BYTES,
+    clean = const svm::CLEAN,
     main = sym crate::run::hypervisor_main,
     refused = sym super::vmx::entry_refused,
 );

@@ -14,12 +14,12 @@ use super::entry::{Frame, GUEST_FRAME};
 use super::faults;
 use super::field::{self, Control};
 use super::guest::{self, PROTECTION, UNDEFINED};
-use super::{GUEST, Load, Next, instr, memory, secure, svm, time, vmx};
+use super::{GUEST, Load, Next, instr, secure, svm, time, vmx};
 use crate::partition::Waiting;
 use crate::run::{Admission, Cpu, the_cpu};
 
 /// How long the instruction was that exited.
-fn length(exit: Exit) -> u64 {
+pub(super) fn length(exit: Exit) -> u64 {
     if field::is_svm() { svm::length(exit) } else { instr::vmread(vmx::fields::LENGTH) }
 }
 
@@ -348,70 +348,6 @@ impl Cpu {
 
     fn protection(&mut self) -> Next {
         guest::inject(PROTECTION, Some(0));
-        GUEST
-    }
-
-    fn control(&mut self, frame: &mut Frame, access: control::Access) -> Next {
-        const LOW: u64 = 0xf;
-        const LME: u64 = 1 << 8;
-        const LONG_CODE: u16 = 1 << 9;
-        let seen = if field::is_svm() { field::CR0.read() } else { instr::vmread(vmx::fields::CR0_SEEN) };
-        // Bits that are the guest's own are not shadowed.
-        let now = field::CR0.read() & !guest::CR0_OWNED | seen & guest::CR0_OWNED;
-        let value = match access {
-            control::Access::Write { register: 0, source: 4 } => Some(field::RSP.read()),
-            control::Access::Write { register: 0, source } => Some(frame.numbered(source)),
-            control::Access::ClearTaskSwitched => Some(now & !control::cr0::TS),
-            // LMSW sets PE and does not clear it.
-            control::Access::LoadMachineStatus(word) => Some(now & !(LOW & !1) | u64::from(word) & LOW),
-            control::Access::Write { .. } => None,
-        };
-        let regime = guest::regime();
-        let fits = |value: &u64| {
-            let has_lme = regime.efer & LME != 0;
-            control::fits_paging(
-                now,
-                *value,
-                regime.cr4,
-                has_lme,
-                field::CS.attributes(Control::current()) & LONG_CODE != 0,
-            )
-        };
-        match value.and_then(control::cr0).filter(|value| !field::is_svm() && fits(value)) {
-            Some(value) => {
-                guest::write_cr0(value);
-                if value & control::cr0::PG != 0 && now & control::cr0::PG == 0 {
-                    self.load_directory_pointers();
-                }
-                guest::advance(length(Exit::Control(access)));
-                GUEST
-            }
-            None => self.refuse(frame, Exit::Control(access), PROTECTION),
-        }
-    }
-
-    /// PAE paging outside long mode keeps four entries in the CPU (SDM 3 §4.4.1).
-    fn load_directory_pointers(&mut self) {
-        let regime = guest::regime();
-        const LMA: u64 = 1 << 10;
-        if regime.cr4 & cr4::PAE == 0 || regime.efer & LMA != 0 {
-            return;
-        }
-        for place in 0..4_u32 {
-            let entry = memory::word(&self.plan, (regime.cr3 & 0xffff_ffe0) + u64::from(place) * 8).unwrap_or(0);
-            instr::vmwrite(vmx::fields::PDPTE0 + place * 2, entry);
-        }
-    }
-
-    fn set_xcr(&mut self, frame: &mut Frame) -> Next {
-        let value = frame.get(0) & 0xffff_ffff | frame.get(3) << 32;
-        let [supported, ..] = instr::cpuid(0xd, 0);
-        let is_sound = frame.get(4) & 0xffff_ffff == 0 && control::xcr0(value, supported.into());
-        if !is_sound || !guest::is_kernel(Control::current()) {
-            return self.refuse(frame, Exit::SetXcr, PROTECTION);
-        }
-        instr::xsetbv(value);
-        guest::advance(length(Exit::SetXcr));
         GUEST
     }
 }

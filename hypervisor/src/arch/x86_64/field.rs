@@ -4,6 +4,8 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use bulkhead_hypervisor_core::x86::svm;
+
 use super::instr;
 
 /// A page that hardware reads or writes.
@@ -166,14 +168,14 @@ impl Segment {
 }
 
 impl Field {
-    /// Its value.
-    #[inline(always)]
+    /// Its value. One copy for all: which back end it is, is asked there, and ways that are short name theirs.
+    #[inline(never)]
     pub(crate) fn read(self) -> u64 {
         self.read_in(Control::current())
     }
 
-    /// Changes it.
-    #[inline(always)]
+    /// Changes it; as [`Field::read`].
+    #[inline(never)]
     pub(crate) fn write(self, value: u64) {
         self.write_in(Control::current(), value);
     }
@@ -192,7 +194,7 @@ impl Field {
     pub(crate) fn write_in(self, control: Control, value: u64) {
         match control {
             Control::Vmcs => instr::vmwrite(self.vmcs, value),
-            Control::Vmcb(vmcb) => write_vmcb(vmcb + u64::from(self.vmcb), self.bytes, value),
+            Control::Vmcb(vmcb) => write_vmcb(vmcb, self.vmcb, self.bytes, value),
         }
     }
 }
@@ -209,15 +211,23 @@ fn read_vmcb(at: u64, bytes: u8) -> u64 {
     }
 }
 
+/// The clean bits (APM 2 §15.15.3): every exit sets them all (`entry.rs`), and a write takes that of its part away.
+const CLEAN: u16 = 0xc0;
+
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "cut to the field's width")]
-fn write_vmcb(at: u64, bytes: u8, value: u64) {
+fn write_vmcb(vmcb: u64, offset: u16, bytes: u8, value: u64) {
+    let (at, part) = (vmcb + u64::from(offset), svm::part(offset));
     // SAFETY: as for `read_vmcb`; the CPU reads the field at the next VMRUN.
     unsafe {
         match bytes {
             2 => (at as *mut u16).write_volatile(value as u16),
             4 => (at as *mut u32).write_volatile(value as u32),
             _ => (at as *mut u64).write_volatile(value),
+        }
+        if part != 0 {
+            let clean = (vmcb + u64::from(CLEAN)) as *mut u32;
+            clean.write_volatile(clean.read_volatile() & !part);
         }
     }
 }
@@ -229,11 +239,13 @@ pub(crate) fn vmcb(offset: u16) -> u64 {
 }
 
 /// Writes 32 bits of the current VMCB.
+#[inline(always)]
 pub(crate) fn set_vmcb32(offset: u16, value: u32) {
-    write_vmcb(CURRENT.load(Ordering::Relaxed) + u64::from(offset), 4, value.into());
+    write_vmcb(CURRENT.load(Ordering::Relaxed), offset, 4, value.into());
 }
 
 /// Writes 64 bits of the current VMCB.
+#[inline(always)]
 pub(crate) fn set_vmcb(offset: u16, value: u64) {
-    write_vmcb(CURRENT.load(Ordering::Relaxed) + u64::from(offset), 8, value);
+    write_vmcb(CURRENT.load(Ordering::Relaxed), offset, 8, value);
 }

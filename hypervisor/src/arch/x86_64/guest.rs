@@ -11,24 +11,18 @@ use bulkhead_hypervisor_core::x86::{event, msr, port};
 
 use super::entry::Frame;
 use super::field::{self, CPL, Control, is_svm};
-use super::{instr, interrupts, svm, vmx};
+use super::{control, instr, interrupts, svm, vmx};
 
 /// The exceptions that the wall gives to a guest.
 pub(crate) const UNDEFINED: u8 = 6;
 pub(crate) const PROTECTION: u8 = 13;
 
-/// Bits of CR0 that stay the wall's on VMX: the guest sees its own.
-pub(crate) const CR0_OWNED: u64 = cr0::NE | cr0::CD | cr0::NW;
-/// VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT UMIP FSGSBASE PCIDE OSXSAVE SMEP SMAP: what a guest may set of CR4. All else,
-/// of this CPU or of a newer one, faults.
-pub(crate) const CR4_OWNED: u64 = !0x37_0fff;
-
 const TF: u64 = 1 << 8;
 /// DR6.BS.
 const STEP: u64 = 1 << 14;
 const DEFAULT_PAT: u64 = 0x0007_0406_0007_0406;
-const LME: u64 = 1 << 8;
-const LMA: u64 = 1 << 10;
+pub(crate) const LME: u64 = 1 << 8;
+pub(crate) const LMA: u64 = 1 << 10;
 const VALID: u64 = 1 << 31;
 
 /// Whether the partition that was left ran with the privilege of a kernel (CPL 0).
@@ -191,12 +185,7 @@ pub(crate) fn reset_guest(plan: &MachinePlan, frame: &mut Frame) {
     }
     field::RIP.write(plan.guest_entry);
     set_control(effective_cr0(cr0), cr3, cr4, efer);
-    if !is_svm() {
-        let entry = instr::vmread(vmx::fields::ENTRY) & !vmx::LONG_MODE_GUEST;
-        instr::vmwrite(vmx::fields::ENTRY, if is_long { entry | vmx::LONG_MODE_GUEST } else { entry });
-        instr::vmwrite(vmx::fields::CR0_SEEN, cr0);
-        instr::vmwrite(vmx::fields::CR4_SEEN, cr4);
-    }
+    control::show(cr0, cr4, is_long);
     if instr::read_cr4() & cr4::OSXSAVE != 0 {
         instr::xsetbv(1);
     }
@@ -293,19 +282,4 @@ pub(crate) fn fill_registers(plan: &MachinePlan, mut open: impl FnMut(bool, bool
             }
         }
     }
-}
-
-/// CR0 as a guest of VMX writes it, when a bit that stays the wall's changes: what it sees, and what is in force (SDM 3 §2.5). Turning
-/// paging on or off here does what the instruction would have done.
-pub(crate) fn write_cr0(seen: u64) {
-    let (before, efer) = (field::CR0.read(), field::EFER.read());
-    instr::vmwrite(vmx::fields::CR0_SEEN, seen);
-    field::CR0.write(effective_cr0(seen));
-    if (before ^ seen) & cr0::PG == 0 {
-        return;
-    }
-    let is_long = seen & cr0::PG != 0 && efer & LME != 0;
-    field::EFER.write(if is_long { efer | LMA } else { efer & !LMA });
-    let entry = instr::vmread(vmx::fields::ENTRY) & !vmx::LONG_MODE_GUEST;
-    instr::vmwrite(vmx::fields::ENTRY, if is_long { entry | vmx::LONG_MODE_GUEST } else { entry });
 }

@@ -5,14 +5,14 @@ use core::ptr::NonNull;
 
 use bulkhead_abi::Message;
 use bulkhead_hypervisor_core::plan::{MachinePlan, Range};
-use bulkhead_hypervisor_core::x86::decode::{Instruction, Move};
+use bulkhead_hypervisor_core::x86::decode::{self, Instruction, Move};
 use bulkhead_hypervisor_core::x86::{Exit, event, fetch};
 use bulkhead_model::{method, object};
 
 use super::entry::Frame;
 use super::field::{self, Control};
 use super::guest::{self, PROTECTION};
-use super::{GUEST, Next, interrupts};
+use super::{GUEST, Next, interrupts, svm};
 use crate::run::Cpu;
 
 /// A word of what is mapped for the guest to read, whatever the guest does: made by [`GuestMemory`] alone.
@@ -20,7 +20,7 @@ use crate::run::Cpu;
 pub(crate) struct Word(NonNull<u64>);
 
 /// The guest's memory and its ROM.
-struct GuestMemory<'a>(&'a MachinePlan);
+pub(crate) struct GuestMemory<'a>(pub(crate) &'a MachinePlan);
 
 impl fetch::Memory for GuestMemory<'_> {
     type Word = Word;
@@ -54,7 +54,8 @@ pub(crate) fn store_to_controller(cpu: &mut Cpu, frame: &Frame, control: Control
     if !is_plain || !address.is_multiple_of(4) {
         return false;
     }
-    let found = cpu.machine.fetched.instruction(&guest::place(control), &GuestMemory(&cpu.plan));
+    let place = guest::place(control);
+    let found = told(control, &place).or_else(|| cpu.machine.fetched.instruction(&place, &GuestMemory(&cpu.plan)));
     let Some(Instruction { what: Move::Store { register, is_high: false }, bytes: 4, length }) = found else {
         return false;
     };
@@ -66,8 +67,16 @@ pub(crate) fn store_to_controller(cpu: &mut Cpu, frame: &Frame, control: Control
     is_made
 }
 
+/// The instruction at which the guest was left, if its CPU tells the bytes.
+#[inline(always)]
+fn told(control: Control, place: &fetch::Place) -> Option<Instruction> {
+    let Control::Vmcb(_) = control else { return None };
+    let (bytes, count) = svm::code_bytes()?;
+    decode::decode(bytes.get(..count)?, place.mode())
+}
+
 /// The number of the one register that lies in no frame.
-const RSP: u8 = 4;
+pub(crate) const RSP: u8 = 4;
 
 impl Cpu {
     /// Any such access.
@@ -77,7 +86,8 @@ impl Cpu {
         let is_delivery = event::is_valid(field::DELIVERING.read());
         let place = guest::place(Control::current());
         let memory = GuestMemory(&self.plan);
-        let instruction = if is_delivery { None } else { self.machine.fetched.find(&place, &memory) };
+        let mut find = || told(Control::current(), &place).or_else(|| self.machine.fetched.find(&place, &memory));
+        let instruction = if is_delivery { None } else { find() };
         let Some(Instruction { what, bytes, length }) = instruction else {
             return self.refuse(frame, Exit::Memory(address), PROTECTION);
         };

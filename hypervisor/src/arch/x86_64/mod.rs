@@ -1,4 +1,5 @@
 //! x86-64, by VMX or by SVM, as the plan says. The guest keeps its real interrupt controllers.
+mod control;
 #[cfg(feature = "count-exits")]
 mod count;
 mod entry;
@@ -67,7 +68,7 @@ pub(crate) fn ticks_per_second() -> u64 {
 /// Where the partition that was left goes on.
 #[inline(always)]
 pub(crate) fn pc() -> u64 {
-    field::RIP.read()
+    field::RIP.read_in(field::Control::current())
 }
 
 /// Caches are coherent.

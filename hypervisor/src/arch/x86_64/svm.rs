@@ -1,5 +1,5 @@
-//! SVM: two VMCBs, and what an exit of each leads to (APM 2 chapter 15). Decode assists, next-RIP save, flush by ASID and clean bits are not
-//! needed; next-RIP save and flush by ASID are used where they are.
+//! SVM: two VMCBs, and what an exit of each leads to (APM 2 chapter 15). Decode assists, next-RIP save, flush by ASID and clean bits are
+//! used where they are, and none is needed.
 #![expect(unsafe_code, reason = "the bitmaps are filled before the CPU uses them")]
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -43,13 +43,14 @@ pub(crate) mod fields {
     pub(crate) const NESTED: u16 = 0x90;
     pub(crate) const NESTED_ROOT: u16 = 0xb0;
     pub(crate) const NEXT_RIP: u16 = 0xc8;
+    pub(crate) const CODE_BYTES: u16 = 0xd0;
     pub(crate) const DR6: u16 = 0x568;
 }
 
-/// First word: NMI, INIT, RDPMC, INVD, CPUID, RSM, INVLPGA, port accesses, registers, task switches, shutdown. Not: interrupts, which go
+/// First word: NMI, INIT, writes of CR0 that change more than TS and MP, RDPMC, INVD, CPUID, RSM, INVLPGA, port accesses, registers, task switches, shutdown. Not: interrupts, which go
 /// straight to the guest; HLT.
 const GUEST_EXITS: u32 =
-    1 << 1 | 1 << 3 | 1 << 15 | 1 << 18 | 1 << 19 | 1 << 22 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 31;
+    1 << 1 | 1 << 3 | 1 << 5 | 1 << 15 | 1 << 18 | 1 << 19 | 1 << 22 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 31;
 /// Second word: VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, MONITOR, MWAIT, XSETBV.
 const GUEST_MORE_EXITS: u32 = 0x7f | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13;
 /// The secure partition besides: HLT.
@@ -120,6 +121,11 @@ pub(crate) fn flush() {
     field::set_vmcb32(fields::FLUSH, if can_choose { 3 } else { 1 });
 }
 
+/// Writes of CR4 by the guest exit; all its reads and writes of CR0, too, while what it sees is not what is in force.
+pub(crate) fn watch_control(is_watched: bool) {
+    field::set_vmcb32(fields::CR_INTERCEPTS, 1 << 20 | if is_watched { 1 << 16 | 1 } else { 0 });
+}
+
 /// The VMCBs: guest, secure.
 pub(crate) fn controls() -> [u64; 2] {
     [GUEST_VMCB.address(), SECURE_VMCB.address()]
@@ -162,6 +168,22 @@ pub(crate) fn length(exit: Exit) -> u64 {
         Exit::Port(_) => field::vmcb(fields::INFO2).wrapping_sub(from),
         _ => svm::length(exit).unwrap_or(0),
     }
+}
+
+/// The bytes of the instruction whose access to memory exited, as the CPU fetched it: decode assists (APM 2 §15.8.4). None where the CPU has none, or
+/// could not tell.
+#[inline(always)]
+pub(crate) fn code_bytes() -> Option<([u8; 16], usize)> {
+    let first = field::vmcb(fields::CODE_BYTES);
+    let count = (first & 0xf) as usize;
+    if count == 0 {
+        return None;
+    }
+    let [_, low @ ..] = first.to_le_bytes();
+    let mut bytes = [0; 16];
+    bytes[..7].copy_from_slice(&low);
+    bytes[7..15].copy_from_slice(&field::vmcb(fields::CODE_BYTES + 8).to_le_bytes());
+    Some((bytes, count))
 }
 
 /// The guest was left. Null calls and what is open of CPUID end here; all else goes its longer way.

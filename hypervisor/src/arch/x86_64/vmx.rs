@@ -12,7 +12,7 @@ use bulkhead_model::{method, object};
 use super::entry::{self, Frame, GUEST_FRAME, Place, SECURE_FRAME};
 use super::faults::{self, CODE, DATA, TASK};
 use super::field::{self, Control, Page};
-use super::{GUEST, exits, guest, instr, memory, secure, time};
+use super::{GUEST, control, exits, guest, instr, memory, secure, time};
 use crate::console::Piece::{Decimal, Text};
 use crate::run::the_cpu;
 use crate::spaces::Roots;
@@ -95,8 +95,8 @@ pub(crate) fn build(plan: &MachinePlan, roots: &Roots) -> Result<(), &'static st
     instr::vmwrite(fields::PIN, words.pin.into());
     instr::vmwrite(fields::PRIMARY, words.guest.into());
     instr::vmwrite(fields::ENTRY, words.entry.into());
-    instr::vmwrite(fields::CR0_MASK, guest::CR0_OWNED);
-    instr::vmwrite(fields::CR4_MASK, guest::CR4_OWNED);
+    instr::vmwrite(fields::CR0_MASK, control::CR0_OWNED);
+    instr::vmwrite(fields::CR4_MASK, control::CR4_OWNED);
     instr::vmwrite(fields::EXCEPTIONS, event::WATCHED.into());
     time::set_shift(u8::try_from(instr::rdmsr(0x485) & 0x1f).unwrap_or(0));
     Ok(())
