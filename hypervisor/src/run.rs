@@ -315,8 +315,8 @@ impl Cpu {
     pub(crate) fn end_machine(&mut self, why: &str) -> ! {
         let restarts = self.restarts.min(self.plan.restart_limit);
         self.console.say(&[Text(why), Text(" ("), Decimal(restarts), Text(" restarts); stopping the machine")]);
-        #[cfg(all(feature = "count-exits", target_arch = "x86_64"))]
-        arch::tell_exits(&mut self.console);
+        #[cfg(all(feature = "observe", target_arch = "x86_64"))]
+        arch::tell_what_was_seen(&mut self.console);
         arch::power_off();
         arch::park()
     }

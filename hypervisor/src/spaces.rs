@@ -43,6 +43,12 @@ static OWN: Pool = Pool(UnsafeCell::new([[0; ENTRIES]; TABLES]));
 static GUEST: Pool = Pool(UnsafeCell::new([[0; ENTRIES]; TABLES]));
 static SECURE: Pool = Pool(UnsafeCell::new([[0; ENTRIES]; TABLES]));
 
+/// Where they lie.
+#[cfg(all(feature = "watch", target_arch = "x86_64"))]
+pub(crate) fn pools() -> [Range; 3] {
+    [&OWN, &GUEST, &SECURE].map(|pool| Range { base: pool.0.get() as u64, bytes: size_of::<Pool>() as u64 })
+}
+
 /// A pool while it is being filled.
 struct Tables {
     entries: &'static mut [[u64; ENTRIES]; TABLES],

@@ -22,6 +22,8 @@ const IMAGES: &[&str] = &[
 
 /// The hypervisor's feature that counts exits (x86-64).
 pub(crate) const COUNTING: &str = "bulkhead-hypervisor/count-exits";
+pub(crate) const WATCHING: &str = "bulkhead-hypervisor/watch";
+pub(crate) const LATER_SVM: &str = "bulkhead-hypervisor/later-svm";
 
 /// The images of an architecture.
 pub(crate) fn images(arch: Arch) -> impl Iterator<Item = &'static str> {

@@ -75,6 +75,12 @@ pub(crate) struct Options {
     /// Counts the exits by kind; the wall tells them at the end (x86_64)
     #[arg(long)]
     count_exits: bool,
+    /// Looks at exits whether the wall's own memory is as it was; the wall tells it at the end (x86_64)
+    #[arg(long)]
+    watch: bool,
+    /// Takes the CPU of SVM for one with clean bits and decode assists, which no emulator has (x86_64)
+    #[arg(long)]
+    later_svm: bool,
     /// Ends the run, well, once loader, wall or secure side says these words: for guests that never end
     #[arg(long)]
     until: Option<String>,
@@ -244,8 +250,13 @@ pub(crate) fn test_guests(arch: Arch) -> Result<()> {
 
 fn images(options: &Options) -> Result<Made> {
     let arch = options.arch;
-    let features: &[&str] = if options.count_exits { &[build::COUNTING] } else { &[] };
-    let folder = build::run_build(arch, features)?;
+    let wanted = [
+        (options.count_exits, build::COUNTING),
+        (options.watch, build::WATCHING),
+        (options.later_svm, build::LATER_SVM),
+    ];
+    let features: Vec<&str> = wanted.into_iter().filter_map(|(is_wanted, name)| is_wanted.then_some(name)).collect();
+    let folder = build::run_build(arch, &features)?;
     let read =
         |path: PathBuf| fs::read(&path).map_err(|error| Error(format!("cannot read {}: {error}", path.display())));
     let site = Site::open(&root().join(&options.site), arch)?;

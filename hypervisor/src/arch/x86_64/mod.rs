@@ -1,7 +1,5 @@
 //! x86-64, by VMX or by SVM, as the plan says. The guest keeps its real interrupt controllers.
 mod control;
-#[cfg(feature = "count-exits")]
-mod count;
 mod entry;
 mod exceptions;
 mod exits;
@@ -11,6 +9,8 @@ mod guest;
 mod instr;
 mod interrupts;
 mod memory;
+#[cfg(feature = "observe")]
+mod observe;
 mod secure;
 mod svm;
 mod time;
@@ -25,12 +25,12 @@ use bulkhead_hypervisor_core::x86::PortAccess;
 use crate::spaces;
 use entry::{GUEST_FRAME, SECURE_FRAME};
 
-#[cfg(feature = "count-exits")]
-pub(crate) use count::tell as tell_exits;
 pub(crate) use entry::{Frame, STACK_BYTES};
 pub(crate) use guest::reset_guest;
 pub(crate) use instr::park;
 pub(crate) use interrupts::Machine;
+#[cfg(feature = "observe")]
+pub(crate) use observe::tell as tell_what_was_seen;
 pub(crate) use secure::Sides;
 pub(crate) use time::set as set_timer;
 
@@ -128,8 +128,8 @@ pub(crate) fn take_over(plan: &MachinePlan) -> Result<Sides, &'static str> {
         secure_frame.bind(svm::secure_exit, secure_control);
         svm::build(plan, &roots);
     }
-    #[cfg(feature = "count-exits")]
-    count::begin(guest_frame, secure_frame);
+    #[cfg(feature = "observe")]
+    observe::begin(guest_frame, secure_frame);
     time::take_over(plan);
     Ok(Sides)
 }

@@ -20,11 +20,11 @@ static GUEST_VMCB: Page<4096> = Page::new();
 static SECURE_VMCB: Page<4096> = Page::new();
 static HOST_SAVE: Page<4096> = Page::new();
 /// I/O permission: 64 Ki bits and three more (APM 2 §15.10.1).
-static PORTS: Page<12288> = Page::new();
-static APP_PORTS: Page<12288> = Page::new();
+pub(super) static PORTS: Page<12288> = Page::new();
+pub(super) static APP_PORTS: Page<12288> = Page::new();
 /// MSR permission (APM 2 §15.11).
-static REGISTERS: Page<8192> = Page::new();
-static ALL_REGISTERS: Page<8192> = Page::new();
+pub(super) static REGISTERS: Page<8192> = Page::new();
+pub(super) static ALL_REGISTERS: Page<8192> = Page::new();
 
 /// Fields that only SVM has (APM 2 appendix B).
 pub(crate) mod fields {

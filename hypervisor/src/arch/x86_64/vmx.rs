@@ -20,9 +20,9 @@ use crate::spaces::Roots;
 static VMXON: Page<4096> = Page::new();
 static GUEST_VMCS: Page<4096> = Page::new();
 static SECURE_VMCS: Page<4096> = Page::new();
-static PORTS: Page<8192> = Page::new();
-static APP_PORTS: Page<8192> = Page::new();
-static MSR_BITMAP: Page<4096> = Page::new();
+pub(super) static PORTS: Page<8192> = Page::new();
+pub(super) static APP_PORTS: Page<8192> = Page::new();
+pub(super) static MSR_BITMAP: Page<4096> = Page::new();
 
 /// Fields that only VMX has (SDM 3 appendix B).
 pub(crate) mod fields {

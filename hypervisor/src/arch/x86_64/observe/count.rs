@@ -5,9 +5,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bulkhead_hypervisor_core::x86::{Exit, port, svm, vmx};
 
-use super::entry::Frame;
-use super::field::Control;
-use super::{Next, field, guest, instr};
+use super::super::field::Control;
+use super::super::{field, guest, instr, svm as svm_shell, vmx as vmx_shell};
 use crate::console::Console;
 use crate::console::Piece::{Decimal, Text};
 use crate::run::the_cpu;
@@ -66,7 +65,7 @@ fn count(place: usize) {
     }
 }
 
-/// The guest was left.
+/// By its kind.
 fn count_guest(exit: Exit) {
     let is_program = matches!(exit, Exit::Cpuid) && !guest::is_kernel(Control::current());
     if is_program && !HAS_PROGRAM.swap(true, Ordering::Relaxed) {
@@ -78,37 +77,28 @@ fn count_guest(exit: Exit) {
     count(kind(exit));
 }
 
-/// Both partitions' exits lead here first.
-pub(crate) fn begin(guest: &mut Frame, secure: &mut Frame) {
-    let [guest_control, secure_control] = if field::is_svm() { super::svm::controls() } else { [0; 2] };
-    guest.bind(guest_exit, guest_control);
-    secure.bind(secure_exit, secure_control);
-}
-
-extern "C" fn guest_exit(frame: &mut Frame) -> Next {
+/// The guest was left.
+pub(super) fn guest() {
     if field::is_svm() {
-        let fields = [super::svm::fields::CODE, super::svm::fields::INFO1, super::svm::fields::INFO2];
+        let fields = [svm_shell::fields::CODE, svm_shell::fields::INFO1, svm_shell::fields::INFO2];
         let [code, info1, info2] = fields.map(field::vmcb);
-        count_guest(svm::decode(code, info1, info2));
-        return super::svm::guest_exit(frame);
+        return count_guest(svm::decode(code, info1, info2));
     }
-    let fields = [super::vmx::fields::REASON, super::vmx::fields::QUALIFICATION, super::vmx::fields::GUEST_ADDRESS];
+    let fields = [vmx_shell::fields::REASON, vmx_shell::fields::QUALIFICATION, vmx_shell::fields::GUEST_ADDRESS];
     let [reason, qualification, address] = fields.map(instr::vmread);
-    let exit = match reason {
-        vmx::EVENT => vmx::event(instr::vmread(super::vmx::fields::EVENT)),
+    count_guest(match reason {
+        vmx::EVENT => vmx::event(instr::vmread(vmx_shell::fields::EVENT)),
         _ => vmx::decode(reason, qualification, address),
-    };
-    count_guest(exit);
-    super::vmx::guest_exit(frame)
+    });
 }
 
-extern "C" fn secure_exit(frame: &mut Frame) -> Next {
+/// The secure partition was left.
+pub(super) fn secure() {
     count(KINDS.len() - 1);
-    if field::is_svm() { super::svm::secure_exit(frame) } else { super::vmx::secure_exit(frame) }
 }
 
 /// Says them.
-pub(crate) fn tell(console: &mut Console) {
+pub(super) fn tell(console: &mut Console) {
     for (title, counts) in [("exits to the first program:", &AT_FIRST_PROGRAM), ("exits:", &COUNTS)] {
         let mut pieces = [Text(title); 1 + 3 * KINDS.len()];
         for (slots, (name, count)) in pieces[1..].chunks_exact_mut(3).zip(KINDS.iter().zip(counts)) {
