@@ -19,8 +19,7 @@ const TURNS: u16 = 1500;
 struct Tables([[u64; 512]; 2]);
 static mut SMALL: Tables = Tables([[0; 512]; 2]);
 
-/// Two pages of memory, the last below some address and the first above it or another; each holds its half of a piece of code across the
-/// address and a piece by itself.
+/// What runs is what was written last, whatever size it is mapped in.
 pub(crate) fn sizes(report: &mut Report) {
     let end = end();
     let last_block = (end - 1) / BLOCK * BLOCK;
@@ -37,7 +36,7 @@ pub(crate) fn sizes(report: &mut Report) {
     }
 }
 
-/// The pages, and what was written to each last.
+/// Two pages of memory, and what was written to each last: a piece of code by itself, and the halves of two that go over its edges.
 struct Pages {
     pages: [u64; 2],
     /// By 4 KiB each is mapped in the place of the other.
@@ -58,7 +57,7 @@ impl Pages {
         for place in 0..2 {
             self.write(place, 0);
         }
-        let mut turns = 1..TURNS;
+        let mut turns = 1..=TURNS;
         core::iter::from_fn(move || {
             let wrong = turns.find(|&turn| {
                 self.map(!self.is_small);
