@@ -3,6 +3,7 @@
 extern crate std;
 
 mod pci;
+mod race;
 
 use proptest::prelude::*;
 use std::string::String;

@@ -123,7 +123,7 @@ fn hostile(cpu: &str) {
 }
 
 /// The entries of the attack catalogue that each run of the hostile guest has cases of.
-const HOSTILE: [&str; 31] = [
+const HOSTILE: [&str; 33] = [
     "X01",
     "X02",
     "X04",
@@ -144,6 +144,8 @@ const HOSTILE: [&str; 31] = [
     "X46",
     "X48",
     "X49",
+    "X50",
+    "X51",
     "X55, X56, X57",
     "X57",
     "I01",

@@ -15,6 +15,7 @@ mod memory;
 mod ports;
 mod registers;
 mod report;
+mod sizes;
 mod x2apic;
 
 use core::fmt::Write;
@@ -43,6 +44,7 @@ extern "C" fn guest_main() -> ! {
     interrupts::pci(&mut report);
     memory::memory(&mut report);
     code::changing_code(&mut report);
+    sizes::sizes(&mut report);
     calls::calls(&mut report, plant);
     x2apic::x2apic(&mut report);
     // The secure side is heard while the guest does nothing that exits: its heartbeat, and a record of one more refused call.

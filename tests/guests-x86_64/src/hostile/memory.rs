@@ -13,15 +13,20 @@ unsafe extern "C" {
     static mut tables: [u64; 0xc00];
 }
 
+/// Where the memory that this program lies in ends.
+pub(crate) fn end() -> u64 {
+    /// Above this program and its own words.
+    const FIRST: u64 = 0x100_0000;
+    (FIRST..0xc000_0000).step_by(4096).find(|at| load(*at) == ONES).unwrap_or(0)
+}
+
 /// Memory that is not the guest's: reads give ones, writes vanish.
 pub(crate) fn memory(report: &mut Report) {
     const BLOCK: u64 = 0x20_0000;
     /// Above all memory.
     const HOLES: u64 = 0x4000_0000;
-    /// Above this program and its own words.
-    const FIRST: u64 = 0x100_0000;
     let step = |end: &u64| load(*end) != ONES;
-    let end = (FIRST..0xc000_0000).step_by(4096).find(|at| !step(at)).unwrap_or(0);
+    let end = end();
     let _ = writeln!(report.out, "hostile: memory ends at {end:#x}");
     // The guest's memory may go on above the wall's.
     let above = (end..end + 0x1000_0000).step_by(4096).find(step).unwrap_or(end + 0x1000_0000);

@@ -40,7 +40,7 @@ impl Report {
     }
 
     /// Nothing of many went wrong; else the first that did.
-    pub(crate) fn none(&mut self, what: &str, verdict: &str, wrong: impl Iterator<Item = impl Display>) {
+    pub(crate) fn none(&mut self, what: impl Display, verdict: &str, wrong: impl Iterator<Item = impl Display>) {
         let mut wrong = wrong;
         if let Some(first) = wrong.next() {
             self.failed += 1;
