@@ -12,6 +12,7 @@ pub mod pci;
 pub mod pic;
 pub mod port;
 pub mod svm;
+pub mod timer;
 pub mod vmx;
 pub mod walk;
 

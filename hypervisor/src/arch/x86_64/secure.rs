@@ -5,6 +5,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bulkhead_abi::wall::x86_64 as entry;
+use bulkhead_hypervisor_core::x86::timer::next_look;
 
 use super::entry::SECURE_FRAME;
 use super::field::{self, Control};
@@ -17,9 +18,6 @@ pub(crate) struct Sides;
 static IS_RAISED: AtomicBool = AtomicBool::new(false);
 /// How often it was looked for a task in vain since.
 static LOOKS: AtomicU32 = AtomicU32::new(0);
-/// How long until it is looked again, in ticks, the first time: the kernel's paths are short. After each look in vain it is eight times as long, up to
-/// a second or so, so that the kernel goes on even where a look takes longer than the time until the next.
-const RETRY_TICKS: u64 = 2000;
 const IF: u64 = 1 << 9;
 
 impl Sides {
@@ -63,7 +61,7 @@ pub(crate) fn signal_if_due() {
     if guest::is_kernel(Control::current()) || guest::has_event() {
         let looks = LOOKS.load(Ordering::Relaxed);
         LOOKS.store(looks + 1, Ordering::Relaxed);
-        time::set(instr::rdtsc() + (RETRY_TICKS << (3 * looks).min(21)));
+        time::set(instr::rdtsc() + next_look(looks));
         return;
     }
     IS_RAISED.store(false, Ordering::Relaxed);
