@@ -20,7 +20,7 @@ const IMAGES: &[&str] = &[
     "bulkhead-app-plant",
 ];
 
-/// The hypervisor's feature that counts exits (x86-64).
+/// The hypervisor's features by which it observes itself (x86-64): it counts exits, looks at its own memory, plays a later CPU of SVM.
 pub(crate) const COUNTING: &str = "bulkhead-hypervisor/count-exits";
 pub(crate) const WATCHING: &str = "bulkhead-hypervisor/watch";
 pub(crate) const LATER_SVM: &str = "bulkhead-hypervisor/later-svm";

@@ -50,8 +50,8 @@ fn code() -> Result<()> {
         let mut images = build::cargo("clippy", arch, arch.image_target())?;
         images.arg("--release").args(build::images(arch).chain([PANIC_FREE]).flat_map(|image| ["--package", image]));
         if arch == Arch::X86_64 {
-            // What counts only adds.
-            images.args(["--features", build::COUNTING]);
+            // What observes only adds.
+            images.args([build::COUNTING, build::WATCHING, build::LATER_SVM].map(|name| format!("--features={name}")));
         }
         run(with_warnings_denied(images))?;
         if let Some(target) = arch.uefi_target() {

@@ -20,12 +20,12 @@ const BUDGETS: &[Part] = &[
     ("secure kernel: port to AArch64", &["secure-kernel/kernel/src"], 500, AARCH64),
     ("secure kernel: port to x86-64", &["secure-kernel/kernel/src"], 500, X86_64),
     ("policy: monitor and model", &["policy/model/src", "policy/monitor/src"], 1_350, None),
-    ("hypervisor: core", &["hypervisor/core/src"], 2_500, None),
+    ("hypervisor: core", &["hypervisor/core/src"], 2_700, None),
     ("hypervisor: shell, AArch64", &["hypervisor/src"], 1_950, AARCH64),
-    ("hypervisor: shell, x86-64", &["hypervisor/src"], 3_200, X86_64),
+    ("hypervisor: shell, x86-64", &["hypervisor/src"], 3_300, X86_64),
 ];
-/// All of it, of each architecture: x86-64 has two back ends, of which one runs (docs/decisions/0023, 0031).
-const TOTALS: [usize; 2] = [7_500, 8_550];
+/// All of it, of each architecture: x86-64 has two back ends, of which one runs (docs/decisions/0023, 0031, 0035).
+const TOTALS: [usize; 2] = [7_500, 8_800];
 /// Features that the hypervisor lacks. Of the policy's model: for the host, which writes tables; for the loader, which checks
 /// one; for apps that tell people of rules. Of its own: what images do that are built to be looked at.
 const NOT_RESIDENT: &[&str] = &[

@@ -71,12 +71,13 @@ pub(super) fn left(frame: &Frame) -> Option<u64> {
         Exit::Memory(_) => {
             let is_delivery = event::is_valid(field::DELIVERING.read());
             let count = if is_delivery { 0 } else { count };
-            let mut words = [0; 16];
-            words[0] = u8::try_from(count).unwrap_or(0);
-            words[1..].copy_from_slice(&bytes);
-            let all = u128::from_le_bytes(words);
-            write(fields::CODE_BYTES, (all & u128::from(u64::MAX)) as u64);
-            write(fields::CODE_BYTES + 8, (all >> 64) as u64);
+            let mut first = [0; 8];
+            first[0] = u8::try_from(count).unwrap_or(0);
+            first[1..].copy_from_slice(&bytes[..7]);
+            let mut second = [0; 8];
+            second.copy_from_slice(&bytes[7..]);
+            write(fields::CODE_BYTES, u64::from_le_bytes(first));
+            write(fields::CODE_BYTES + 8, u64::from_le_bytes(second));
             // What cannot be decoded is looked for again.
             decode::decode(bytes.get(..count)?, place.mode())?;
         }
