@@ -337,8 +337,8 @@ fn what_a_later_cpu_of_svm_keeps_and_tells_is_used_and_is_right() {
 }
 
 #[test]
-#[ignore = "needs the emulator, and a minute: cargo xtask test --slow"]
-fn slow_a_hostile_guest_beneath_svm_in_bochs_gets_a_defined_answer_to_everything() {
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_hostile_guest_beneath_svm_in_bochs_gets_a_defined_answer_to_everything() {
     hostile("amd-bochs");
 }
 
