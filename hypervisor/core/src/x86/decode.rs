@@ -26,6 +26,12 @@ impl Mode {
             (false, false) => Self::Bits16,
         }
     }
+
+    /// What of a general register counts for a move to a control register: outside 64-bit mode the upper half may hold anything.
+    #[must_use]
+    pub const fn cut(self, register: u64) -> u64 {
+        if matches!(self, Self::Bits64) { register } else { register & 0xffff_ffff }
+    }
 }
 
 /// What moves.
@@ -316,6 +322,12 @@ mod tests {
         assert_eq!(signed.what.loaded(0, 0x80, 1), 0xffff_ffff_ffff_ff80);
         assert_eq!(load(0, 4).loaded(u64::MAX, u64::MAX, 4), 0xffff_ffff);
         assert_eq!(load(0, 2).loaded(u64::MAX << 32, 0x1234, 2), u64::MAX << 32 | 0x1234);
+    }
+
+    #[test]
+    fn an_upper_half_counts_in_64_bit_mode_only() {
+        let cut = [Mode::Bits16, Mode::Bits32, Mode::Bits64].map(|mode| mode.cut(u64::MAX << 16));
+        assert_eq!(cut, [0xffff_0000, 0xffff_0000, u64::MAX << 16]);
     }
 
     #[test]

@@ -57,7 +57,8 @@ fn write_cr0(value: u64) {
 impl Cpu {
     /// An access to a control register that exits: made as the CPU would make it, or refused.
     pub(super) fn control(&mut self, frame: &mut Frame, access: Access) -> Next {
-        let general = |number| if number == RSP { field::RSP.read() } else { frame.numbered(number) };
+        let mode = guest::mode();
+        let general = |number| mode.cut(if number == RSP { field::RSP.read() } else { frame.numbered(number) });
         let known = match access {
             Access::Untold => self.untold(general),
             told => Some((told, length(Exit::Control(told)))),
