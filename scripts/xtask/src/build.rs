@@ -24,6 +24,8 @@ const IMAGES: &[&str] = &[
 pub(crate) const COUNTING: &str = "bulkhead-hypervisor/count-exits";
 pub(crate) const WATCHING: &str = "bulkhead-hypervisor/watch";
 pub(crate) const LATER_SVM: &str = "bulkhead-hypervisor/later-svm";
+/// The secure kernel's, by which it hangs.
+pub(crate) const HANGS: &str = "bulkhead-kernel/hangs";
 
 /// The images of an architecture.
 pub(crate) fn images(arch: Arch) -> impl Iterator<Item = &'static str> {

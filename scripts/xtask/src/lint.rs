@@ -50,8 +50,9 @@ fn code() -> Result<()> {
         let mut images = build::cargo("clippy", arch, arch.image_target())?;
         images.arg("--release").args(build::images(arch).chain([PANIC_FREE]).flat_map(|image| ["--package", image]));
         if arch == Arch::X86_64 {
-            // What observes only adds.
-            images.args([build::COUNTING, build::WATCHING, build::LATER_SVM].map(|name| format!("--features={name}")));
+            // What observes, and what hangs, only adds.
+            let features = [build::COUNTING, build::WATCHING, build::LATER_SVM, build::HANGS];
+            images.args(features.map(|name| format!("--features={name}")));
         }
         run(with_warnings_denied(images))?;
         if let Some(target) = arch.uefi_target() {

@@ -81,6 +81,9 @@ pub(crate) struct Options {
     /// Takes the CPU of SVM for one with clean bits and decode assists, which no emulator has (x86_64)
     #[arg(long)]
     later_svm: bool,
+    /// Takes a secure kernel that hangs after a while, to see what the wall does then
+    #[arg(long)]
+    hanging_kernel: bool,
     /// Ends the run, well, once loader, wall or secure side says these words: for guests that never end
     #[arg(long)]
     until: Option<String>,
@@ -254,6 +257,7 @@ fn images(options: &Options) -> Result<Made> {
         (options.count_exits, build::COUNTING),
         (options.watch, build::WATCHING),
         (options.later_svm, build::LATER_SVM),
+        (options.hanging_kernel, build::HANGS),
     ];
     let features: Vec<&str> = wanted.into_iter().filter_map(|(is_wanted, name)| is_wanted.then_some(name)).collect();
     let folder = build::run_build(arch, &features)?;

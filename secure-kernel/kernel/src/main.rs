@@ -120,6 +120,8 @@ fn the_kernel() -> &'static mut Kernel {
 /// Runs the next task, or gives the CPU back.
 #[inline(always)]
 fn go_on(kernel: &mut Kernel, is_time_up: bool) -> ! {
+    #[cfg(feature = "hangs")]
+    hang_after_a_while();
     if kernel.has_loads() {
         load_all(kernel);
     }
@@ -134,6 +136,13 @@ fn go_on(kernel: &mut Kernel, is_time_up: bool) -> ! {
             instr::switch(more | answers, kernel.reply_to_guest(), wake)
         }
     }
+}
+
+/// At its three hundredth way out.
+#[cfg(feature = "hangs")]
+fn hang_after_a_while() {
+    static WAYS: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
+    while WAYS.fetch_add(1, core::sync::atomic::Ordering::Relaxed) >= 300 {}
 }
 
 #[cold]

@@ -97,6 +97,15 @@ fn apps_that_crash_hang_or_lie_give_defined_errors_and_the_rest_lives_on() {
 
 #[test]
 #[ignore = "needs the emulator: cargo xtask test"]
+fn a_secure_kernel_that_hangs_is_ended_and_the_guest_goes_on() {
+    let words = ["--hanging-kernel", "--any", "--append", "bulkhead.boot"];
+    let said = run("target/run/hangs", &words);
+    let after = said.split_once("; the guest goes on without it").map_or("", |(_, after)| after);
+    expect(after, "the guest is off (0 restarts)");
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
 fn a_guest_that_spins_with_interrupts_masked_does_not_stop_the_secure_side() {
     let said = run("target/run/spinner", &["--kernel", "target/run/guests/spinner.img"]);
     let masked = said.split("spinner: spins").nth(1).and_then(|rest| rest.split("spinner: done").next());

@@ -358,6 +358,17 @@ fn a_guest_that_is_left_again_and_again_loses_no_instruction() {
     spinner_beside_a_busy_app("intel", 10_000);
 }
 
+/// The guest stands still meanwhile: its CPU is the one that hangs.
+#[test]
+#[ignore = "needs the emulator: cargo xtask test"]
+fn a_secure_kernel_that_hangs_is_ended_and_the_guest_goes_on() {
+    for cpu in ["amd", "intel"] {
+        let said = run_with(cpu, "hangs", &["--hanging-kernel", "--any", "--append", "bulkhead.boot"]);
+        let after = said.split_once("; the guest goes on without it").map_or("", |(_, after)| after);
+        expect(after, "the guest is off (0 restarts)");
+    }
+}
+
 #[test]
 #[ignore = "needs the emulator: cargo xtask test"]
 fn a_guest_that_ends_itself_by_any_way_is_started_anew_alone_until_its_limit() {

@@ -44,6 +44,12 @@ impl Timer {
         at < self.armed.load(Ordering::Relaxed)
     }
 
+    /// Wants it at a time, or when it was wanted before, if that is sooner: what was wanted is not put off. True as for [`Timer::set`].
+    #[must_use]
+    pub fn set_no_later(&self, at: u64) -> bool {
+        self.set(at.min(self.due()))
+    }
+
     /// When it is due, whether the source has interrupted or not.
     #[inline(always)]
     #[must_use]
@@ -253,6 +259,17 @@ mod tests {
             assert!(touches.get() <= 5, "{} touches", touches.get());
             assert!((SETTLED..1 << 31).contains(&at.get().wrapping_sub(now.get())), "it is ahead");
         }
+    }
+
+    #[test]
+    fn a_look_does_not_put_off_the_end_of_a_partition() {
+        let timer = Timer::new();
+        timer.take_over(100_000_000, 0x7fff_ffff, 1_000_000_000);
+        assert!(timer.set(3_000_000_000), "its end");
+        assert!(timer.arm(0).is_some());
+        assert!(timer.set_no_later(2_000_000_000) && timer.due() == 2_000_000_000, "a look before it");
+        assert!(!timer.set(3_000_000_000), "the look comes first");
+        assert!(!timer.set_no_later(4_000_000_000) && timer.due() == 3_000_000_000, "a look behind it");
     }
 
     #[test]

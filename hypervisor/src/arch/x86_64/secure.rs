@@ -61,7 +61,7 @@ pub(crate) fn signal_if_due() {
     if guest::is_kernel(Control::current()) || guest::has_event() {
         let looks = LOOKS.load(Ordering::Relaxed);
         LOOKS.store(looks + 1, Ordering::Relaxed);
-        time::set(instr::rdtsc() + next_look(looks));
+        time::set_no_later(instr::rdtsc() + next_look(looks));
         return;
     }
     IS_RAISED.store(false, Ordering::Relaxed);

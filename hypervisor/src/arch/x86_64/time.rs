@@ -74,6 +74,13 @@ pub(crate) fn set(at: u64) {
     }
 }
 
+/// Wants the timer at a time, but no later than it was wanted.
+pub(crate) fn set_no_later(at: u64) {
+    if TIMER.set_no_later(at) {
+        arm();
+    }
+}
+
 /// Whether it is due now, whether it has interrupted or not.
 pub(crate) fn is_due() -> bool {
     instr::rdtsc() >= TIMER.due()
