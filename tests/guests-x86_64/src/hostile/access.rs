@@ -4,6 +4,23 @@ use core::arch::asm;
 
 use bulkhead_guests_x86_64::attempt;
 
+unsafe extern "C" {
+    /// The page tables that this program starts with.
+    static mut tables: [u64; 0xc00];
+}
+
+/// Says in this program's page directory what the block of 2 MiB around an address is, in which nothing of it lies; what was said before.
+pub(crate) fn map_block(address: u64, entry: u64) -> u64 {
+    // SAFETY: the tables are this program's own, and the directories' 2,048 entries lie from 0x400 on: nothing above 4 GiB is mapped.
+    unsafe {
+        let slot = (&raw mut tables).cast::<u64>().add(0x400 + (address >> 21 & 0x7ff) as usize);
+        let before = slot.read_volatile();
+        slot.write_volatile(entry);
+        asm!("invlpg [{}]", in(reg) address);
+        before
+    }
+}
+
 /// EAX after an `in` of a width, with nothing in it before.
 pub(crate) fn read_port(port: u16, bytes: u16) -> u64 {
     let value: u64;

@@ -2,13 +2,8 @@
 
 use core::arch::asm;
 
-use crate::access::{load, store};
+use crate::access::{load, map_block, store};
 use crate::report::{APIC, Report};
-
-unsafe extern "C" {
-    /// The page tables that this program starts with.
-    static mut tables: [u64; 0xc00];
-}
 
 /// Code that is written over, or mapped elsewhere, between two stores by it: each store is the one that stands there.
 pub(crate) fn changing_code(report: &mut Report) {
@@ -21,16 +16,7 @@ pub(crate) fn changing_code(report: &mut Report) {
         // SAFETY: nothing else lies there.
         unsafe { (at as *mut [u8; 8]).write_volatile(code) };
     };
-    let map = |block: u64| {
-        // SAFETY: the tables are this program's own; nothing of it is reached by this address.
-        unsafe {
-            (&raw mut tables)
-                .cast::<u64>()
-                .add(0x400 + usize::try_from(HERE >> 21).unwrap_or(0))
-                .write_volatile(block | 0x83);
-            asm!("invlpg [{}]", in(reg) HERE);
-        }
-    };
+    let map = |block: u64| map_block(HERE, block | 0x83);
     let run = || {
         // SAFETY: the code stores ECX or EDX where RAX says, and returns.
         unsafe { asm!("call {}", in(reg) HERE, in("rax") PRIORITY, in("ecx") 0x10, in("edx") 0x20) };
@@ -62,16 +48,7 @@ pub(crate) fn changing_code(report: &mut Report) {
     report.none("X45 written over 1,000 times", "OK", turns);
     // Over the edge of two pages, the second of which changes.
     const EDGE: u64 = HERE + 0x20_0000;
-    let map_second = |block: u64| {
-        // SAFETY: as for `map`.
-        unsafe {
-            (&raw mut tables)
-                .cast::<u64>()
-                .add(0x400 + usize::try_from(EDGE >> 21).unwrap_or(0))
-                .write_volatile(block | 0x83);
-            asm!("invlpg [{}]", in(reg) EDGE);
-        }
-    };
+    let map_second = |block: u64| map_block(EDGE, block | 0x83);
     put(BLOCKS[0] + 0x1f_fff8, [0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x89]);
     put(SECONDS[0], [0x08, 0xc3, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90]);
     put(SECONDS[1], [0x10, 0xc3, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90]);

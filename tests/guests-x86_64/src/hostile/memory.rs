@@ -1,17 +1,11 @@
 //! Memory that is not the guest's.
 
-use core::arch::asm;
 use core::fmt::Write;
 
 use bulkhead_guests_x86_64::attempt;
 
-use crate::access::{load, load_wide, store};
+use crate::access::{load, load_wide, map_block, store};
 use crate::report::{APIC, IO_APIC, ONES, PROTECTION, Report};
-
-unsafe extern "C" {
-    /// The page tables that this program starts with.
-    static mut tables: [u64; 0xc00];
-}
 
 /// Where the memory that this program lies in ends.
 pub(crate) fn end() -> u64 {
@@ -128,13 +122,7 @@ pub(crate) fn memory(report: &mut Report) {
 fn above_four_gib(report: &mut Report) {
     const HERE: u64 = 0x3000_0000;
     let bits = core::arch::x86_64::__cpuid(0x8000_0008).eax & 0xff;
-    let map = |block: u64| {
-        // SAFETY: the tables are this program's own; nothing of it is reached by this address.
-        unsafe {
-            (&raw mut tables).cast::<u64>().add(0x400 + (HERE >> 21) as usize).write_volatile(block | 0x83);
-            asm!("invlpg [{}]", in(reg) HERE);
-        }
-    };
+    let map = |block: u64| map_block(HERE, block | 0x83);
     let wrong = (32..bits).filter(|bit| {
         map(1 << bit);
         store(HERE, 0);

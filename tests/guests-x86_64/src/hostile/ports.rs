@@ -1,16 +1,9 @@
 //! Ports.
 
-use core::arch::asm;
-
 use bulkhead_guests_x86_64::{Clock, attempt, in8, out8, service_call};
 
-use crate::access::{SCRATCH, read_port, write_port};
+use crate::access::{SCRATCH, map_block, read_port, write_port};
 use crate::report::{ONES, PAGE, PROTECTION, Report};
-
-unsafe extern "C" {
-    /// The page tables that this program starts with.
-    static mut tables: [u64; 0xc00];
-}
 
 /// Ports that the site gives to the guest, by the first and how many: one-byte reads of them are answered.
 const DECLARED: [(u16, u16); 16] = [
@@ -85,14 +78,10 @@ pub(crate) fn ports(report: &mut Report, plant: u64) {
     let (vector, left, place): (u64, u64, u64);
     // SAFETY: the page after the edge holds nothing of this program and is mapped again; four bytes before it are nobody's.
     let refused = unsafe {
-        let entry = (&raw mut tables).cast::<u64>().add(0x400 + 0x14);
-        let before = entry.read_volatile();
-        entry.write_volatile(0);
-        asm!("invlpg [{}]", in(reg) edge);
+        let before = map_block(edge, 0);
         vector =
             attempt!("rep insb", in("dx") 0x3ff_u16, inout("rdi") edge - 4 => place, inout("rcx") 1_u64 << 32 => left);
-        entry.write_volatile(before);
-        asm!("invlpg [{}]", in(reg) edge);
+        map_block(edge, before);
         [
             attempt!("insb", in("dx") 0x3ff_u16, inout("rdi") 0xd000_0000_u64 => _),
             attempt!("rep insb", in("dx") 0x3ff_u16, inout("rdi") 0xf_0000_u64 => _, inout("rcx") u64::MAX => _),

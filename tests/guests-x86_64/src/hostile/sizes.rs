@@ -2,13 +2,9 @@
 
 use core::arch::asm;
 
+use crate::access::map_block;
 use crate::memory::end;
 use crate::report::Report;
-
-unsafe extern "C" {
-    /// The page tables that this program starts with.
-    static mut tables: [u64; 0xc00];
-}
 
 const BLOCK: u64 = 0x20_0000;
 /// Where it runs: two blocks in a row, in which nothing else lies.
@@ -87,25 +83,20 @@ impl Pages {
         for place in 0..2 {
             let page = self.pages[self.page(place)];
             let entry = self.pages[place] % BLOCK / 4096;
-            // SAFETY: the tables are this program's own; nothing of it is reached by these addresses.
-            unsafe {
+            // SAFETY: this program's own table of small pages, which maps nothing of it.
+            let small = unsafe {
                 let small = (&raw mut SMALL.0).cast::<u64>().add(512 * place);
                 small.add(entry as usize).write_volatile(page | 3);
-                let block = self.pages[place] / BLOCK * BLOCK;
-                directory_entry(place).write_volatile(if is_small { small as u64 | 3 } else { block | 0x83 });
-                asm!("invlpg [{}]", in(reg) self.at(place));
-            }
+                small as u64
+            };
+            let block = self.pages[place] / BLOCK * BLOCK;
+            map_block(self.at(place), if is_small { small | 3 } else { block | 0x83 });
         }
     }
 
     fn restore(&self) {
         for place in 0..2 {
-            let here = HERE + place as u64 * BLOCK;
-            // SAFETY: as for `map`.
-            unsafe {
-                directory_entry(place).write_volatile(here | 0x83);
-                asm!("invlpg [{}]", in(reg) self.at(place));
-            }
+            map_block(self.at(place), (HERE + place as u64 * BLOCK) | 0x83);
         }
     }
 
@@ -136,11 +127,6 @@ impl Pages {
         let meets = self.at(0) + 4096 == self.at(1);
         by_itself && (!meets || run(self.at(1) - 3) == wanted)
     }
-}
-
-fn directory_entry(place: usize) -> *mut u64 {
-    // SAFETY: the directories' 2048 entries lie from 0x400 on.
-    unsafe { (&raw mut tables).cast::<u64>().add(0x400 + (HERE / BLOCK) as usize + place) }
 }
 
 /// Calls what lies there; EAX after it, or all ones if anything faulted, which is tried again.

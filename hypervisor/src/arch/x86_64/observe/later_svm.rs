@@ -12,10 +12,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use bulkhead_hypervisor_core::x86::control::Access;
 use bulkhead_hypervisor_core::x86::{Exit, decode, event, fetch, svm};
 
-use super::super::entry::Frame;
 use super::super::field::{self, Control};
 use super::super::guest;
-use super::super::memory::{GuestMemory, RSP};
+use super::super::memory::GuestMemory;
 use super::super::svm::{controls, fields};
 use crate::console::Console;
 use crate::console::Piece::{Decimal, Hexadecimal, Text};
@@ -58,13 +57,12 @@ pub(super) fn keep() {
 }
 
 /// The guest was left: the VMCB tells what decode assists tell. Returns CR3 if it was hidden.
-pub(super) fn left(frame: &Frame) -> Option<u64> {
+pub(super) fn left() -> Option<u64> {
     keep();
     let (vmcb, _) = current()?;
     let (code, place) = (field::vmcb(fields::CODE), guest::place(Control::current()));
-    let general = |number| if number == RSP { field::RSP.read() } else { frame.numbered(number) };
     let (bytes, count) = fetch::bytes(&place, &GuestMemory(&the_cpu().plan))?;
-    // SAFETY: fields that a CPU writes at an exit, within the VMCB's page, and not of a part that it may keep.
+    // SAFETY: within the VMCB's page: fields that a CPU writes at an exit, and CR3, which is put back before the next entry.
     let write =
         |offset: u16, value: u64| unsafe { (vmcb as *mut u64).add(usize::from(offset / 8)).write_volatile(value) };
     match svm::decode(code, field::vmcb(fields::INFO1), 0) {
@@ -81,11 +79,9 @@ pub(super) fn left(frame: &Frame) -> Option<u64> {
             // What cannot be decoded is looked for again.
             decode::decode(bytes.get(..count)?, place.mode())?;
         }
-        Exit::Control(_) => match decode::control(bytes.get(..count)?, place.mode(), general)? {
-            (Access::Write { source, .. }, length) => {
-                write(fields::INFO1, 1 << 63 | u64::from(source));
-                write(fields::NEXT_RIP, place.rip.wrapping_add(length.into()));
-            }
+        // A CPU with decode assists has next-RIP save, too. Without that, as here, the wall takes three bytes: a longer form is not told.
+        Exit::Control(_) => match decode::control(bytes.get(..count)?, place.mode(), |_| 0)? {
+            (Access::Write { source, .. }, 3) => write(fields::INFO1, 1 << 63 | u64::from(source)),
             _ => return None,
         },
         _ => return None,

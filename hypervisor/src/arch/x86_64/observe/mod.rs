@@ -25,7 +25,7 @@ extern "C" fn guest_exit(frame: &mut Frame) -> Next {
     #[cfg(feature = "watch")]
     watch::look_now_and_then();
     #[cfg(feature = "later-svm")]
-    let told = later_svm::left(frame);
+    let told = later_svm::left();
     let next = if field::is_svm() { svm::guest_exit(frame) } else { vmx::guest_exit(frame) };
     #[cfg(feature = "later-svm")]
     later_svm::entering(told);
